@@ -1,0 +1,3 @@
+"""Leeward: disaster recovery for small offices."""
+
+__version__ = "0.1.0"

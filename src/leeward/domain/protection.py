@@ -1,0 +1,30 @@
+"""Protection of one VM: its policy, and the state that a person sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class ProtectionState(StrEnum):
+    DISABLED = "disabled"
+    REPLICATING = "replicating"  # the first copy is not complete; no failover
+    ENABLED = "enabled"  # whole image and latest delta are in the vault
+    RESYNCHRONIZING = "resynchronizing"  # tracking was lost; older points stay usable
+    PAUSED = "paused"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What the operator wants for one VM.
+
+    rpo_s: target seconds between recovery points (1 … 86,400). retain_s: how long points are kept.
+    app_interval_s: seconds between application-consistent points; 0 = never.
+    bandwidth: upload limit in bytes a second; 0 = none.
+    """
+
+    rpo_s: float = 5.0
+    retain_s: float = 86_400.0
+    app_interval_s: float = 3_600.0
+    bandwidth: int = 0

@@ -1,0 +1,1 @@
+"""One Protocol per outside system; its docstring is its contract, its conformance suite in tests/ports the proof."""

@@ -1,0 +1,123 @@
+"""Port: a hypervisor host as a source of VMs and their changes, and as a place where VMs run.
+
+Shaped by libvirt (pull-mode backup with checkpoints) and Hyper-V (recovery snapshot, RCT, reference points): a
+*cycle* freezes all disks of a VM at one instant, tells what changed since a *tracking point*, lets them be read, and
+ends in `commit` (the new tracking point replaces the old one) or `abort` (the old one stays, the new one goes).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from leeward.domain.blocks import Runs
+from leeward.domain.vm import Consistency, VmFacts
+from leeward.ports.blocks import BlockReader
+
+
+class Cycle(Protocol):
+    """One frozen instant of one VM. Use it as a context manager: leaving without `commit` aborts."""
+
+    @property
+    def time_ns(self) -> int:
+        """The instant that all disks agree on (never later than the true instant), UTC ns."""
+
+    @property
+    def consistency(self) -> Consistency:
+        """What was reached, which may be less than what was asked for (then `warnings` says why)."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]: ...
+
+    @property
+    def vm(self) -> VmFacts:
+        """Facts as of this cycle: name, disks with sizes, definition."""
+
+    @property
+    def tracking(self) -> str:
+        """Token of the tracking point that holds once this cycle commits; store it with the data.
+
+        For a VM that is off no new one can be made: the token is then the base's own ("" when there is none), and
+        the next cycle's changes include this one's again.
+        """
+
+    @property
+    def superset(self) -> bool:
+        """True: `changes` may name blocks that are unchanged (full read, or a VM that is off): compare hashes."""
+
+    def changes(self, disk: str) -> Runs:
+        """Blocks to look at since the base (or all, when there is no base), in blocks of 64 KiB.
+
+        Changed-then-zeroed blocks are zero runs, never left out. Without a base, everything that is not in the
+        result reads as zeros.
+        """
+
+    def reader(self, disk: str) -> BlockReader: ...
+
+    def commit(self) -> None:
+        """End the job, then drop the old tracking point. Call only after the vault's commit is durable."""
+
+    def abort(self) -> None:
+        """End the job and drop the *new* tracking point; never raises, never touches the base."""
+
+    def __enter__(self) -> Cycle: ...
+
+    def __exit__(self, *exc: object) -> None: ...
+
+
+class Hypervisor(Protocol):
+    """One host. Methods block; safe from several threads. Errors: HypervisorError and its children.
+
+    VMs are named by their UUID everywhere except in `find`.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def vms(self) -> list[VmFacts]: ...
+
+    def vm(self, vm_id: str) -> VmFacts:
+        """Raises VmGone."""
+
+    def start(self, vm_id: str) -> None:
+        """Start (or resume a paused VM); nothing when it runs already."""
+
+    def shutdown(self, vm_id: str, timeout_s: float) -> bool:
+        """Ask the guest (agent, then ACPI) and wait; True when it is off, False when time ran out."""
+
+    def force_off(self, vm_id: str) -> None: ...
+
+    def open_cycle(
+        self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
+    ) -> Cycle:
+        """Freeze all disks of the VM at one instant.
+
+        base: token of the last committed tracking point; None = read everything. Leftovers of our own dead runs
+        (a stale job, tracking points other than `base`) are cleared first; foreign ones are never touched.
+        new: token for the new tracking point (`[A-Za-z0-9._-]{1,64}`), unique for the VM.
+        Raises TrackingLost (base unknown, broken, or the disk set changed: call again with base=None), HostBusy
+        (foreign job), VmGone, HypervisorError.
+        """
+
+    def forget(self, vm_id: str) -> None:
+        """Remove every trace of ours from the VM (jobs, tracking points), for `unprotect`."""
+
+
+class RecoveryHost(Protocol):
+    """What a host must do to run recovered VMs. Everything made here carries a tag and can be removed by it."""
+
+    def create_test_vm(
+        self, *, tag: str, name: str, definition: str, disks: Mapping[str, str], sizes: Mapping[str, int]
+    ) -> str:
+        """Define (not start) a throwaway copy and return its UUID.
+
+        disks: disk name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point. The copy gets a
+        copy-on-write overlay a disk, its own UUID and MACs, an isolated network, and stops (never reports an
+        error to the guest) on I/O errors.
+        """
+
+    def hydrate(self, vm_id: str) -> Sequence[str]:
+        """Start pulling what still hangs on NBD into the overlays; returns the disks not yet free of it."""
+
+    def destroy(self, tag: str) -> None:
+        """Remove all that was made under `tag`: VM, NVRAM, overlays, network. Idempotent."""
