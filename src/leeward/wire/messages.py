@@ -1,0 +1,126 @@
+"""Messages between console and agent, version 1.
+
+The console sends *desired state* (what is to be protected, how) with a generation; the agent persists it, works on
+by itself and answers with *reports* (facts). Both are complete each time: losing one loses nothing.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from leeward.domain.protection import ProtectionState
+from leeward.domain.vm import Consistency, Power
+
+WIRE_VERSION = 1
+
+
+class Message(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PolicyMessage(Message):
+    """See `leeward.domain.protection.Policy`; times in seconds, bandwidth in bytes a second (0 = none)."""
+
+    rpo_s: float = Field(default=5.0, ge=1, le=86_400)
+    retain_s: float = Field(default=86_400.0, ge=60)
+    app_interval_s: float = Field(default=3_600.0, ge=0)
+    bandwidth: int = Field(default=0, ge=0)
+
+
+class ProtectionMessage(Message):
+    """One VM that is to be protected. paused: keep what is there, replicate nothing."""
+
+    vm_id: str
+    vm_name: str
+    host: str
+    policy: PolicyMessage = PolicyMessage()
+    paused: bool = False
+
+
+class DesiredState(Message):
+    """Everything one agent is to protect. An agent ignores a generation older than the one it holds."""
+
+    version: int = WIRE_VERSION
+    generation: int
+    protections: tuple[ProtectionMessage, ...] = ()
+
+
+class DiskMessage(Message):
+    name: str
+    size: int
+
+
+class PointMessage(Message):
+    """One recovery point; `time` is UTC, ISO 8601 with microseconds; bytes: what it added to the vault."""
+
+    id: str
+    time: str
+    consistency: Consistency
+    disks: tuple[DiskMessage, ...]
+    bytes: int
+    epoch: int
+
+
+class ProgressMessage(Message):
+    """See `leeward.domain.progress.Progress`; fraction 0 … 1."""
+
+    phase: str
+    done: int
+    total: int
+    sent: int
+    rate: float
+    eta_s: float | None
+    fraction: float
+
+
+class ProtectionReport(Message):
+    """What the agent knows of one protected VM now.
+
+    rpo_actual_s: age of the newest instant that the vault can bring back (None: there is none). verified_at: UTC of
+    the last cycle that found the vault current, with or without changes. tracking: incremental | full, why.
+    """
+
+    vm_id: str
+    state: ProtectionState
+    reason: str
+    progress: ProgressMessage | None
+    rpo_target_s: float
+    rpo_actual_s: float | None
+    verified_at: str | None
+    last_point: PointMessage | None
+    failover_possible: bool
+    cycles: int = 0
+    last_cycle_ms: float | None = None
+    last_cycle_bytes: int = 0
+    spool_bytes: int = 0
+
+
+class VmMessage(Message):
+    """One VM of a host. unsupported: why it cannot be protected, "" when it can."""
+
+    id: str
+    name: str
+    host: str
+    power: Power
+    disks: tuple[DiskMessage, ...]
+    memory_mib: int
+    vcpus: int
+    unsupported: str
+
+
+class HostReport(Message):
+    """One host as its agent sees it. error: why it cannot be reached, "" when it can."""
+
+    name: str
+    site: str
+    uri: str
+    error: str
+    vms: tuple[VmMessage, ...]
+
+
+class AgentReport(Message):
+    version: int = WIRE_VERSION
+    agent: str
+    generation: int
+    time: str
+    protections: tuple[ProtectionReport, ...]
