@@ -9,9 +9,9 @@ from typing import Protocol
 Buffer = bytes | bytearray | memoryview
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class ObjectInfo:
-    """key; size in bytes."""
+    """key; size in bytes. Ordered by key."""
 
     key: str
     size: int

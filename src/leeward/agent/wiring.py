@@ -1,0 +1,46 @@
+"""The only place of the agent where adapters are chosen."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from leeward.agent.agent import Agent, Source
+from leeward.agent.config import AgentConfig
+from leeward.agent.keys import load_keys
+from leeward.agent.ledger import Ledger
+from leeward.agent.worker import Services
+from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.spool import SpoolingStore
+from leeward.vault.facade import Vault
+from leeward.vault.stores.local import LocalStore
+from leeward.vault.stores.opening import open_store
+
+
+def build_agent(config: AgentConfig) -> Agent:
+    """An agent that is ready to start. Raises BadInput for an unusable state folder."""
+    ledger = Ledger(config.state_dir / "agent.json")
+    # Copying is bound by the cores (hashing, compressing) except while an upload waits: a few more than cores.
+    workers = config.workers or (os.cpu_count() or 1) + 2
+    services = Services(
+        agent=config.name,
+        pool=ThreadPoolExecutor(workers, thread_name_prefix="copy"),
+        save_epoch=ledger.save_epoch,
+    )
+    scratch = config.state_dir / "scratch"
+    hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}
+    return Agent(config.name, hosts, partial(_open_vault, config), ledger, services)
+
+
+def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
+    remote = open_store(config.vault_url)
+    spool = LocalStore(_folder(config.state_dir / "spool" / vm_id))
+    store = SpoolingStore(remote, spool, config.spool_limit)
+    return Vault.open(store, keys=load_keys(config.state_dir)), store
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path

@@ -1,0 +1,225 @@
+"""The worker of one protected VM: a thread that runs cycles at the policy's pace and keeps the facts current."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import structlog
+
+from leeward.agent.pace import backoff, next_start, usual
+from leeward.agent.status import Facts, state_of
+from leeward.domain.errors import Fenced, LeewardError, StoreUnavailable, VmGone, WrongKey
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.vm import Consistency
+from leeward.ports.hypervisor import Hypervisor
+from leeward.replication.copy import Stopped
+from leeward.replication.limiter import Limiter
+from leeward.replication.replicator import Kind, Replicator
+from leeward.replication.spool import SpoolingStore
+from leeward.vault.facade import Vault
+from leeward.wire.messages import ProtectionMessage, ProtectionReport
+from leeward.wire.translate import point_message, progress_message, utc
+
+log = structlog.get_logger(__name__)
+
+# What waiting does not mend: the worker stops and says so until the operator changes something.
+PERMANENT = (Fenced, WrongKey)
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """What every worker of an agent shares. save_epoch: durably remembers the epoch a VM's writer reigns in."""
+
+    agent: str
+    pool: ThreadPoolExecutor
+    save_epoch: Callable[[str, int], None]
+    on_step: Callable[[str], None] = lambda step: None
+
+
+OpenVault = Callable[[], tuple[Vault, SpoolingStore]]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """The vault as this VM sees it, through its own spool, and the writer of its log."""
+
+    vault: Vault
+    store: SpoolingStore
+    replicator: Replicator
+
+
+class Worker:
+    """Start once, stop once. The vault is opened by the thread, so a vault that is away delays nobody else."""
+
+    def __init__(
+        self,
+        wish: ProtectionMessage,
+        hypervisor: Hypervisor,
+        open_vault: OpenVault,
+        services: Services,
+        epoch: int | None,
+    ) -> None:
+        self.wish = wish
+        self._hypervisor = hypervisor
+        self._open_vault = open_vault
+        self._opened: Opened | None = None
+        self._services = services
+        self._epoch = epoch
+        self._facts = Facts(paused=wish.paused)
+        self._stop = threading.Event()
+        self._wake = threading.Event()
+        self._next_app = 0.0
+        self._usual: float | None = None
+        self._vm_id = wish.vm_id
+        self._thread = threading.Thread(target=self._run, name=f"protect-{wish.vm_name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; `join` waits for it."""
+        self._stop.set()
+        self._wake.set()
+
+    def join(self, timeout_s: float) -> bool:
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    # --- the thread ---------------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        failures = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                opened = self._open()
+                if self._facts.paused:
+                    self._wait(began + 3600)
+                    continue
+                self._drain(opened.store)
+                self._cycle(opened, began)
+                failures = 0
+                ended = time.monotonic()
+                self._usual = usual(self._usual, ended - began)
+                self._wait(next_start(began, ended, self._usual, self.wish.policy.rpo_s))
+            except Stopped:
+                return
+            except PERMANENT as error:
+                log.warning("replication stopped for good", vm=self.wish.vm_name, error=str(error))
+                self._facts.fail(str(error), permanent=True)
+                return
+            except LeewardError as error:
+                failures += 1
+                log.warning("cycle failed", vm=self.wish.vm_name, error=str(error), failures=failures)
+                self._facts.fail(str(error), permanent=isinstance(error, VmGone))
+                self._wait(time.monotonic() + backoff(failures))
+            except Exception as error:  # a bug of ours must not end protection silently
+                failures += 1
+                log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
+                self._facts.fail(f"internal error: {error!r}", permanent=False)
+                self._wait(time.monotonic() + backoff(failures))
+
+    def _open(self) -> Opened:
+        """The vault, and the newest point that is really in it."""
+        if self._opened is None:
+            vault, store = self._open_vault()
+            vm_log = vault.log(self._vm_id)
+            replicator = Replicator(
+                self._hypervisor,
+                vm_log,
+                self._vm_id,
+                self._services.pool,
+                writer_name=self._services.agent,
+                epoch=self._epoch,
+                limiter=Limiter(self.wish.policy.bandwidth),
+                stop=self._stop,
+                on_step=self._services.on_step,
+                on_kind=self._facts.begin,
+            )
+            points = [point for point in vm_log.points() if not store.is_pending(_log_key(self._vm_id, point))]
+            with self._facts.lock:
+                self._facts.newest, self._facts.known = (points[-1] if points else None), True
+            self._opened = Opened(vault, store, replicator)
+        return self._opened
+
+    def _cycle(self, opened: Opened, began: float) -> None:
+        app = self.wish.policy.app_interval_s
+        due = app > 0 and began >= self._next_app and self._facts.newest is not None
+        # The epoch is remembered before the first point is written in it: after a kill we are its writer still.
+        self._services.save_epoch(self._vm_id, opened.replicator.open().state.epoch)
+        result = opened.replicator.cycle(Consistency.APP if due else Consistency.CRASH)
+        if due:
+            self._next_app = began + app
+        self._facts.record(result)
+        self._settle(opened.store)
+        log.debug(
+            "cycle",
+            vm=self.wish.vm_name,
+            kind=result.kind,
+            point=result.point.id if result.point else None,
+            ms=round(result.seconds * 1000, 1),
+            bytes=result.stored,
+        )
+
+    def _drain(self, store: SpoolingStore) -> None:
+        if not store.pending_bytes:
+            return
+        try:
+            store.drain()
+        except StoreUnavailable as away:
+            self._facts.fail(str(away), permanent=False)
+        self._settle(store)
+
+    def _settle(self, store: SpoolingStore) -> None:
+        """Points whose commit is in the vault itself become the newest; the spooled ones wait."""
+        facts = self._facts
+        with facts.lock:
+            while facts.unsent and not store.is_pending(_log_key(self._vm_id, facts.unsent[0])):
+                facts.newest = facts.unsent.popleft()
+
+    def _wait(self, until: float) -> None:
+        self._wake.wait(max(0.0, until - time.monotonic()))
+
+    # --- reports ------------------------------------------------------------------------------------
+
+    def report(self, now_ns: int) -> ProtectionReport:
+        facts = self._facts
+        meter = self._opened.replicator.meter if self._opened else None
+        with facts.lock:
+            actual = self._actual_s(now_ns)
+            state, reason = state_of(facts, self.wish.policy.rpo_s, actual)
+            bulk = facts.kind in (Kind.INITIAL, Kind.RESYNC) or facts.newest is None
+            return ProtectionReport(
+                vm_id=self._vm_id,
+                state=state,
+                reason=reason,
+                progress=progress_message(meter.progress()) if meter and bulk else None,
+                rpo_target_s=self.wish.policy.rpo_s,
+                rpo_actual_s=actual,
+                verified_at=utc(facts.verified_ns) if facts.verified_ns else None,
+                last_point=point_message(facts.newest) if facts.newest else None,
+                failover_possible=facts.newest is not None,
+                cycles=facts.cycles,
+                last_cycle_ms=round(facts.last_cycle_s * 1000, 1) if facts.last_cycle_s else None,
+                last_cycle_bytes=facts.last_cycle_bytes,
+                spool_bytes=self._opened.store.pending_bytes if self._opened else 0,
+            )
+
+    def _actual_s(self, now_ns: int) -> float | None:
+        """Age of the newest instant that anybody could bring back from the vault now."""
+        facts = self._facts
+        if facts.newest is None:
+            return None
+        instant = facts.newest.time_ns
+        if not facts.unsent and facts.verified_ns:
+            # Nothing is waiting in the spool: a later cycle that found no change proves the point still current.
+            instant = max(instant, facts.verified_ns)
+        return round(max(0.0, (now_ns - instant) / 1e9), 3)
+
+
+def _log_key(vm_id: str, point: RecoveryPoint) -> str:
+    return f"vm/{vm_id}/log/{point.seq:016d}"

@@ -1,0 +1,184 @@
+"""Replication of one VM, one cycle at a time.
+
+The vault is the only memory: its newest commit names the tracking point that belongs to it. So whatever dies
+whenever, the next cycle reads the log's tail, asks the hypervisor for the changes since just that tracking point,
+and when it is gone compares everything by hash. The order that makes this safe: commit in the vault first, then let
+go of the old tracking point.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import StrEnum
+
+from leeward.domain.errors import TrackingLost
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.vm import Consistency
+from leeward.ports.hypervisor import Cycle, Hypervisor
+from leeward.replication.copy import Mode, copy_cycle
+from leeward.replication.limiter import Limiter
+from leeward.replication.meter import Meter
+from leeward.vault.log import LogWriter, VmLog
+
+# Named instants at which the crash tests kill the process; each is just after what it names.
+STEPS = (
+    "cycle-opened",
+    "copy-begun",
+    "copied",
+    "committed",
+    "tracking-advanced",
+)
+
+
+class Kind(StrEnum):
+    INITIAL = "initial"  # no complete point yet
+    DELTA = "delta"
+    RESYNC = "resync"  # tracking lost: everything compared by hash
+
+
+@dataclass(frozen=True, slots=True)
+class CycleResult:
+    """point: None when nothing had changed. time_ns: the instant that the vault now holds. examined: bytes read."""
+
+    kind: Kind
+    point: RecoveryPoint | None
+    time_ns: int
+    examined: int
+    stored: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+
+class Replicator:
+    """One VM, one writer; not for several threads at once except `meter`, which anyone may read."""
+
+    def __init__(
+        self,
+        hypervisor: Hypervisor,
+        log: VmLog,
+        vm_id: str,
+        pool: ThreadPoolExecutor,
+        *,
+        writer_name: str,
+        epoch: int | None = None,
+        limiter: Limiter | None = None,
+        stop: threading.Event | None = None,
+        on_step: Callable[[str], None] = lambda step: None,
+        on_kind: Callable[[Kind, str], None] = lambda kind, reason: None,
+    ) -> None:
+        """epoch: the epoch this writer reigned before a restart; None opens a new one on the first cycle.
+
+        on_step: called at every name of STEPS. on_kind: told what a cycle turns out to be, and why, before it reads.
+        """
+        self._hypervisor = hypervisor
+        self._log = log
+        self._vm_id = vm_id
+        self._pool = pool
+        self._writer_name = writer_name
+        self._epoch = epoch
+        self._limiter = limiter
+        self._stop = stop
+        self._on_step = on_step
+        self._on_kind = on_kind
+        self._writer: LogWriter | None = None
+        self.meter: Meter | None = None
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch this writer reigns in; None before the first cycle of a new one."""
+        return self._writer.state.epoch if self._writer else self._epoch
+
+    def open(self) -> LogWriter:
+        """The writer at the log's tail. Raises Fenced when another one has opened a newer epoch."""
+        if self._writer is None:
+            self._writer = self._log.open_writer(
+                writer=self._writer_name, new_epoch=self._epoch is None, expect_epoch=self._epoch
+            )
+            self._epoch = self._writer.state.epoch
+        return self._writer
+
+    def cycle(self, consistency: Consistency = Consistency.CRASH) -> CycleResult:
+        """One incremental copy, or a full comparison where there is no tracking to go by.
+
+        Raises what the hypervisor or the vault raised; the vault then still has all it had, and the next cycle
+        includes everything that this one would have brought.
+        """
+        began = time.monotonic()
+        writer = self.open()
+        try:
+            result = self._cycle(writer, consistency, began)
+        except BaseException:
+            # Whether a failed put took effect is unknown here: read the tail anew rather than guess.
+            self._writer = None
+            raise
+        finally:
+            self.meter = None
+        return result
+
+    def _cycle(self, writer: LogWriter, consistency: Consistency, began: float) -> CycleResult:
+        state = writer.state
+        token = f"{state.seq + 1}-{secrets.token_hex(4)}"
+        base = state.tracking or None
+        first = state.last_point is None
+        reason = ""
+        try:
+            opened = self._hypervisor.open_cycle(self._vm_id, base=base, new=token, consistency=consistency)
+        except TrackingLost as lost:
+            base, reason = None, lost.message
+            opened = self._hypervisor.open_cycle(self._vm_id, base=None, new=token, consistency=consistency)
+        kind = Kind.INITIAL if first else Kind.DELTA if base else Kind.RESYNC
+        self._on_kind(kind, reason)
+        with opened as cycle:
+            self._on_step("cycle-opened")
+            point, examined, stored = self._copy(writer, cycle, kind, base)
+            if point is not None:
+                cycle.commit()
+                self._on_step("tracking-advanced")
+            return CycleResult(kind, point, cycle.time_ns, examined, stored, time.monotonic() - began, cycle.warnings)
+
+    def _copy(
+        self, writer: LogWriter, cycle: Cycle, kind: Kind, base: str | None
+    ) -> tuple[RecoveryPoint | None, int, int]:
+        """Returns (point or None, bytes examined, bytes stored)."""
+        mode = Mode(compare=base is None or cycle.superset, full=base is None)
+        transaction = writer.begin(
+            time_ns=cycle.time_ns,
+            consistency=cycle.consistency,
+            disks=cycle.vm.disks,
+            definition=cycle.vm.definition,
+            tracking=cycle.tracking,
+            compare=mode.compare,
+        )
+        self._on_step("copy-begun")
+        try:
+            examined = copy_cycle(
+                cycle,
+                transaction,
+                cycle.vm.disks,
+                mode,
+                self._pool,
+                limiter=self._limiter,
+                start_meter=lambda total: self._start_meter(kind, total),
+                stop=self._stop,
+            )
+            self._on_step("copied")
+            # A full read that found no difference still has to record the new tracking point, or the next cycle
+            # would have to read everything again. An application-consistent point is worth keeping for itself.
+            new_tracking = base is None and cycle.tracking != writer.state.tracking
+            wanted = kind is Kind.INITIAL or cycle.consistency is Consistency.APP
+            point = transaction.commit(keep_empty=new_tracking or wanted)
+        except BaseException:
+            transaction.abort()
+            raise
+        if point is not None:
+            self._on_step("committed")
+        return point, examined, transaction.stored
+
+    def _start_meter(self, kind: Kind, total: int) -> Meter:
+        self.meter = Meter(kind.value, total)
+        return self.meter

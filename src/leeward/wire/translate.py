@@ -1,0 +1,51 @@
+"""Domain values as messages."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.progress import Progress
+from leeward.domain.vm import VmFacts
+from leeward.wire.messages import DiskMessage, PointMessage, ProgressMessage, VmMessage
+
+
+def utc(time_ns: int) -> str:
+    """UTC, ISO 8601 with microseconds and a final Z."""
+    return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def point_message(point: RecoveryPoint) -> PointMessage:
+    return PointMessage(
+        id=point.id,
+        time=utc(point.time_ns),
+        consistency=point.consistency,
+        disks=tuple(DiskMessage(name=disk.name, size=disk.size) for disk in point.disks),
+        bytes=point.stored,
+        epoch=point.epoch,
+    )
+
+
+def progress_message(progress: Progress) -> ProgressMessage:
+    return ProgressMessage(
+        phase=progress.phase,
+        done=progress.done,
+        total=progress.total,
+        sent=progress.sent,
+        rate=round(progress.rate, 1),
+        eta_s=None if progress.eta_s is None else round(progress.eta_s, 1),
+        fraction=round(progress.fraction, 4),
+    )
+
+
+def vm_message(facts: VmFacts) -> VmMessage:
+    return VmMessage(
+        id=facts.id,
+        name=facts.name,
+        host=facts.host,
+        power=facts.power,
+        disks=tuple(DiskMessage(name=disk.name, size=disk.size) for disk in facts.disks),
+        memory_mib=facts.memory_mib,
+        vcpus=facts.vcpus,
+        unsupported=facts.unsupported,
+    )
