@@ -1,0 +1,34 @@
+#!/bin/sh
+# The tiny guest's start, run by busybox init. Settings come from the disk itself (see leeward.lab.guest.layout).
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t tmpfs run /run
+mkdir -p /run/lock /dev/virtio-ports
+
+NAME=guest ADDRESS='' GATEWAY='' INTERVAL_MS=20 AGENT=1 ACPI=1
+eval "$(dd if=/dev/vda bs=4096 skip=1 count=1 2>/dev/null | tr -d '\000' | grep -E "^[A-Z_]+='[A-Za-z0-9./_-]*'$")"
+
+hostname "$NAME"
+for module in $(cat /modules/order); do insmod "/modules/$module"; done
+ip link set lo up
+tries=0
+while [ ! -e /sys/class/net/eth0 ] && [ $tries -lt 100 ]; do sleep 0.02; tries=$((tries + 1)); done
+if [ -n "$ADDRESS" ]; then
+    ip addr add "$ADDRESS" dev eth0
+    ip link set eth0 up
+    [ -n "$GATEWAY" ] && ip route add default via "$GATEWAY"
+fi
+
+second=''
+[ -b /dev/vdb ] && mount -t ext4 -o rw,noatime /dev/vdb /data2 && second=/data2/seq.log
+appd "$INTERVAL_MS" 80 /data/seq.log $second >/dev/console 2>&1 &
+
+if [ "$ACPI" = 1 ]; then
+    for module in $(cat /modules/acpi); do insmod "/modules/$module"; done
+    acpid -d >/run/acpid.log 2>&1 &
+fi
+port=$(ls /sys/class/virtio-ports 2>/dev/null | head -n 1)
+if [ "$AGENT" = 1 ] && [ -n "$port" ]; then
+    ln -sf "/dev/$port" /dev/virtio-ports/org.qemu.guest_agent.0
+    qemu-ga -m virtio-serial -p /dev/virtio-ports/org.qemu.guest_agent.0 -t /run -f /run/qemu-ga.pid >/run/qemu-ga.log 2>&1 &
+fi
