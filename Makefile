@@ -1,0 +1,55 @@
+# Two commands do everything on a fresh Debian 12 machine: `make demo` and `make test` (as root: the lab makes
+# network namespaces and starts its own libvirt daemons).
+PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11 /usr/bin/python3) python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: all setup system demo test test-fast lint format lab lock clean
+
+all: setup
+
+system:
+	@scripts/install-system-packages
+
+$(READY): requirements.lock pyproject.toml
+	@$(MAKE) --no-print-directory system
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing Python packages into $(VENV)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(READY)
+
+setup: system $(READY)
+
+demo: setup
+	@$(BIN)/leeward lab demo $(if $(ONCE),--once)
+
+lab: setup
+	@$(BIN)/leeward lab up
+
+# Everything, real guests included.
+test: setup lint
+	@$(BIN)/python -m pytest
+
+# No root, no guests: under two minutes.
+test-fast: $(READY)
+	@$(BIN)/python -m pytest -m "not lab and not slow and not cloudstore"
+
+lint: $(READY)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+format: $(READY)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Resolve the lock file anew after a change of pyproject.toml (needs the `uv` command).
+lock:
+	uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+	    --no-header --group dev pyproject.toml --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts

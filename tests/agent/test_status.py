@@ -1,0 +1,46 @@
+"""The state a person sees follows from the facts alone."""
+
+from leeward.agent.status import Facts, state_of
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.protection import ProtectionState as State
+from leeward.domain.vm import Consistency
+from leeward.replication.replicator import Kind
+
+POINT = RecoveryPoint("7", 1, 10**18, Consistency.CRASH, (), 100)
+
+
+def test_unknown_until_the_vault_was_read():
+    assert state_of(Facts(), 5, None)[0] is State.REPLICATING
+    state, reason = state_of(Facts(failure="the vault is away"), 5, None)
+    assert state is State.ERROR
+    assert "the vault is away" in reason
+
+
+def test_first_copy_is_replicating_and_says_when_failover_opens():
+    state, reason = state_of(Facts(known=True, kind=Kind.INITIAL), 5, None)
+    assert state is State.REPLICATING
+    assert "failover opens" in reason
+
+
+def test_enabled_with_a_point():
+    assert state_of(Facts(known=True, newest=POINT, kind=Kind.DELTA), 5, 1.0) == (State.ENABLED, "")
+
+
+def test_a_blip_is_told_but_is_no_error_until_the_target_is_missed_thrice():
+    facts = Facts(known=True, newest=POINT, kind=Kind.DELTA, failure="host busy")
+    assert state_of(facts, 5, 6.0)[0] is State.ENABLED
+    assert "host busy" in state_of(facts, 5, 6.0)[1]
+    assert state_of(facts, 5, 15.1) == (State.ERROR, "host busy")
+
+
+def test_resynchronization_names_its_cause():
+    facts = Facts(known=True, newest=POINT, kind=Kind.RESYNC, kind_reason="the bitmap is broken")
+    state, reason = state_of(facts, 5, 100.0)
+    assert state is State.RESYNCHRONIZING
+    assert "the bitmap is broken" in reason
+
+
+def test_paused_and_permanent_failures_win():
+    assert state_of(Facts(known=True, newest=POINT, paused=True), 5, 1e6)[0] is State.PAUSED
+    fenced = Facts(known=True, newest=POINT, failure="epoch over", permanent=True)
+    assert state_of(fenced, 5, 0.1) == (State.ERROR, "epoch over")
