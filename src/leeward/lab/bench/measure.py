@@ -1,0 +1,95 @@
+"""Measuring whole processes, and tables of what came out."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from leeward.domain.errors import NotFound, Unavailable
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """seconds: wall time. cpu: user + system seconds of the process and its children. peak: bytes resident."""
+
+    seconds: float
+    cpu: float
+    peak: int
+    output: str
+
+
+@dataclass(slots=True)
+class Series:
+    """Several runs of one contender."""
+
+    name: str
+    runs: list[Run] = field(default_factory=list)
+    note: str = ""
+
+    @property
+    def seconds(self) -> float:
+        return statistics.median(run.seconds for run in self.runs)
+
+    @property
+    def peak(self) -> int:
+        return max(run.peak for run in self.runs)
+
+    @property
+    def cpu(self) -> float:
+        return statistics.median(run.cpu for run in self.runs)
+
+
+def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, stdin: Path | None = None) -> Run:
+    """Run to the end; raises Unavailable with the last lines of its output when it fails."""
+    began = time.monotonic()
+    source = stdin.open("rb") if stdin else subprocess.DEVNULL
+    process = subprocess.Popen(
+        [str(word) for word in command],
+        stdin=source,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env={**os.environ, **(env or {})},
+    )
+    assert process.stdout is not None
+    output = process.stdout.read().decode(errors="replace")
+    # wait4 gives this child's own figures, which getrusage(RUSAGE_CHILDREN) would mix with its siblings'.
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    seconds = time.monotonic() - began
+    if process.returncode:
+        tail = " / ".join(output.strip().splitlines()[-3:])
+        raise Unavailable(f"exit code {process.returncode}: {tail}", subject=str(command[0]))
+    return Run(seconds, _cpu(usage), usage.ru_maxrss * 1024, output)
+
+
+def _cpu(usage: resource.struct_rusage) -> float:
+    return usage.ru_utime + usage.ru_stime
+
+
+def need(program: str, package: str) -> str:
+    """Path of a peer's program; installs its Debian package when it is missing."""
+    found = shutil.which(program)
+    if found is None:
+        subprocess.run(
+            ["apt-get", "install", "-y", "-qq", "--no-install-recommends", package],
+            env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"},
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+        found = shutil.which(program)
+    if found is None:
+        raise NotFound(f"{program} is not installed", hint=f"Install the Debian package {package}")
+    return found
+
+
+def drop_caches() -> None:
+    """Every contender begins with a cold page cache, as after a night's work."""
+    os.sync()
+    Path("/proc/sys/vm/drop_caches").write_text("3\n")
