@@ -1,0 +1,187 @@
+"""How to reach S3 and Azure Blob: from explicit options or the providers' usual environment variables.
+
+Without any credential obstore asks the machine's metadata service (169.254.169.254), which on an office machine means
+a timeout at best and a stranger's answer at worst. So that is done only on `instance_credentials=True`.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from obstore.exceptions import BaseError
+from obstore.store import AzureStore, S3Store
+
+from leeward.domain.errors import BadInput
+from leeward.vault.stores.cloud import CloudStore
+
+if TYPE_CHECKING:  # obstore has these in its stubs only
+    from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config
+
+_LOOPBACK = {"127.0.0.1", "localhost", "::1"}
+_NO_RETRY: RetryConfig = {"max_retries": 0}
+_CONNECT = timedelta(seconds=10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CloudOptions:
+    """What both providers have in common.
+
+    endpoint: address of a server that speaks the provider's protocol ("" the provider itself).
+    ca_file: PEM certificates to trust besides the system's.
+    allow_http: talk to an endpoint without TLS (always allowed on loopback).
+    instance_credentials: get credentials from the metadata service of the cloud machine we run on.
+    read_timeout_s: a read fails after this long a silence. put_timeout_s: a put or delete fails after this long.
+    """
+
+    endpoint: str = ""
+    ca_file: str = ""
+    allow_http: bool = False
+    instance_credentials: bool = False
+    read_timeout_s: float = 30.0
+    put_timeout_s: float = 300.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Options(CloudOptions):
+    """Empty values come from AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
+    AWS_ENDPOINT_URL; roles from AWS_WEB_IDENTITY_TOKEN_FILE or AWS_CONTAINER_CREDENTIALS_*_URI."""
+
+    region: str = ""
+    access_key_id: str = ""
+    secret_access_key: str = ""
+    session_token: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AzureOptions(CloudOptions):
+    """Empty values come from AZURE_STORAGE_ACCOUNT_NAME (or AZURE_STORAGE_ACCOUNT), AZURE_STORAGE_ACCOUNT_KEY (or
+    AZURE_STORAGE_KEY), AZURE_STORAGE_SAS_TOKEN, AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET,
+    AZURE_STORAGE_ENDPOINT."""
+
+    account: str = ""
+    account_key: str = ""
+    sas_token: str = ""
+    tenant_id: str = ""
+    client_id: str = ""
+    client_secret: str = ""
+
+
+def s3_store(bucket: str, prefix: str, options: S3Options) -> CloudStore:
+    """A store in the S3 bucket below `prefix` ("" for all of it). Raises BadInput; contacts nobody."""
+    endpoint = options.endpoint or _env("AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    if not options.instance_credentials and not (
+        (options.access_key_id or _env("AWS_ACCESS_KEY_ID"))
+        and (options.secret_access_key or _env("AWS_SECRET_ACCESS_KEY"))
+    ):
+        roles = "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
+        if not _env(*roles, "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
+            hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            raise BadInput("no credentials for S3", subject=f"s3://{bucket}", hint=hint)
+    region = options.region or _env("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
+    # Deletes of single objects as plain DELETE: many servers besides Amazon's lack the bulk call.
+    config: S3Config = {"region": region, "disable_bulk_delete": True}
+    if endpoint:
+        config["endpoint"] = endpoint
+    if options.access_key_id:
+        config["access_key_id"] = options.access_key_id
+        config["secret_access_key"] = options.secret_access_key
+    if options.session_token:
+        config["session_token"] = options.session_token
+    url = _url("s3", bucket, prefix)
+    try:
+        reader, writer = (
+            S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_NO_RETRY)
+            for client in _clients(endpoint, options, url)
+        )
+    except BaseError as fault:
+        raise _unusable(fault, url) from None
+    return CloudStore(reader, writer, url)
+
+
+def azure_store(container: str, prefix: str, options: AzureOptions) -> CloudStore:
+    """A store in the Azure Blob container below `prefix` ("" for all of it). Raises BadInput; contacts nobody."""
+    url = _url("azure", container, prefix)
+    endpoint = options.endpoint or _env("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+    account = options.account or _env("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+    if not account:
+        raise BadInput("the storage account is not named", subject=url, hint="Set AZURE_STORAGE_ACCOUNT_NAME")
+    config: AzureConfig = {"account_name": account, **_azure_credentials(options, url)}
+    if endpoint:
+        config["endpoint"] = endpoint
+    try:
+        reader, writer = (
+            AzureStore(container, prefix=prefix or None, config=config, client_options=client, retry_config=_NO_RETRY)
+            for client in _clients(endpoint, options, url)
+        )
+    except BaseError as fault:
+        raise _unusable(fault, url) from None
+    return CloudStore(reader, writer, url)
+
+
+def _azure_credentials(options: AzureOptions, url: str) -> AzureConfig:
+    """Explicit options before the environment; key before signature before application."""
+    if options.account_key:
+        return {"account_key": options.account_key, "credential_type": "access_key"}
+    if options.sas_token:
+        return {"sas_key": options.sas_token, "credential_type": "sas_token"}
+    tenant = options.tenant_id or _env("AZURE_TENANT_ID")
+    client = options.client_id or _env("AZURE_CLIENT_ID")
+    secret = options.client_secret or _env("AZURE_CLIENT_SECRET")
+    application: AzureConfig = {
+        "tenant_id": tenant,
+        "client_id": client,
+        "client_secret": secret,
+        "credential_type": "client_secret",
+    }
+    if options.client_secret:
+        return application
+    if key := _env("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY"):
+        return {"account_key": key, "credential_type": "access_key"}
+    if sas := _env("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"):
+        return {"sas_key": sas, "credential_type": "sas_token"}
+    if secret:
+        return application
+    if options.instance_credentials:
+        return {"credential_type": "managed_identity"}
+    hint = "Set AZURE_STORAGE_ACCOUNT_KEY or AZURE_STORAGE_SAS_TOKEN"
+    raise BadInput("no credentials for Azure Blob", subject=url, hint=hint)
+
+
+def _clients(endpoint: str, options: CloudOptions, url: str) -> tuple[ClientConfig, ClientConfig]:
+    parts = urlsplit(endpoint)
+    if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise BadInput("the endpoint is not an http(s) address", subject=url, hint="For example https://host:9000")
+    plain = parts.scheme == "http"
+    if plain and not options.allow_http and parts.hostname not in _LOOPBACK:
+        raise BadInput("the endpoint has no TLS", subject=url, hint="Use https, or set allow_http")
+    shared: ClientConfig = {"connect_timeout": _CONNECT, "allow_http": plain}
+    if options.ca_file:
+        shared["root_certificate"] = _certificates(options.ca_file, url)
+    # A day: obstore has no "no limit", and a large read over a thin line is in order as long as bytes come.
+    silence, put = timedelta(seconds=options.read_timeout_s), timedelta(seconds=options.put_timeout_s)
+    return {**shared, "read_timeout": silence, "timeout": timedelta(days=1)}, {**shared, "timeout": put}
+
+
+def _certificates(path: str, url: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as fault:
+        raise BadInput(f"cannot read the CA file {path}: {fault.strerror}", subject=url) from fault
+
+
+def _unusable(fault: BaseError, url: str) -> BadInput:
+    reason = str(fault).split("\n", 1)[0].rstrip(".")
+    return BadInput(f"the store cannot be opened: {reason}", subject=url)
+
+
+def _url(scheme: str, bucket: str, prefix: str) -> str:
+    return f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
+
+
+def _env(*names: str) -> str:
+    return next((value for name in names if (value := os.environ.get(name, ""))), "")
