@@ -8,7 +8,7 @@ from pathlib import Path
 
 from leeward.domain.errors import LeewardError, NotFound
 
-_HINT = "Install the lab's packages first: make lab-packages"
+_HINT = "Install the system packages first: make system"
 
 
 def run(

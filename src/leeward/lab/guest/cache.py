@@ -23,11 +23,24 @@ def digest(*parts: object) -> str:
 
 @contextmanager
 def exclusive(lock: Path) -> Iterator[None]:
-    """Hold the lock file; the kernel frees it when the holder dies."""
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+    """Hold the lock file; the kernel frees it when the holder dies.
+
+    A holder may remove the file (`down` does): who waited for it then begins again with the new one.
+    """
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is(lock, file.fileno()):
+                yield
+                return
+
+
+def _is(path: Path, descriptor: int) -> bool:
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def built(folder: Path, name: str, build: Callable[[Path], None]) -> Path:

@@ -1,0 +1,97 @@
+"""`leeward lab`: the lab from the command line."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from leeward.domain.errors import LeewardError
+from leeward.lab.lab import DEMO_GUESTS, Lab
+
+app = typer.Typer(
+    help="A practice ground: an office and a recovery site with real VMs, on this one machine.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command()
+def up(
+    guest: Annotated[
+        list[str] | None, typer.Option("--guest", help="Demo guest to start at the office; may be repeated.")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Start both sites and the demo guests; safe to repeat, and after a kill.
+
+    The first time also builds the guest (about 10 s) from Debian packages. The folder is /var/lib/leeward-lab, or
+    $LEEWARD_LAB: labs in different folders live side by side. Needs root.
+    """
+    _guarded(as_json, lambda: _up(tuple(guest) if guest else DEMO_GUESTS, as_json))
+
+
+@app.command()
+def down(
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the build cache as well.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Stop everything and remove it: guests, disks, vault, daemons, networks. Only the build cache stays."""
+    _guarded(as_json, lambda: _down(purge, as_json))
+
+
+@app.command()
+def status(as_json: Json = False) -> None:
+    """Show the sites, their guests, and whether these answer."""
+    _guarded(as_json, lambda: _show(Lab().status(), as_json))
+
+
+def _up(guests: tuple[str, ...], as_json: bool) -> None:
+    lab, start = Lab(), time.monotonic()
+    with Console(stderr=True, quiet=as_json).status("Bringing the lab up"):
+        lab.up(guests)
+        for guest in (lab.guests("office")[name] for name in guests):
+            lab.wait_http("office", guest.ip, timeout_s=180)
+    _show(lab.status() | {"seconds": round(time.monotonic() - start, 1)}, as_json)
+
+
+def _down(purge: bool, as_json: bool) -> None:
+    lab = Lab()
+    lab.down(purge=purge)
+    if as_json:
+        typer.echo(json.dumps({"folder": str(lab.places.root), "up": False}))
+    else:
+        Console().print(f"The lab at {lab.places.root} is down.")
+
+
+def _show(state: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(state))
+        return
+    console = Console()
+    table = Table("Site", "libvirt", "Guest", "State", "Address", "HTTP", box=None)
+    for site in state["sites"]:
+        daemon = "[green]up[/]" if site["libvirt"] else "[dim]down[/]"
+        table.add_row(site["name"], daemon)
+        for guest in site["guests"]:
+            running = "[green]running[/]" if guest["running"] else "[yellow]off[/]"
+            answers = "[green]answers[/]" if guest["http"] else "[yellow]silent[/]"
+            table.add_row("", "", guest["name"], running, guest["ip"], answers)
+    console.print(table)
+    if state["up"]:
+        console.print(f"Configuration: {state['config']}", soft_wrap=True)
+
+
+def _guarded(as_json: bool, act: Any) -> None:
+    """Print an expected failure on one line (or as JSON) and leave with its exit code."""
+    try:
+        act()
+    except LeewardError as error:
+        typer.echo(json.dumps({"error": error.as_dict()}) if as_json else f"Error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error

@@ -1,0 +1,91 @@
+"""Fixtures for tests that need real guests: one lab of its own for the whole session, and guests for each test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from leeward.lab.guests import Guest
+from leeward.lab.lab import Lab
+from leeward.lab.places import CACHE_VARIABLE, DEFAULT_ROOT
+
+# Not below pytest's own temporary folder: images are opened with O_DIRECT, which a tmpfs does not have, and sockets
+# need short paths.
+LABS = Path("/var/tmp")
+PREFIX = "lwtest-"
+
+GuestFactory = Callable[..., Guest]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("lab"):
+                item.add_marker(pytest.mark.skip(reason="the lab needs root"))
+
+
+@pytest.fixture(scope="session")
+def lab_cache() -> Iterator[None]:
+    """Let all test labs share the default lab's builds, unless the environment names another cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        if CACHE_VARIABLE not in os.environ:
+            patch.setenv(CACHE_VARIABLE, str(DEFAULT_ROOT / "cache"))
+        yield
+
+
+@pytest.fixture(scope="session")
+def make_lab(lab_cache: None) -> Iterator[Callable[[str], Lab]]:
+    """make_lab("x") → a Lab of this test process in a folder of its own, not yet up; taken down at the end."""
+    _remove_labs_of_dead_runs()
+    made: list[Lab] = []
+
+    def make(name: str) -> Lab:
+        made.append(Lab(LABS / f"{PREFIX}{os.getpid()}-{name}"))
+        return made[-1]
+
+    yield make
+    for lab in made:
+        lab.down()
+
+
+@pytest.fixture(scope="session")
+def lab(make_lab: Callable[[str], Lab]) -> Lab:
+    """Both sites up, no guests. Shared by the whole session: leave it as you found it."""
+    lab = make_lab("main")
+    lab.up(guests=())
+    return lab
+
+
+@pytest.fixture
+def guest_factory(lab: Lab) -> Iterator[GuestFactory]:
+    """guest_factory("office", "db", disks=(64, 32), …) → a running guest that answers HTTP; gone after the test.
+
+    Takes what Lab.define_guest takes; start=False leaves it off, wait=False does not wait for HTTP.
+    """
+    made: list[tuple[str, str]] = []
+
+    def make(
+        site: str = "office", name: str = "guest", *, start: bool = True, wait: bool = True, **wishes: Any
+    ) -> Guest:
+        made.append((site, name))
+        guest = lab.define_guest(site, name, start=start, **wishes)
+        if start and wait and wishes.get("bridge", "br0") == "br0":
+            lab.wait_http(site, guest.ip, timeout_s=90)
+        return guest
+
+    yield make
+    for site, name in reversed(made):
+        lab.destroy_guest(site, name)
+
+
+def _remove_labs_of_dead_runs() -> None:
+    for folder in LABS.glob(f"{PREFIX}*"):
+        pid = folder.name.removeprefix(PREFIX).split("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            Lab(folder).down()
+            shutil.rmtree(folder, ignore_errors=True)
