@@ -1,6 +1,6 @@
-"""Real servers on loopback for the cloud stores: moto for S3, Azurite for Azure Blob.
+"""Real servers on loopback for the cloud stores: moto for S3, Azurite for Azure Blob; and strace for the local one.
 
-A server that cannot be had skips its tests with a reason, but fails them in CI or with LEEWARD_REQUIRE_CLOUD=1.
+What cannot be had skips its tests with a reason, but fails them in CI or with LEEWARD_REQUIRE_CLOUD=1.
 """
 
 from __future__ import annotations
@@ -45,6 +45,19 @@ def missing(reason: str) -> None:
     if os.environ.get("CI") or os.environ.get("LEEWARD_REQUIRE_CLOUD"):
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def strace() -> str:
+    """Path of strace, on a machine where it may trace."""
+    program = shutil.which("strace")
+    if program is None:
+        missing("strace is not installed")
+    assert program is not None
+    done = subprocess.run([program, "-f", "-o", "/dev/null", "true"], capture_output=True, text=True)
+    if done.returncode:
+        missing(f"this machine does not allow tracing: {done.stderr.strip()}")
+    return program
 
 
 @pytest.fixture(scope="session")
@@ -101,7 +114,7 @@ def install_azurite(home: Path) -> None:
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir()
     command = [npm, "install", "--no-audit", "--no-fund", "--prefix", str(draft), f"azurite@{AZURITE}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110)
     if done.returncode:
         missing(f"npm cannot install Azurite: {done.stderr[-300:]}")
     draft.rename(home)
