@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from leeward.domain.errors import TrackingLost
+from leeward.domain.errors import StoreError, TrackingLost
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 from leeward.ports.hypervisor import Cycle, Hypervisor
@@ -139,6 +140,8 @@ class Replicator:
             if point is not None:
                 cycle.commit()
                 self._on_step("tracking-advanced")
+                with suppress(StoreError):  # an accelerator only; it is due again after the next cycle
+                    writer.maintain()
             return CycleResult(kind, point, cycle.time_ns, examined, stored, time.monotonic() - began, cycle.warnings)
 
     def _copy(

@@ -26,6 +26,7 @@ FAULTS = (BaseError, FileNotFoundError, ValueError)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
 _QUERY = re.compile(r"\?[^\s\"'<>]*")  # may hold a shared access signature
+_CLASS = re.compile(r"^Generic \w+ error: ")
 _NO_CONTAINER = ("NoSuchBucket", "ContainerNotFound", "specified container does not exist", "ContainerBeingDeleted")
 _CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
@@ -63,10 +64,11 @@ def translated(fault: Exception, subject: str, *, writing: bool) -> StoreError:
         return ObjectNotFound("there is no such object", subject=subject)
     if code in _FULL or status == 507:
         return StoreFull("the store is full", subject=subject, hint="Free space or raise the quota")
-    if code in _BAD_CREDENTIALS or isinstance(fault, UnauthenticatedError):
+    # Listings fail with the general class, so the status is looked at besides the class.
+    if code in _BAD_CREDENTIALS or status == 401 or isinstance(fault, UnauthenticatedError):
         hint = "Check keys, their expiry, and this machine's clock"
         return StoreError("the store refused our credentials", subject=subject, hint=hint)
-    if isinstance(fault, PermissionDeniedError):
+    if status == 403 or isinstance(fault, PermissionDeniedError):
         if writing:
             hint = "Give them write access to the bucket or container"
             return StoreReadOnly("our credentials do not allow writing", subject=subject, hint=hint)
@@ -92,4 +94,4 @@ def _told(text: str) -> str:
     first = text.split("\n\nDebug source", 1)[0]
     code = match[1] if (match := _CODE.search(first)) else ""
     line = _QUERY.sub("", first.split("<?xml", 1)[0].split("<Error>", 1)[0])
-    return " ".join(f"{line} {code}".split()).rstrip(":. ")
+    return " ".join(f"{_CLASS.sub('', line)} {code}".split()).rstrip(":. ")

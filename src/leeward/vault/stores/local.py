@@ -113,6 +113,7 @@ class LocalStore:
         return self._scan(check_prefix(prefix), start_after)
 
     def _scan(self, prefix: str, start_after: str) -> Iterator[ObjectInfo]:
+        self._require_disk()  # an unmounted mount point is a folder that exists, and is empty
         found = walk(self._root, prefix, start_after, self._require_disk)
         while True:
             # The yield stands outside: an OSError of the caller's own must not be taken for one of the store.
@@ -124,6 +125,7 @@ class LocalStore:
 
     def folders(self, prefix: str) -> list[str]:
         folder = self._root / check_folder(prefix)
+        self._require_disk()
         with translating(prefix, writing=False):
             try:
                 fd = os.open(folder, _FOLDER)

@@ -1,0 +1,145 @@
+"""Map checkpoints: a MapState as bytes, and the recovery points since the previous checkpoint.
+
+They make opening a long log cheap and are an accelerator only: with every map lost, the log alone gives the same.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.vm import Consistency, Disk
+from leeward.vault.format import HASH_SIZE
+from leeward.vault.index import DiskMap, MapState, ObjectRef, ObjectTable
+
+_LOG_ENTRY = np.uint64(2**64 - 1)  # in the array of part numbers: the object is a log entry
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """prev_map: seq of the map before (0 = none); points: those in (prev_map, state.seq], ascending."""
+
+    state: MapState
+    prev_map: int
+    points: list[RecoveryPoint]
+
+
+def compacted(state: MapState) -> MapState:
+    """The same state with an object table of only what is still referred to."""
+    live = [disk.objects() for disk in state.maps.values()]
+    numbers = np.unique(np.concatenate(live)) if live else np.empty(0, np.uint64)
+    renumbered = np.zeros(len(state.objects) + 1, np.uint64)
+    table = ObjectTable()
+    for number in numbers.tolist():
+        renumbered[number] = table.add(state.objects[number])
+    maps = {name: disk.renumber(renumbered) for name, disk in state.maps.items()}
+    return MapState(
+        state.epoch,
+        state.seq,
+        state.head,
+        state.disks,
+        state.definition,
+        state.tracking,
+        state.last_point,
+        maps,
+        table,
+    )
+
+
+def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
+    """(JSON info, byte stream). Compacts the object table on the way."""
+    state = compacted(checkpoint.state)
+    arrays: list[tuple[str, NDArray[Any]]] = []
+    refs = [state.objects[number] for number in range(1, len(state.objects) + 1)]
+    arrays.append(("seq", np.array([ref.seq for ref in refs], np.uint64)))
+    parts = [int(_LOG_ENTRY) if ref.part < 0 else ref.part for ref in refs]
+    arrays.append(("part", np.array(parts, np.uint64)))
+    arrays.append(("digest", np.frombuffer(b"".join(ref.digest for ref in refs), np.uint8)))
+    for disk in state.disks:
+        starts, counts, locations = state.maps[disk.name].encode()
+        arrays += [("starts", starts), ("counts", counts), ("locations", locations)]
+    layouts: list[list[list[Any]]] = []
+    rows = []
+    for point in checkpoint.points:
+        layout = [[disk.name, disk.size] for disk in point.disks]
+        if not layouts or layouts[-1] != layout:
+            layouts.append(layout)
+        app = point.consistency is Consistency.APP
+        rows.append((point.seq, point.epoch, point.time_ns, app, point.stored, len(layouts) - 1))
+    arrays.append(("points", np.array(rows, np.int64).reshape(-1, 6)))
+    info = {
+        "prev_map": checkpoint.prev_map,
+        "epoch": state.epoch,
+        "head": state.head.hex(),
+        "disks": [[disk.name, disk.size] for disk in state.disks],
+        "definition": state.definition,
+        "tracking": state.tracking,
+        "last_point": _point_info(state.last_point),
+        "layouts": layouts,
+        "lengths": [array.nbytes for _, array in arrays],
+    }
+    return info, b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in arrays)
+
+
+def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
+    pieces: list[memoryview] = []
+    at = 0
+    for length in info["lengths"]:
+        pieces.append(memoryview(stream)[at : at + length])
+        at += length
+    seqs, parts = np.frombuffer(pieces[0], "<u8"), np.frombuffer(pieces[1], "<u8")
+    digests = bytes(pieces[2])
+    table = ObjectTable()
+    for row, (number, part) in enumerate(zip(seqs.tolist(), parts.tolist(), strict=True)):
+        digest = digests[row * HASH_SIZE : (row + 1) * HASH_SIZE]
+        table.add(ObjectRef(number, -1 if part == int(_LOG_ENTRY) else part, digest))
+    disks = tuple(Disk(name, size) for name, size in info["disks"])
+    maps = {}
+    for index, disk in enumerate(disks):
+        starts, counts, locations = (np.frombuffer(pieces[3 + index * 3 + array], "<u8") for array in range(3))
+        maps[disk.name] = DiskMap.decode(starts, counts, locations)
+    rows = np.frombuffer(pieces[3 + len(disks) * 3], "<i8").reshape(-1, 6)
+    layouts = [tuple(Disk(name, size) for name, size in layout) for layout in info["layouts"]]
+    points = [
+        RecoveryPoint(
+            str(number), epoch, time_ns, Consistency.APP if app else Consistency.CRASH, layouts[layout], stored
+        )
+        for number, epoch, time_ns, app, stored, layout in rows.tolist()
+    ]
+    state = MapState(
+        info["epoch"],
+        seq,
+        bytes.fromhex(info["head"]),
+        disks,
+        info["definition"],
+        info["tracking"],
+        _point_of(info["last_point"]),
+        maps,
+        table,
+    )
+    return Checkpoint(state, info["prev_map"], points)
+
+
+def _point_info(point: RecoveryPoint | None) -> dict[str, Any] | None:
+    if point is None:
+        return None
+    return {
+        "seq": point.seq,
+        "epoch": point.epoch,
+        "time_ns": point.time_ns,
+        "consistency": point.consistency.value,
+        "disks": [[disk.name, disk.size] for disk in point.disks],
+        "stored": point.stored,
+    }
+
+
+def _point_of(info: dict[str, Any] | None) -> RecoveryPoint | None:
+    if info is None:
+        return None
+    disks = tuple(Disk(name, size) for name, size in info["disks"])
+    consistency = Consistency(info["consistency"])
+    return RecoveryPoint(str(info["seq"]), info["epoch"], info["time_ns"], consistency, disks, info["stored"])

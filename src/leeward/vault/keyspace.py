@@ -1,0 +1,56 @@
+"""Object keys: where things lie in a vault, and what an identity's key must be."""
+
+from __future__ import annotations
+
+import re
+
+from leeward.vault.format import Identity, Kind
+
+KEYRING = "keyring/"
+LOG_KEY = re.compile(r"vm/([0-9a-f-]{36})/log/(\d{16})")
+
+
+def keyring(number: int) -> str:
+    return f"{KEYRING}{number:08d}"
+
+
+def log(vm_id: str, seq: int) -> str:
+    return f"vm/{vm_id}/log/{seq:016d}"
+
+
+def part(vm_id: str, seq: int, number: int) -> str:
+    return f"vm/{vm_id}/part/{seq:016d}.{number:010d}"
+
+
+def parts(vm_id: str, seq: int) -> str:
+    """Prefix of all parts that were made for the point to be committed at `seq`."""
+    return f"vm/{vm_id}/part/{seq:016d}."
+
+
+def map_(vm_id: str, seq: int) -> str:
+    return f"vm/{vm_id}/map/{seq:016d}"
+
+
+def document(vm_id: str, kind: str, number: int) -> str:
+    return f"vm/{vm_id}/doc/{kind}.{number:08d}"
+
+
+def pin(vm_id: str, name: str) -> str:
+    return f"vm/{vm_id}/pin/{name}"
+
+
+def number_of(key: str) -> int:
+    """The number at a key's end: sequence number, part number, document number."""
+    return int(re.split(r"[/.]", key)[-1])
+
+
+def key_of(identity: Identity) -> str | None:
+    """Where an object of this identity must stand; None for documents and pins, whose names are not in the header."""
+    vm_id = str(identity.vm_id)
+    if identity.kind in (Kind.COMMIT, Kind.EPOCH):
+        return log(vm_id, identity.seq)
+    if identity.kind is Kind.PART:
+        return part(vm_id, identity.seq, identity.part)
+    if identity.kind is Kind.MAP:
+        return map_(vm_id, identity.seq)
+    return None

@@ -1,0 +1,68 @@
+"""The log of one VM: what the layers above the vault use."""
+
+from __future__ import annotations
+
+from leeward.domain.errors import NotFound
+from leeward.domain.points import RecoveryPoint
+from leeward.vault.history import History
+from leeward.vault.image import PointImage
+from leeward.vault.segment import ObjectReader
+from leeward.vault.transaction import PointTransaction, Ticket
+from leeward.vault.writer import LogWriter
+
+__all__ = ["LogWriter", "PointImage", "PointTransaction", "Ticket", "VmLog"]
+
+
+class VmLog:
+    """Points of one VM, and the way to write more. Errors: Damaged, StoreError."""
+
+    def __init__(self, reader: ObjectReader, vm_id: str) -> None:
+        self.vm_id = vm_id
+        self._history = History(reader, vm_id)
+
+    def points(self) -> list[RecoveryPoint]:
+        """All committed points, ascending."""
+        return self._history.points()
+
+    def point(self, point_id: str) -> RecoveryPoint:
+        """By id, or "latest". Raises NotFound."""
+        points = self.points()
+        if points and point_id == "latest":
+            return points[-1]
+        for point in points:
+            if point.id == point_id:
+                return point
+        hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
+        raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
+
+    def open_point(self, point_id: str, *, cache_bytes: int = 64 << 20) -> PointImage:
+        """The disks of a point. Raises NotFound, or Damaged when the log up to it cannot be read."""
+        if point_id == "latest":
+            state = self._history.state()
+            if state.last_point is None:
+                raise NotFound("there is no recovery point yet", subject=self.vm_id)
+            return PointImage(self._history, state, state.last_point, cache_bytes)
+        if not point_id.isdecimal():
+            raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id)
+        if not self._history.exists(int(point_id)):
+            return self._missing(point_id)
+        state = self._history.state(int(point_id))
+        if state.last_point is None or state.last_point.id != str(int(point_id)):
+            return self._missing(point_id)
+        return PointImage(self._history, state, state.last_point, cache_bytes)
+
+    def _missing(self, point_id: str) -> PointImage:
+        self.point(point_id)
+        raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id)
+
+    def open_writer(
+        self, *, writer: str, new_epoch: bool = False, reason: str = "", expect_epoch: int | None = None
+    ) -> LogWriter:
+        """The writer at the tail.
+
+        new_epoch, or an empty log: an epoch entry is put, which fences every other writer for good. expect_epoch:
+        the epoch in which this writer reigned; raises Fenced when the log's newest is another.
+        """
+        return LogWriter.open(
+            self._history, writer=writer, new_epoch=new_epoch, reason=reason, expect_epoch=expect_epoch
+        )

@@ -1,0 +1,315 @@
+"""One point in the making: frames filled by many threads, objects uploaded as they fill up, one commit at the end."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from leeward.domain.blocks import U64, Runs
+from leeward.domain.errors import Damaged, ObjectExists
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.vm import Consistency, Disk
+from leeward.vault import keyspace
+from leeward.vault.format import HASH_SIZE, OBJECT_FRAMES, Identity, Kind
+from leeward.vault.history import History, Part
+from leeward.vault.index import SHIFT, STREAM_MASK, DiskMap, MapState, ObjectRef, run_rows
+from leeward.vault.segment import EMPTY_FRAME, Frame, Meta, Sealer, header_hash
+
+# Hash tables of source objects kept while comparing: 64 MiB hold those of 128 GiB of disk.
+_HASH_CACHE = 64 << 20
+
+
+@dataclass(slots=True)
+class _Draft:
+    """One object being filled. Guarded by the transaction's lock except for the frames' own slots."""
+
+    sealer: Sealer
+    frames: list[Frame | None] = field(default_factory=list)
+    blocks: list[tuple[str, U64] | None] = field(default_factory=list)
+    hashes: list[bytes] = field(default_factory=list)
+    filled: int = 0
+    closed: bool = False
+
+    @property
+    def complete(self) -> bool:
+        return self.closed and self.filled == len(self.frames)
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A reserved place for one frame."""
+
+    draft: _Draft
+    number: int
+
+
+class PointTransaction:
+    """See the module's head. One dispatcher calls reserve, zero, commit, abort; fill runs in any thread."""
+
+    def __init__(
+        self,
+        history: History,
+        state: MapState,
+        put_entry: Callable[[list[bytes], Meta, PointTransaction], RecoveryPoint],
+        *,
+        time_ns: int,
+        consistency: Consistency,
+        disks: Sequence[Disk],
+        definition: str,
+        tracking: str,
+        compare: bool,
+    ) -> None:
+        self.history = history
+        self.seq = state.seq + 1
+        self.epoch = state.epoch
+        self.time_ns = time_ns
+        self.consistency = consistency
+        self.disks = tuple(disks)
+        self.definition = definition
+        self.tracking = tracking
+        self.compare = compare
+        self._before = state
+        self._base = state
+        self._put_entry = put_entry
+        self._names = [disk.name for disk in self.disks]
+        self._lock = threading.Lock()
+        self._draft = self._new_draft()
+        self._parts: list[Part] = []
+        self._reused: list[Part] = []
+        self._zeros: list[tuple[int, int, int, int]] = []
+        self._tables = _HashTables(history)
+        self._uploaded = 0
+        if compare:
+            self._reuse_parts()
+
+    # --- base ---------------------------------------------------------------------------------------
+
+    def _reuse_parts(self) -> None:
+        """Apply what a dead attempt at this point left in the vault. Order does not matter for correctness: the
+        caller compares every block with the outcome."""
+        history = self.history
+        prefix = keyspace.parts(history.vm_id, self.seq)
+        found = [keyspace.number_of(info.key) for info in history.reader.store.scan(prefix)]
+        if not found:
+            return
+        self._base = self._before.copy()
+        for number in found:
+            try:
+                part = history.part(self.seq, number)
+            except Damaged:
+                continue  # its blocks are sent again
+            if set(part.disks) <= set(self._names):  # otherwise a disk has gone since
+                self._base.apply_runs(ObjectRef(self.seq, number, part.digest), part.disks, part.runs)
+                self._reused.append(part)
+        self._base.set_disks(self.disks)
+
+    def base_runs(self, disk: str) -> Runs:
+        """Data of the disk in the base (parts of a dead attempt included when comparing)."""
+        found = self._base.maps.get(disk)
+        return found.runs() if found else Runs.empty()
+
+    def base_hashes(self, disk: str, start: int, count: int) -> list[bytes | None]:
+        """BLAKE3 of each block in the base, None where it reads as zero. Thread-safe."""
+        found: DiskMap | None = self._base.maps.get(disk)
+        if found is None:
+            return [None] * count
+        result: list[bytes | None] = []
+        for location in found.locate(start, count).tolist():
+            if location == 0:
+                result.append(None)
+                continue
+            ref = self._base.objects[location >> int(SHIFT)]
+            result.append(self._tables.get(ref, location & int(STREAM_MASK)))
+        return result
+
+    # --- filling ------------------------------------------------------------------------------------
+
+    @property
+    def stored(self) -> int:
+        """Bytes uploaded by this transaction so far, and those encrypted but still in memory."""
+        with self._lock:
+            draft = sum(len(frame.ciphertext) for frame in self._draft.frames if frame)
+            return self._uploaded + draft
+
+    def reserve(self) -> Ticket:
+        with self._lock:
+            full = len(self._draft.frames) >= OBJECT_FRAMES
+            if full:
+                self._draft.closed = True
+                ready = self._draft if self._draft.complete else None
+                self._draft = self._new_draft()
+            draft = self._draft
+            draft.frames.append(None)
+            draft.blocks.append(None)
+            draft.hashes.append(b"")
+            ticket = Ticket(draft, len(draft.frames) - 1)
+        if full and ready is not None:
+            self._upload(ready)
+        return ticket
+
+    def fill(self, ticket: Ticket, disk: str, blocks: U64, data: memoryview, hashes: Sequence[bytes]) -> None:
+        """Compress, encrypt and hash one frame. Whoever completes a closed object uploads it."""
+        draft = ticket.draft
+        if len(blocks):
+            draft.frames[ticket.number] = draft.sealer.frame(ticket.number, data, len(blocks))
+            draft.blocks[ticket.number] = (disk, blocks.copy())
+            draft.hashes[ticket.number] = b"".join(hashes)
+        else:
+            draft.frames[ticket.number] = EMPTY_FRAME
+        with self._lock:
+            draft.filled += 1
+            complete = draft.complete
+        if complete:
+            self._upload(draft)
+
+    def zero(self, disk: str, start: int, count: int) -> None:
+        index = self._names.index(disk)
+        if self._zeros:
+            last_disk, _, last_start, last_count = self._zeros[-1]
+            if last_disk == index and last_start + last_count == start:
+                self._zeros[-1] = (index, 1, last_start, last_count + count)
+                return
+        self._zeros.append((index, 1, start, count))
+
+    def _new_draft(self) -> _Draft:
+        history = self.history
+        return _Draft(Sealer.make(history.reader.keys, history.vm_uuid, self.epoch, self.seq))
+
+    def _upload(self, draft: _Draft) -> None:
+        """Put a full object as a part. Its number is random: no listing is needed to find a free one."""
+        frames, rows, hashes = self._content(draft)
+        if not rows:
+            return
+        meta = Meta({"disks": self._names}, run_rows(rows), hashes)
+        for _ in range(8):
+            number = secrets.randbelow(2**32 - 1) + 1
+            identity = self._identity(Kind.PART, number)
+            buffers, header = draft.sealer.seal(identity, bytes(HASH_SIZE), meta, frames)
+            try:
+                key = keyspace.part(self.history.vm_id, self.seq, number)
+                self.history.reader.store.put(key, buffers)
+            except ObjectExists:
+                continue  # taken by a part of a dead attempt: one in four thousand million
+            with self._lock:
+                part = Part(number, header_hash(buffers[0]), header.total, self._names, meta.runs)
+                self._parts.append(part)
+                self._uploaded += header.total
+                draft.frames = []
+            return
+        raise ObjectExists("no free part number was found", subject=keyspace.parts(self.history.vm_id, self.seq))
+
+    def _content(self, draft: _Draft) -> tuple[list[Frame], list[tuple[int, int, int, int]], bytes]:
+        frames: list[Frame] = []
+        rows: list[tuple[int, int, int, int]] = []
+        hashes: list[bytes] = []
+        for frame, owned, digests in zip(draft.frames, draft.blocks, draft.hashes, strict=True):
+            if frame is None:
+                raise AssertionError("a reserved frame was never filled")
+            if owned is None:
+                frames.append(EMPTY_FRAME)
+                continue
+            frames.append(frame)
+            hashes.append(digests)
+            disk = self._names.index(owned[0])
+            for start, count in _runs(owned[1]):
+                if rows and rows[-1][0] == disk and rows[-1][2] + rows[-1][3] == start:
+                    rows[-1] = (disk, 0, rows[-1][2], rows[-1][3] + count)
+                else:
+                    rows.append((disk, 0, start, count))
+        while frames and frames[-1] is EMPTY_FRAME:
+            frames.pop()
+        return frames, rows, b"".join(hashes)
+
+    def _identity(self, kind: Kind, part: int) -> Identity:
+        reader = self.history.reader
+        return Identity(kind, reader.keys.vault_id, self.history.vm_uuid, self.epoch, self.seq, part, self.time_ns)
+
+    # --- the end ------------------------------------------------------------------------------------
+
+    def commit(self, *, keep_empty: bool = False) -> RecoveryPoint | None:
+        """Put the commit object; from then on the point exists.
+
+        Returns None, and writes nothing, when nothing changed and `keep_empty` is False. Raises Fenced when another
+        writer's epoch has begun, StoreError otherwise; after StoreUnavailable the point may or may not exist.
+        """
+        frames, rows, hashes = self._content(self._draft)
+        before = self._before
+        unchanged = not (rows or self._zeros or self._parts or self._reused)
+        same = before.disks == self.disks and before.definition == self.definition
+        if unchanged and same and not keep_empty and before.last_point is not None:
+            return None
+        info: dict[str, Any] = {
+            "disks": [[disk.name, disk.size] for disk in self.disks],
+            "consistency": self.consistency.value,
+            "tracking": self.tracking,
+            "parts": [[part.number, part.digest.hex()] for part in (*self._reused, *self._parts)],
+            "stored": sum(part.total for part in self._parts),
+            "compared": self.compare,
+        }
+        if before.definition != self.definition:
+            info["definition"] = self.definition
+        # Zeros come first: in an object's runs the order counts, and a block is in at most one of the two anyway.
+        meta = Meta(info, run_rows(self._zeros + rows), hashes)
+        buffers, header = self._draft.sealer.seal(self._identity(Kind.COMMIT, 0), before.head, meta, frames)
+        point = self._put_entry(buffers, meta, self)
+        with self._lock:
+            self._draft = self._new_draft()
+            self._uploaded += header.total
+        return point
+
+    def abort(self) -> None:
+        """Let go of what is in memory. Uploaded parts stay for a later attempt that compares."""
+        with self._lock:
+            self._draft = self._new_draft()
+
+    def part_entries(self) -> tuple[Part, ...]:
+        """All parts that the commit names, in order."""
+        return (*self._reused, *self._parts)
+
+
+def _runs(blocks: U64) -> list[tuple[int, int]]:
+    """Ascending block numbers as (start, count) runs."""
+    breaks = np.flatnonzero(np.diff(blocks) != 1) + 1
+    first = np.concatenate(([0], breaks))
+    counts = np.diff(np.concatenate((first, [len(blocks)])))
+    return list(zip(blocks[first].tolist(), counts.tolist(), strict=True))
+
+
+class _HashTables:
+    """Block hashes of the objects that a base refers to; a bounded cache."""
+
+    def __init__(self, history: History) -> None:
+        self._history = history
+        self._tables: OrderedDict[tuple[int, int], bytes] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, ref: ObjectRef, block: int) -> bytes:
+        name = (ref.seq, ref.part)
+        with self._lock:
+            table = self._tables.get(name)
+            if table is not None:
+                self._tables.move_to_end(name)
+        if table is None:
+            table = self._load(ref)
+            with self._lock:
+                if name not in self._tables:
+                    self._tables[name] = table
+                    self._bytes += len(table)
+                while self._bytes > _HASH_CACHE and len(self._tables) > 1:
+                    self._bytes -= len(self._tables.popitem(last=False)[1])
+        return table[block * HASH_SIZE : (block + 1) * HASH_SIZE]
+
+    def _load(self, ref: ObjectRef) -> bytes:
+        reader, vm_id = self._history.reader, self._history.vm_id
+        if ref.part < 0:
+            opened = reader.open(keyspace.log(vm_id, ref.seq), ref.digest)
+        else:
+            opened = self._history.open_part(ref.seq, ref.part, ref.digest)
+        return reader.meta(opened).hashes

@@ -1,0 +1,157 @@
+"""The one writer of a VM's log: opens an epoch or goes on in its own, and puts entries at the tail."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+
+from leeward.domain.errors import Fenced, ObjectExists
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.vm import Consistency, Disk
+from leeward.vault import checkpoint, keyspace
+from leeward.vault.checkpoint import Checkpoint
+from leeward.vault.format import Identity, Kind
+from leeward.vault.history import Entry, History, Part, fold
+from leeward.vault.index import MapState
+from leeward.vault.segment import Meta, Sealer, byte_frames, verified
+from leeward.vault.transaction import PointTransaction
+
+# A map after this many entries keeps opening any point to a few hundred small reads …
+MAP_EVERY = 256
+# … but a large map is written more rarely: once its entries weigh about as much as itself.
+MAP_BYTES_PER_ENTRY = 16384
+# … and a first copy gets one at once: opening would have to read every part otherwise.
+MAP_PARTS = 16
+
+
+class LogWriter:
+    """`state` is the log's tail as this writer knows it; only its own puts change it."""
+
+    def __init__(self, history: History, state: MapState) -> None:
+        self._history = history
+        self.state = state
+        maps = history.maps()
+        self._last_map = maps[-1] if maps else 0
+        self._map_bytes = 0
+        self._many_parts = False
+        self._points: list[RecoveryPoint] | None = None
+
+    @staticmethod
+    def open(
+        history: History, *, writer: str, new_epoch: bool = False, reason: str = "", expect_epoch: int | None = None
+    ) -> LogWriter:
+        """See `VmLog.open_writer`."""
+        while True:
+            state = history.state()
+            if expect_epoch is not None and state.epoch != expect_epoch:
+                raise _fenced(history, state.epoch, expect_epoch)
+            opened = LogWriter(history, state)
+            if not new_epoch and state.seq:
+                return opened
+            try:
+                opened._put_epoch(writer, reason)
+            except Fenced:
+                # Another writer was quicker at this very place. Reading the tail again puts our epoch after theirs.
+                continue
+            return opened
+
+    def begin(
+        self,
+        *,
+        time_ns: int,
+        consistency: Consistency,
+        disks: Sequence[Disk],
+        definition: str,
+        tracking: str,
+        compare: bool,
+    ) -> PointTransaction:
+        """Start a point. See `PointTransaction`."""
+        return PointTransaction(
+            self._history,
+            self.state,
+            self._put_commit,
+            time_ns=time_ns,
+            consistency=consistency,
+            disks=disks,
+            definition=definition,
+            tracking=tracking,
+            compare=compare,
+        )
+
+    # --- entries ------------------------------------------------------------------------------------
+
+    def _put_epoch(self, writer: str, reason: str) -> None:
+        state, reader = self.state, self._history.reader
+        epoch, seq = state.epoch + 1, state.seq + 1
+        vm_id = self._history.vm_uuid
+        identity = Identity(Kind.EPOCH, reader.keys.vault_id, vm_id, epoch, seq, 0, time.time_ns())
+        meta = Meta.of({"writer": writer, "reason": reason})
+        sealer = Sealer.make(reader.keys, vm_id, epoch, seq)
+        buffers, _ = sealer.seal(identity, state.head, meta, [])
+        self._put(buffers, meta, ())
+
+    def _put_commit(self, buffers: list[bytes], meta: Meta, transaction: PointTransaction) -> RecoveryPoint:
+        parts = transaction.part_entries()
+        point = self._put(buffers, meta, parts).point()
+        if self._points is not None:
+            self._points.append(point)
+        self._many_parts = len(parts) >= MAP_PARTS
+        return point
+
+    def _put(self, buffers: list[bytes], meta: Meta, parts: tuple[Part, ...]) -> Entry:
+        """Conditional create at the tail, then fold into our state."""
+        seq = self.state.seq + 1
+        key = keyspace.log(self._history.vm_id, seq)
+        reader = self._history.reader
+        try:
+            reader.store.put(key, buffers)
+        except ObjectExists:
+            # Either our own put whose acknowledgement was lost, or somebody else is writing this log.
+            if reader.store.get(key) != b"".join(buffers):
+                theirs = reader.open(key).header.identity
+                raise _fenced(self._history, theirs.epoch, self.state.epoch) from None
+        opened = verified(buffers[0] + buffers[1], key, reader.keys.public_key)
+        entry = Entry(opened, meta, parts)
+        fold(self.state, entry)
+        return entry
+
+    # --- maps ---------------------------------------------------------------------------------------
+
+    def maintain(self) -> None:
+        """Write a map checkpoint when one is due. Call it between cycles: its failure harms nothing."""
+        since = self.state.seq - self._last_map
+        if self._many_parts or since >= max(MAP_EVERY, self._map_bytes // MAP_BYTES_PER_ENTRY):
+            self.write_map()
+
+    def write_map(self) -> None:
+        """Write a map checkpoint as of the tail. One that exists already serves as well."""
+        history, state = self._history, self.state
+        reader = history.reader
+        if self._points is None:
+            self._points = [point for point in history.points() if point.seq > self._last_map]
+        info, stream = checkpoint.encode(Checkpoint(state, self._last_map, self._points))
+        identity = Identity(
+            Kind.MAP, reader.keys.vault_id, history.vm_uuid, state.epoch, state.seq, 0, time.time_ns()
+        )
+        sealer = Sealer.make(reader.keys, history.vm_uuid, state.epoch, state.seq)
+        buffers, header = sealer.seal(identity, state.head, Meta.of(info), byte_frames(sealer, stream))
+        with suppress(ObjectExists):
+            reader.store.put(keyspace.map_(history.vm_id, state.seq), buffers)
+        self.state = checkpoint.compacted(state)
+        self._last_map = state.seq
+        self._map_bytes = header.total
+        self._many_parts = False
+        self._points = []
+
+
+def _fenced(history: History, theirs: int, ours: int) -> Fenced:
+    if theirs > ours:
+        message = f"epoch {ours} of this VM is over: epoch {theirs} has begun, another place writes now"
+    else:
+        message = f"another process writes in epoch {ours} of this VM"
+    return Fenced(
+        message,
+        subject=history.vm_id,
+        hint="Nothing more is written from here; see where the VM runs before you protect it again",
+    )
