@@ -18,7 +18,8 @@ class ObjectInfo:
 
 
 class ObjectStore(Protocol):
-    """Immutable objects under slash-separated keys (`[a-z0-9._-]` segments, no empty one, no "." or "..").
+    """Immutable objects under slash-separated keys: segments of `[a-z0-9._-]`, at most 200 characters each and 900 in
+    all, that neither begin nor end with a dot. No key is another key's folder. Other keys raise StoreError.
 
     Every method blocks, may be called from any thread, and raises only `StoreError`s (leeward.domain.errors):
     ObjectNotFound, ObjectExists, StoreUnavailable (worth a retry), StoreFull, StoreReadOnly, or plain StoreError.

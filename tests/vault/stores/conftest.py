@@ -61,6 +61,16 @@ def strace() -> str:
 
 
 @pytest.fixture(scope="session")
+def unshare() -> list[str]:
+    """The beginning of a command that shall run in a mount namespace of its own."""
+    command = ["unshare", "--mount"] if os.geteuid() == 0 else ["unshare", "--user", "--map-root-user", "--mount"]
+    done = subprocess.run([*command, "true"], capture_output=True, text=True)
+    if done.returncode:
+        missing(f"this machine allows no mount namespaces: {done.stderr.strip()}")
+    return command
+
+
+@pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     port = free_port()
     log = tmp_path_factory.mktemp("moto") / "log"
@@ -143,6 +153,11 @@ def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
         else:
             return True
     return False
+
+
+@pytest.fixture(name="free_port")
+def port_where_nobody_listens() -> int:
+    return free_port()
 
 
 def free_port() -> int:
