@@ -64,7 +64,8 @@ def test_a_lock_whose_file_was_removed_meanwhile_is_taken_anew(tmp_path: Path) -
     lock, told = tmp_path / "lock", tmp_path / "held"
     code = (
         "from pathlib import Path; from leeward.lab.guest import cache\n"
-        f"with cache.exclusive(Path({str(lock)!r})): Path({str(told)!r}).write_text(str(Path({str(lock)!r}).exists()))"
+        f"lock = Path({str(lock)!r})\n"
+        f"with cache.exclusive(lock): Path({str(told)!r}).write_text(str(lock.exists()))"
     )
     with cache.exclusive(lock):
         # A fresh process: a forked one would inherit the lock that it is to wait for.

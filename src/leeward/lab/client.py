@@ -70,6 +70,6 @@ class Client:
             time.sleep(_POLL_S)
 
     def run(self, argv: Sequence[str], timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
-        """Run a program in the namespace, e.g. ["ping", "-c", "1", "10.77.0.10"]; it may fail."""
+        """Run a program in the namespace, e.g. ["curl", "10.77.0.10"]; it may fail."""
         words = ["ip", "netns", "exec", self.namespace, *argv]
         return subprocess.run(words, capture_output=True, text=True, timeout=timeout_s, check=False)

@@ -27,6 +27,7 @@ def mac_address(*parts: str) -> str:
 
 def definition(name: str, uuid: str, mac: str, disks: Mapping[str, tuple[Path, str]], shape: Shape) -> str:
     """Domain XML. disks: target (vda, …) → (image, "qcow2" or "raw")."""
+    # Without the card's boot ROM the BIOS comes to the disk two seconds earlier.
     # Nehalem is the newest model whose every feature TCG emulates quickly; newer ones boot slower.
     cpu = (
         "<cpu mode='host-passthrough'/>"
@@ -48,6 +49,7 @@ def definition(name: str, uuid: str, mac: str, disks: Mapping[str, tuple[Path, s
 {"".join(_disk(target, image, form) for target, (image, form) in disks.items())}\
     <interface type='bridge'>
       <mac address='{mac}'/><source bridge={quoteattr(shape.bridge)}/><model type='virtio'/>
+      <rom enabled='no'/>
     </interface>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <serial type='pty'/>

@@ -104,6 +104,7 @@ class Lab:
         guest = guests.define(name, replace(wish or Wish(), **wishes))
         if start:
             guests.start(name)
+            site.remember_capabilities(self.places, site_name)
         return guest
 
     def start_guest(self, site_name: str, name: str) -> None:
@@ -149,7 +150,7 @@ class Lab:
             netns.ensure(name)
             site.attach(host, bridge, f"p{mark}", name, "eth0")
             netns.ip(name, f"addr replace {address} dev eth0")
-            netns.set_sysctl(name, net__ipv4__neigh__eth0__retrans_time_ms="50")
+            site.quicken_neighbours(name)
             yield Client(name)
         finally:
             netns.delete(name)

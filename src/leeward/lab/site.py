@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ _FOLDERS = {
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
 }
+_CAPABILITIES = "cache/qemu/capabilities"
 _DAEMON_CONFIG = """\
 auth_unix_rw = "none"
 auth_unix_ro = "none"
@@ -56,8 +59,7 @@ def build_networks(places: Places) -> None:
             f"addr replace {plan.client_address}/24 dev eth0",
             f"route replace default via {plan.host_address}",
         )
-        # Ask again for a booting guest's address every 50 ms instead of every second.
-        netns.set_sysctl(client, net__ipv4__neigh__eth0__retrans_time_ms="50")
+        quicken_neighbours(client)
     _link_sites(places)
 
 
@@ -83,6 +85,11 @@ def _link_sites(places: Places) -> None:
         netns.ip(host, f"addr replace {plan.wan}/24 dev {link}", f"route replace {other.lan}.0/24 via {other.wan}")
 
 
+def quicken_neighbours(client: str) -> None:
+    """Let a client ask again for a booting guest's address every 50 ms instead of every second."""
+    netns.set_sysctl(client, net__ipv4__neigh__eth0__retrans_time_ms="50")
+
+
 def start_daemon(places: Places, site: str) -> None:
     """Start the site's libvirtd unless it answers already; returns when it does."""
     if daemon_answers(places, site):
@@ -93,6 +100,7 @@ def start_daemon(places: Places, site: str) -> None:
         # Only a place to mount on, and only in the daemon's own view; the machine's folders stay as they are.
         Path(target).mkdir(parents=True, exist_ok=True)
     places.images(site).mkdir(exist_ok=True)
+    _recall_capabilities(places, site)
     (folder / "etc/libvirtd.conf").write_text(_DAEMON_CONFIG.format(log=folder / "log/libvirtd.log"))
     (folder / "etc/qemu.conf").write_text(_QEMU_CONFIG)
     mounts = "".join(f"mount --bind '{folder / name}' {target} && " for name, target in _FOLDERS.items())
@@ -110,6 +118,27 @@ def _wait_for_daemon(places: Places, site: str) -> None:
             log = places.site(site) / "log/libvirtd.log"
             raise Unavailable("libvirtd does not answer within 30 s", subject=site, hint=f"See {log}")
         time.sleep(0.05)
+
+
+def remember_capabilities(places: Places, site: str) -> None:
+    """Keep in the build cache what the daemon found out about QEMU, which takes it four seconds in each new lab.
+
+    libvirt checks by itself whether such a file still fits the QEMU and the libvirt that are installed.
+    """
+    kept = places.cache / "capabilities"
+    for file in (places.site(site) / _CAPABILITIES).glob("*.xml"):
+        if not (kept / file.name).exists():
+            kept.mkdir(exist_ok=True)
+            aside = kept / f".{file.name}.{os.getpid()}"
+            shutil.copy2(file, aside)
+            aside.rename(kept / file.name)
+
+
+def _recall_capabilities(places: Places, site: str) -> None:
+    folder = places.site(site) / _CAPABILITIES
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in (places.cache / "capabilities").glob("*.xml"):
+        shutil.copy2(file, folder / file.name)
 
 
 def daemon_answers(places: Places, site: str) -> bool:

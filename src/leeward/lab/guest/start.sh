@@ -16,6 +16,8 @@ while [ ! -e /sys/class/net/eth0 ] && [ $tries -lt 100 ]; do sleep 0.02; tries=$
 if [ -n "$ADDRESS" ]; then
     ip addr add "$ADDRESS" dev eth0
     ip link set eth0 up
+    # Neighbours may still know this address by another card (an earlier guest, or this one before a failover).
+    arping -q -U -c 3 -I eth0 "${ADDRESS%/*}" &
     [ -n "$GATEWAY" ] && ip route add default via "$GATEWAY"
 fi
 

@@ -19,7 +19,7 @@ _MBR_CODE = Path("/usr/lib/syslinux/mbr/mbr.bin")
 _DISK_MODULES = ("virtio_pci", "virtio_blk", "ext4")
 _DEVICE_MODULES = ("virtio_net", "virtio_console")
 _ACPI_MODULES = ("evdev", "button")
-_SOURCES = ("appd.c", "initrd.sh", "start.sh", "tiny.py", "layout.py", "packages.py")
+_SOURCES = ("appd.c", "initrd.sh", "start.sh", "stop.sh", "tiny.py", "layout.py", "packages.py")
 
 # tsc=reliable, no_timer_check: the calibrations they skip cost a second under TCG. panic=1: never hang silently.
 _KERNEL_ARGUMENTS = (
@@ -36,7 +36,7 @@ LABEL linux
 _INITTAB = """\
 ::sysinit:/etc/start
 ttyS0::respawn:/bin/sh
-::shutdown:/bin/umount -a -r
+::shutdown:/etc/stop
 """
 # The guest agent's shutdown command runs `/sbin/shutdown -h|-r -P +0`, which busybox does not have.
 _SHUTDOWN = """\
@@ -130,6 +130,7 @@ def _make_root(root: Path, kernel: packages.Kernel, agent: Path, appd: Path) -> 
     (root / "sbin/init").symlink_to("../bin/busybox")
     shutil.copy2(appd, root / "bin/appd")
     _write_program(root / "etc/start", (_HERE / "start.sh").read_bytes())
+    _write_program(root / "etc/stop", (_HERE / "stop.sh").read_bytes())
     _write_program(root / "sbin/shutdown", _SHUTDOWN)
     _write_program(root / "etc/acpi/PWRF/00000080", _POWER_BUTTON)
     (root / "etc/inittab").write_text(_INITTAB)
