@@ -71,9 +71,12 @@ class Lab:
         if not self.places.root.exists():
             return
         with cache.exclusive(self.places.lock):
-            self._end_processes()
-            for name in self._namespaces():
+            names = self._namespaces()
+            identities = netns.identities(names)
+            self._end_processes(identities)
+            for name in names:
                 netns.delete(name)
+            self._end_processes(identities)  # one that was just entering; from now on nobody can
             _unmount_below(self.places.root)
             keep = set() if purge else {self.places.cache}
             for entry in self.places.root.iterdir():
@@ -178,17 +181,16 @@ class Lab:
             names += [record.name for record in self.places.probes.iterdir()]
         return names
 
-    def _end_processes(self) -> None:
+    def _end_processes(self, namespaces: frozenset[int]) -> None:
         """The daemons first, so that they do not see their guests die; then all that lives in our namespaces."""
-        names, root = self._namespaces(), self.places.root
 
         def ours() -> set[int]:
-            return {*netns.processes(names), *processes.strays(root)}
+            return {*netns.processes(namespaces), *processes.strays(self.places.root)}
 
-        daemons = [int(text) for plan in SITES if (text := _read(self.places.site(plan.name) / "libvirtd.pid"))]
-        mine = ours()
-        processes.end([pid for pid in daemons if pid in mine], lambda pid: pid in ours())
-        processes.end(ours(), lambda pid: pid in ours())
+        daemons = {int(text) for plan in SITES if (text := _read(self.places.site(plan.name) / "libvirtd.pid"))}
+        processes.end(daemons & ours(), lambda pid: pid in ours())
+        while left := ours():  # what was forking when we looked has one more
+            processes.end(left, lambda pid: pid in ours())
 
     def _site_status(self, name: str) -> dict[str, Any]:
         answers = site.daemon_answers(self.places, name)

@@ -91,9 +91,13 @@ def open_socket(name: str, family: int = socket.AF_INET, kind: int = socket.SOCK
     return made[0]
 
 
-def processes(names: Iterable[str]) -> Iterator[int]:
-    """Ids of all processes whose network is one of these namespaces, this process excepted."""
-    wanted = {(_FOLDER / name).stat().st_ino for name in names if exists(name)}
+def identities(names: Iterable[str]) -> frozenset[int]:
+    """What the namespaces are known by even after their names are gone, as long as a process lives in them."""
+    return frozenset((_FOLDER / name).stat().st_ino for name in names if exists(name))
+
+
+def processes(wanted: frozenset[int]) -> Iterator[int]:
+    """Ids of all processes whose network is one of these (see `identities`), this process excepted."""
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue

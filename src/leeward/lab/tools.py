@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,17 +10,24 @@ from pathlib import Path
 from leeward.domain.errors import LeewardError, NotFound
 
 _HINT = "Install the system packages first: make system"
+_MORTAL = ("setpriv", "--pdeathsig", "KILL")  # util-linux
 
 
 def run(
     argv: Sequence[str | Path | int], *, cwd: Path | None = None, stdin: bytes | None = None, timeout_s: float = 600
 ) -> str:
-    """Run a program and return its standard output. Raises NotFound (no such program) or LeewardError."""
+    """Run a program and return its standard output. Raises NotFound (no such program) or LeewardError.
+
+    The program dies with us: when we are killed, nothing goes on making what the next run makes anew. (Daemons that
+    it leaves behind by forking live on.)
+    """
     words = [str(word) for word in argv]
+    if not shutil.which(words[0]):
+        raise NotFound(f"the program {words[0]} is not installed", hint=_HINT)
     try:
-        done = subprocess.run(words, cwd=cwd, input=stdin, capture_output=True, timeout=timeout_s, check=False)
-    except FileNotFoundError:
-        raise NotFound(f"the program {words[0]} is not installed", hint=_HINT) from None
+        done = subprocess.run(
+            [*_MORTAL, *words], cwd=cwd, input=stdin, capture_output=True, timeout=timeout_s, check=False
+        )
     except subprocess.TimeoutExpired:
         raise LeewardError(f"no end within {timeout_s:g} s", subject=" ".join(words[:4])) from None
     if done.returncode:
