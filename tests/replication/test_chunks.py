@@ -10,7 +10,7 @@ from leeward.replication.chunks import CHUNK_BLOCKS, chunks, outside, views
 @st.composite
 def runs(draw, limit=200):
     at, found = 0, []
-    while at < limit and draw(st.booleans()) or not found:
+    while (at < limit and draw(st.booleans())) or not found:
         start = at + draw(st.integers(0, 20))
         count = draw(st.integers(1, 40))
         found.append((start, count, draw(st.booleans())))

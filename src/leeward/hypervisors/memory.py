@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE, Runs, block_count
 from leeward.domain.errors import HypervisorError, Refused, TrackingLost, VmGone
@@ -94,6 +95,13 @@ class MemoryHypervisor:
 
     def vm(self, vm_id: str) -> VmFacts:
         return self._vm(vm_id).facts
+
+    def idle_mark(self, vm_id: str) -> str | None:
+        vm = self._vm(vm_id)
+        if vm.facts.power is not Power.OFF:
+            return None
+        with vm.lock:
+            return blake3(repr(vm.facts).encode() + b"".join(vm.disks.values())).hexdigest()
 
     def start(self, vm_id: str) -> None:
         self._set_power(vm_id, Power.RUNNING)
@@ -178,6 +186,10 @@ class MemoryCycle:
     @property
     def is_open(self) -> bool:
         return self._open
+
+    def check(self) -> None:
+        if not self._open:
+            raise HypervisorError("the cycle is over", subject=self.vm.name)
 
     def commit(self) -> None:
         if not self._open:

@@ -54,6 +54,10 @@ class Cycle(Protocol):
 
     def reader(self, disk: str) -> BlockReader: ...
 
+    def check(self) -> None:
+        """Raise when what was read can no longer be trusted to be the instant (the host dropped the job, the VM was
+        started meanwhile). Call it after the last read and before the vault's commit."""
+
     def commit(self) -> None:
         """End the job, then drop the old tracking point. Call only after the vault's commit is durable."""
 
@@ -78,6 +82,10 @@ class Hypervisor(Protocol):
 
     def vm(self, vm_id: str) -> VmFacts:
         """Raises VmGone."""
+
+    def idle_mark(self, vm_id: str) -> str | None:
+        """Of a VM that is off: a value that stays the same for as long as neither its disks nor its definition
+        change. None while it runs. Take it before a cycle to know later that nothing happened since."""
 
     def start(self, vm_id: str) -> None:
         """Start (or resume a paused VM); nothing when it runs already."""

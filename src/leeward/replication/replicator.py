@@ -87,6 +87,8 @@ class Replicator:
         self._on_step = on_step
         self._on_kind = on_kind
         self._writer: LogWriter | None = None
+        # What the VM looked like, while off, just before the last cycle that succeeded.
+        self._mark: str | None = None
         self.meter: Meter | None = None
 
     @property
@@ -111,8 +113,13 @@ class Replicator:
         """
         began = time.monotonic()
         writer = self.open()
+        mark = self._hypervisor.idle_mark(self._vm_id)
+        if mark is not None and mark == self._mark:
+            return CycleResult(Kind.DELTA, None, time.time_ns(), 0, 0, time.monotonic() - began, ())
+        self._mark = None
         try:
             result = self._cycle(writer, consistency, began)
+            self._mark = mark
         except BaseException:
             # Whether a failed put took effect is unknown here: read the tail anew rather than guess.
             self._writer = None
@@ -169,6 +176,7 @@ class Replicator:
                 start_meter=lambda total: self._start_meter(kind, total),
                 stop=self._stop,
             )
+            cycle.check()
             self._on_step("copied")
             # A full read that found no difference still has to record the new tracking point, or the next cycle
             # would have to read everything again. An application-consistent point is worth keeping for itself.

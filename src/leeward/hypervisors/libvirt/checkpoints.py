@@ -1,0 +1,70 @@
+"""Our checkpoints and backup jobs on a domain: finding, clearing, deleting. Foreign ones are never touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import libvirt
+import structlog
+
+from leeward.domain.errors import HostBusy
+from leeward.hypervisors.libvirt.connection import call, translate
+
+log = structlog.get_logger(__name__)
+
+PREFIX = "lw-"
+
+
+def name_of(token: str) -> str:
+    return PREFIX + token
+
+
+def ours(domain: libvirt.virDomain) -> list[libvirt.virDomainCheckpoint]:
+    """Our checkpoints, in no particular order."""
+    found = call(domain.name(), domain.listAllCheckpoints, 0)
+    return [checkpoint for checkpoint in found if checkpoint.getName().startswith(PREFIX)]
+
+
+def delete(checkpoint: libvirt.virDomainCheckpoint) -> None:
+    """Delete a checkpoint; when its bitmap cannot be (broken, or the VM is off), at least its record.
+
+    A bitmap that stays behind in the image costs a few kilobytes and is never used again, since names do not repeat.
+    """
+    try:
+        checkpoint.delete(0)
+    except libvirt.libvirtError as error:
+        log.info("deleting only the checkpoint's record", checkpoint=checkpoint.getName(), reason=str(error))
+        try:
+            checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
+        except libvirt.libvirtError as final:
+            if final.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
+                raise translate(final, checkpoint.getName()) from final
+
+
+def clear_job(domain: libvirt.virDomain, scratch: Path) -> None:
+    """End a backup job that a dead run of ours left. Raises HostBusy for anybody else's job.
+
+    Ours is known by its NBD socket below our scratch folder.
+    """
+    name = domain.name()
+    if call(name, domain.jobInfo)[0] == libvirt.VIR_DOMAIN_JOB_NONE:
+        return
+    try:
+        backup = domain.backupGetXMLDesc(0)
+    except libvirt.libvirtError:
+        backup = ""
+    if f"'{scratch}/" not in backup:
+        raise HostBusy("a foreign job (backup or migration) has the right of way", subject=name)
+    log.info("ending a backup job of a dead run", vm=name)
+    call(name, domain.abortJob)
+
+
+def clear_checkpoints(domain: libvirt.virDomain, keep: str | None) -> bool:
+    """Delete all of ours except `keep` (a checkpoint name). True when `keep` exists."""
+    found = False
+    for checkpoint in ours(domain):
+        if checkpoint.getName() == keep:
+            found = True
+        else:
+            delete(checkpoint)
+    return found

@@ -1,0 +1,153 @@
+"""One cycle of a running VM: a pull-mode backup of all its disks in one transaction with a new checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import libvirt
+import structlog
+
+from leeward.domain.blocks import Runs
+from leeward.domain.errors import HypervisorError, LeewardError
+from leeward.domain.vm import Consistency, VmFacts
+from leeward.hypervisors import extents, nbd
+from leeward.hypervisors.libvirt.checkpoints import delete
+
+log = structlog.get_logger(__name__)
+
+
+class NbdReader:
+    """See `leeward.ports.blocks.BlockReader`."""
+
+    def __init__(self, connection: nbd.Nbd) -> None:
+        self._connection = connection
+
+    def read_into(self, pieces: Sequence[tuple[int, memoryview]]) -> None:
+        self._connection.read_into(pieces)
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A running backup job of ours. base and new: checkpoint names, None where there is none."""
+
+    domain: libvirt.virDomain
+    socket: Path
+    base: str | None
+    new: str | None
+
+
+class LiveCycle:
+    """See `leeward.ports.hypervisor.Cycle`. The connections that told the sizes serve the extents too."""
+
+    def __init__(
+        self,
+        job: Job,
+        facts: VmFacts,
+        connections: dict[str, nbd.Nbd],
+        *,
+        time_ns: int,
+        consistency: Consistency,
+        warnings: tuple[str, ...],
+        tracking: str,
+    ) -> None:
+        self._job = job
+        self._connections = connections
+        self._ended = False
+        self.time_ns = time_ns
+        self.consistency = consistency
+        self.warnings = warnings
+        self.vm = facts
+        self.tracking = tracking
+        self.superset = job.base is None
+        self.clean = True  # False when something of ours may be left on the domain
+
+    def changes(self, disk: str) -> Runs:
+        connection = self._connections[disk]
+        rows = connection.status()
+        allocation = rows[nbd.ALLOCATION]
+        if self._job.base is None:
+            return extents.allocated(connection.size, allocation, zero_flag=nbd.ZERO)
+        dirty = rows[bitmap_context(disk)]
+        return extents.changed(connection.size, dirty, allocation, dirty_flag=nbd.DIRTY, zero_flag=nbd.ZERO)
+
+    def reader(self, disk: str) -> NbdReader:
+        return NbdReader(nbd.Nbd(self._job.socket, disk))
+
+    def check(self) -> None:
+        """The job must still be there. When its scratch space is full QEMU drops the job and lets the guest write
+        on: what is read after that is no longer the instant, without any error to the reader."""
+        try:
+            alive = self._job.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
+            reason = ""
+        except libvirt.libvirtError as error:
+            alive, reason = False, f": {error}"
+        if not alive:
+            raise HypervisorError(
+                f"the host ended the backup before all was read{reason}",
+                subject=self.vm.name,
+                hint="See whether the host's disk with the scratch files is full",
+            )
+
+    def commit(self) -> None:
+        """End the job and drop the base. Trouble here costs at most a resynchronization, never data."""
+        if self._ended:
+            raise HypervisorError("the cycle is over already", subject=self.vm.name)
+        self._end()
+        if self._job.base is not None:
+            self._delete(self._job.base)
+
+    def abort(self) -> None:
+        if self._ended:
+            return
+        self._end()
+        if self._job.new is not None:
+            self._delete(self._job.new)
+
+    def _end(self) -> None:
+        self._ended = True
+        for connection in self._connections.values():
+            connection.close()
+        try:
+            self._job.domain.abortJob()
+        except libvirt.libvirtError as error:
+            # Gone with its VM, or libvirtd restarts just now: the next cycle looks after what is left.
+            log.warning("the backup job did not end cleanly", vm=self.vm.name, error=str(error))
+            self.clean = False
+        self._job.socket.unlink(missing_ok=True)
+
+    def _delete(self, name: str) -> None:
+        try:
+            delete(self._job.domain.checkpointLookupByName(name))
+        except (libvirt.libvirtError, LeewardError) as error:
+            log.warning("a checkpoint is left for the next cycle", vm=self.vm.name, error=str(error))
+            self.clean = False
+
+    def __enter__(self) -> LiveCycle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.abort()
+
+
+def bitmap_context(disk: str) -> str:
+    """The meta context of the bitmap that the backup job exports for a disk."""
+    return f"qemu:dirty-bitmap:bm-{disk}"
+
+
+def connect(socket: Path, disks: Sequence[str], incremental: bool) -> dict[str, nbd.Nbd]:
+    """One connection a disk, with the contexts that `changes` needs. Raises HypervisorError."""
+    connections: dict[str, nbd.Nbd] = {}
+    try:
+        for disk in disks:
+            contexts = [nbd.ALLOCATION, *([bitmap_context(disk)] if incremental else [])]
+            connections[disk] = nbd.Nbd(socket, disk, contexts)
+    except BaseException:
+        for connection in connections.values():
+            connection.close()
+        raise
+    return connections

@@ -1,0 +1,118 @@
+"""What a domain's XML says. Pure: text in, values out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+
+@dataclass(frozen=True, slots=True)
+class DiskXml:
+    """target: name inside the VM. path: image on the host, "" when it is not a file or block device."""
+
+    target: str
+    kind: str  # file | block | network | …
+    format: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class DomainXml:
+    name: str
+    memory_mib: int
+    vcpus: int
+    disks: tuple[DiskXml, ...]
+    has_agent: bool
+
+
+_TO_MIB = {
+    "b": 1 / 2**20,
+    "bytes": 1 / 2**20,
+    "KiB": 1 / 1024,
+    "k": 1 / 1024,
+    "MiB": 1,
+    "M": 1,
+    "GiB": 1024,
+    "G": 1024,
+}
+
+
+def parse(xml: str) -> DomainXml:
+    """Disks that can change and hold data: CD drives, floppies and read-only disks are left out."""
+    root = ET.fromstring(xml)
+    memory = root.find("memory")
+    unit = memory.get("unit", "KiB") if memory is not None else "KiB"
+    amount = int(memory.text or 0) if memory is not None else 0
+    channels = root.findall("devices/channel/target[@name='org.qemu.guest_agent.0']")
+    return DomainXml(
+        name=root.findtext("name", ""),
+        memory_mib=int(amount * _TO_MIB.get(unit, 1 / 1024)),
+        vcpus=int(root.findtext("vcpu", "1")),
+        disks=tuple(_disk(disk) for disk in root.findall("devices/disk") if _is_protected(disk)),
+        has_agent=bool(channels),
+    )
+
+
+def _is_protected(disk: ET.Element) -> bool:
+    # device defaults to "disk" (libvirt's documentation of the domain format).
+    return disk.get("device", "disk") in ("disk", "lun") and disk.find("readonly") is None
+
+
+def _disk(disk: ET.Element) -> DiskXml:
+    source, driver, target = disk.find("source"), disk.find("driver"), disk.find("target")
+    path = ""
+    if source is not None:
+        path = source.get("file") or source.get("dev") or ""
+    return DiskXml(
+        target=target.get("dev", "") if target is not None else "",
+        kind="lun" if disk.get("device") == "lun" else disk.get("type", "file"),
+        format=driver.get("type", "raw") if driver is not None else "raw",
+        path=path,
+    )
+
+
+def unsupported(domain: DomainXml) -> str:
+    """Why the VM cannot be protected, "" when it can."""
+    if not domain.disks:
+        return "it has no disk that could be protected"
+    for disk in domain.disks:
+        if disk.kind == "lun":
+            return f"disk {disk.target} is a SCSI device passed through"
+        if disk.kind not in ("file", "block"):
+            return f"disk {disk.target} is of type {disk.kind}; only files and block devices are supported"
+    return ""
+
+
+def untracked(domain: DomainXml) -> str:
+    """Why changes cannot be tracked (every cycle then reads everything), "" when they can.
+
+    QEMU keeps persistent bitmaps in qcow2 only.
+    """
+    for disk in domain.disks:
+        if disk.format != "qcow2":
+            return f"disk {disk.target} is {disk.format}: without change tracking every cycle reads all of it"
+    return ""
+
+
+def checkpoint_xml(name: str, targets: list[str]) -> str:
+    disks = "".join(f"<disk name='{target}' checkpoint='bitmap'/>" for target in targets)
+    return f"<domaincheckpoint><name>{name}</name><disks>{disks}</disks></domaincheckpoint>"
+
+
+def backup_xml(base: str | None, targets: list[str], all_targets: list[str], socket: str, scratch: str) -> str:
+    """Pull-mode backup of `targets`. socket: unix socket of the NBD server; scratch: prefix of the scratch files."""
+    incremental = f"<incremental>{base}</incremental>" if base else ""
+    disks = []
+    for target in all_targets:
+        if target not in targets:
+            disks.append(f"<disk name='{target}' backup='no'/>")
+            continue
+        bitmap = f" exportbitmap='bm-{target}'" if base else ""
+        disks.append(
+            f"<disk name='{target}' backup='yes' type='file' exportname='{target}'{bitmap}>"
+            f"<scratch file='{scratch}.{target}'/></disk>"
+        )
+    return (
+        f"<domainbackup mode='pull'>{incremental}<server transport='unix' socket='{socket}'/>"
+        f"<disks>{''.join(disks)}</disks></domainbackup>"
+    )

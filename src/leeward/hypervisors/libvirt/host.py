@@ -1,0 +1,288 @@
+"""A libvirt host behind the hypervisor port."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+from pathlib import Path
+
+import libvirt
+
+from leeward.domain.errors import HypervisorError, TrackingLost
+from leeward.domain.vm import Consistency, Disk, Power, VmFacts
+from leeward.hypervisors.libvirt import domain_xml, power
+from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours
+from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
+from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
+from leeward.hypervisors.libvirt.domain_xml import DomainXml
+from leeward.hypervisors.libvirt.freezing import Freezer
+from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
+
+# A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
+_BEGIN_TIMEOUT_S = 30.0
+
+
+class LibvirtHost:
+    """See `leeward.ports.hypervisor.Hypervisor`.
+
+    scratch: folder for sockets and scratch files; QEMU writes there what the guest overwrites during a cycle, so it
+    needs room for the churn of one cycle, and a short path (a unix socket's is limited to 107 bytes).
+    """
+
+    def __init__(self, name: str, uri: str, scratch: Path) -> None:
+        self._connection = Connection(name, uri)
+        self._scratch = scratch
+        # VMs on which nothing of ours can be left over, with the base that is on them.
+        self._clean: dict[str, str | None] = {}
+        self._lock = threading.Lock()
+
+    @property
+    def name(self) -> str:
+        return self._connection.name
+
+    # --- facts --------------------------------------------------------------------------------------
+
+    def vms(self) -> list[VmFacts]:
+        domains = self._connection.ask(lambda connection: connection.listAllDomains(0), self.name)
+        found = []
+        for domain in domains:
+            try:
+                found.append(self._facts(domain))
+            except libvirt.libvirtError as error:
+                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # undefined since the list was made
+                    raise translate(error, self.name) from error
+        return sorted(found, key=lambda facts: facts.name)
+
+    def vm(self, vm_id: str) -> VmFacts:
+        domain = self._connection.domain(vm_id)
+        try:
+            return self._facts(domain)
+        except libvirt.libvirtError as error:
+            raise translate(error, vm_id) from error
+
+    def _facts(self, domain: libvirt.virDomain) -> VmFacts:
+        live = domain_xml.parse(domain.XMLDesc(0))
+        reason = domain_xml.unsupported(live)
+        disks = []
+        for disk in live.disks:
+            try:
+                disks.append(Disk(disk.target, int(domain.blockInfo(disk.target)[0])))
+            except libvirt.libvirtError as error:
+                disks.append(Disk(disk.target, 0))
+                reason = reason or f"disk {disk.target} cannot be read: {error}"
+        return self._make_facts(domain, live, tuple(disks), reason)
+
+    def _make_facts(
+        self, domain: libvirt.virDomain, live: DomainXml, disks: tuple[Disk, ...], reason: str = ""
+    ) -> VmFacts:
+        # The inactive definition is what the VM is started from; the live one has runtime details (aliases, ports).
+        flags = libvirt.VIR_DOMAIN_XML_SECURE
+        if domain.isPersistent():
+            flags |= libvirt.VIR_DOMAIN_XML_INACTIVE
+        return VmFacts(
+            id=domain.UUIDString(),
+            name=live.name,
+            host=self.name,
+            power=power.power_of(domain),
+            disks=disks,
+            memory_mib=live.memory_mib,
+            vcpus=live.vcpus,
+            definition=domain.XMLDesc(flags),
+            unsupported=reason,
+        )
+
+    def idle_mark(self, vm_id: str) -> str | None:
+        domain = self._connection.domain(vm_id)
+        try:
+            if domain.isActive():
+                return None
+            xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        except libvirt.libvirtError as error:
+            raise translate(error, vm_id) from error
+        paths = [disk.path for disk in domain_xml.parse(xml).disks]
+        return hashlib.sha256(f"{xml}\n{image_mark(paths)}".encode()).hexdigest()
+
+    # --- power --------------------------------------------------------------------------------------
+
+    def start(self, vm_id: str) -> None:
+        power.start(self._connection.domain(vm_id))
+
+    def shutdown(self, vm_id: str, timeout_s: float) -> bool:
+        return power.shutdown(self._connection.domain(vm_id), timeout_s)
+
+    def force_off(self, vm_id: str) -> None:
+        power.force_off(self._connection.domain(vm_id))
+
+    # --- cycles -------------------------------------------------------------------------------------
+
+    def open_cycle(
+        self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
+    ) -> HostCycle:
+        domain = self._connection.domain(vm_id)
+        self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        try:
+            live = domain_xml.parse(domain.XMLDesc(0))
+            running = power.power_of(domain) is not Power.OFF
+        except libvirt.libvirtError as error:
+            raise translate(error, vm_id) from error
+        reason = domain_xml.unsupported(live)
+        if reason:
+            raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
+        try:
+            self._clear(vm_id, domain, base, running)
+            if running:
+                return self._open_live(vm_id, domain, live, base, new, consistency)
+            return self._open_offline(domain, live, base)
+        except BaseException:
+            self._set_clean(vm_id, None, clean=False)
+            raise
+
+    def _clear(self, vm_id: str, domain: libvirt.virDomain, base: str | None, running: bool) -> None:
+        """Remove leftovers of dead runs. Skipped while we know that there are none: it costs several calls."""
+        with self._lock:
+            if vm_id in self._clean and self._clean[vm_id] == base:
+                return
+        if running:
+            clear_job(domain, self._scratch)
+            self._freezer(vm_id, domain).thaw_leftover()
+        keep = name_of(base) if base else None
+        found = clear_checkpoints(domain, keep)
+        if base and not found:
+            raise TrackingLost("the checkpoint of the newest recovery point is gone", subject=domain.name())
+
+    def _set_clean(self, vm_id: str, base: str | None, *, clean: bool) -> None:
+        with self._lock:
+            if clean:
+                self._clean[vm_id] = base
+            else:
+                self._clean.pop(vm_id, None)
+
+    def _freezer(self, vm_id: str, domain: libvirt.virDomain) -> Freezer:
+        return Freezer(domain, self._scratch / f"{vm_id}.frozen")
+
+    def _open_live(
+        self,
+        vm_id: str,
+        domain: libvirt.virDomain,
+        live: DomainXml,
+        base: str | None,
+        new: str,
+        consistency: Consistency,
+    ) -> HostCycle:
+        untracked = domain_xml.untracked(live)
+        warnings = [untracked] if untracked else []
+        targets = [disk.target for disk in live.disks]
+        socket = self._scratch / f"{vm_id[:8]}.sock"
+        socket.unlink(missing_ok=True)
+        job = Job(domain, socket, name_of(base) if base else None, None if untracked else name_of(new))
+        backup = domain_xml.backup_xml(
+            job.base, targets, targets, str(socket), str(self._scratch / f"{vm_id[:8]}.scratch")
+        )
+        checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
+        freezer = self._freezer(vm_id, domain)
+        reached = Consistency.CRASH
+        if consistency is Consistency.APP:
+            trouble = freezer.freeze()
+            if trouble:
+                warnings.append(trouble)
+            else:
+                reached = Consistency.APP
+        try:
+            # The clock before the begin: the instant must never be told as later than it was.
+            time_ns = time.time_ns()
+            call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, 0)
+        finally:
+            if reached is Consistency.APP:
+                freezer.thaw()
+        try:
+            connections = connect(socket, targets, base is not None)
+        except BaseException:
+            LiveCycle(
+                job,
+                self._make_facts(domain, live, ()),
+                {},
+                time_ns=time_ns,
+                consistency=reached,
+                warnings=(),
+                tracking="",
+            ).abort()
+            raise
+        sizes = tuple(Disk(target, connections[target].size) for target in targets)
+        cycle = LiveCycle(
+            job,
+            self._make_facts(domain, live, sizes),
+            connections,
+            time_ns=time_ns,
+            consistency=reached,
+            warnings=tuple(warnings),
+            tracking="" if untracked else new,
+        )
+        return HostCycle(self, vm_id, cycle, base, "" if untracked else new)
+
+    def _open_offline(self, domain: libvirt.virDomain, live: DomainXml, base: str | None) -> HostCycle:
+        vm_id = domain.UUIDString()
+        sizes = tuple(
+            Disk(disk.target, int(call(live.name, domain.blockInfo, disk.target)[0])) for disk in live.disks
+        )
+        cycle = OfflineCycle(
+            domain,
+            self._make_facts(domain, live, sizes),
+            live.disks,
+            self._scratch / f"{vm_id[:8]}.off",
+            base=name_of(base) if base else None,
+            tracking=base or "",
+        )
+        return HostCycle(self, vm_id, cycle, base, base or "")
+
+    def forget(self, vm_id: str) -> None:
+        domain = self._connection.domain(vm_id)
+        self._set_clean(vm_id, None, clean=False)
+        if domain.isActive():
+            clear_job(domain, self._scratch)
+            self._freezer(vm_id, domain).thaw_leftover()
+        clear_checkpoints(domain, None)
+        left = [checkpoint.getName() for checkpoint in ours(domain)]
+        if left:
+            raise HypervisorError(f"checkpoints are left: {', '.join(left)}", subject=domain.name())
+
+
+class HostCycle:
+    """A cycle that tells its host, when it ends, whether the VM is known to be clean."""
+
+    def __init__(self, host: LibvirtHost, vm_id: str, cycle: LiveCycle | OfflineCycle, base: str | None, new: str):
+        self._host = host
+        self._vm_id = vm_id
+        self._cycle = cycle
+        self._base = base
+        self._new = new
+        self._done = False
+        self.time_ns = cycle.time_ns
+        self.consistency = cycle.consistency
+        self.warnings = cycle.warnings
+        self.vm = cycle.vm
+        self.tracking = cycle.tracking
+        self.superset = cycle.superset
+        self.changes = cycle.changes
+        self.reader = cycle.reader
+        self.check = cycle.check
+
+    def commit(self) -> None:
+        try:
+            self._cycle.commit()
+        finally:
+            self._done = True
+            self._host._set_clean(self._vm_id, self._new or None, clean=self._cycle.clean)
+
+    def abort(self) -> None:
+        if self._done:
+            return
+        self._done = True
+        self._cycle.abort()
+        self._host._set_clean(self._vm_id, self._base, clean=self._cycle.clean)
+
+    def __enter__(self) -> HostCycle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.abort()

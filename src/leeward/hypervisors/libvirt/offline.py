@@ -1,0 +1,155 @@
+"""One cycle of a VM that is off: its images are read by qemu-nbd.
+
+No new checkpoint can be made while a VM is off, so the base stays, and what is found includes what earlier offline
+cycles found. The images are opened with force-share: libvirt can start the VM at any time, and the cycle, which then
+reads moving ground, says so in `check`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import libvirt
+
+from leeward.domain.blocks import Runs
+from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
+from leeward.domain.vm import Consistency, VmFacts
+from leeward.hypervisors import extents, nbd
+from leeward.hypervisors.libvirt.cycle import NbdReader
+from leeward.hypervisors.libvirt.domain_xml import DiskXml
+
+_START_S = 10.0
+
+
+class ImageServer:
+    """A qemu-nbd process that serves one image read-only. `bitmap`: name of a persistent bitmap to export, or None."""
+
+    def __init__(self, disk: DiskXml, socket: Path, bitmap: str | None) -> None:
+        self.socket = socket
+        socket.unlink(missing_ok=True)
+        # A comma in a file name is written twice in QEMU's option syntax.
+        path = disk.path.replace(",", ",,")
+        driver = "host_device" if disk.kind == "block" else "file"
+        options = f"driver={disk.format},file.driver={driver},file.filename={path},force-share=on"
+        command = ["qemu-nbd", "--read-only", "--persistent", "--shared=0", f"--socket={socket}"]
+        command += [f"--export-name={disk.target}", "--image-opts", options]
+        if bitmap:
+            command.insert(1, f"--bitmap={bitmap}")
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        self._wait(disk, bitmap)
+
+    def _wait(self, disk: DiskXml, bitmap: str | None) -> None:
+        ends = time.monotonic() + _START_S
+        while not self.socket.exists():
+            if self._process.poll() is not None:
+                assert self._process.stderr is not None
+                text = self._process.stderr.read().decode(errors="replace").strip()
+                if bitmap and "bitmap" in text.lower():
+                    raise TrackingLost(f"the bitmap of disk {disk.target} cannot be used: {text}")
+                raise HypervisorError(f"qemu-nbd cannot read the image: {text}", subject=disk.path)
+            if time.monotonic() > ends:
+                self.close()
+                raise HypervisorError("qemu-nbd did not start in time", subject=disk.path)
+            time.sleep(0.005)
+
+    def close(self) -> None:
+        self._process.terminate()
+        try:
+            self._process.wait(5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        if self._process.stderr:
+            self._process.stderr.close()
+        self.socket.unlink(missing_ok=True)
+
+
+class OfflineCycle:
+    """See `leeward.ports.hypervisor.Cycle`."""
+
+    def __init__(
+        self,
+        domain: libvirt.virDomain,
+        facts: VmFacts,
+        disks: Sequence[DiskXml],
+        scratch: Path,
+        *,
+        base: str | None,
+        tracking: str,
+    ) -> None:
+        self._domain = domain
+        self._base = base
+        self._images = [disk.path for disk in disks]
+        self.time_ns = time.time_ns()
+        self._before = image_mark(self._images)
+        self.consistency = Consistency.CRASH
+        self.warnings: tuple[str, ...] = ()
+        self.vm = facts
+        self.tracking = tracking
+        self.superset = True
+        self.clean = True
+        self._servers: dict[str, ImageServer] = {}
+        try:
+            for disk in disks:
+                self._servers[disk.target] = ImageServer(disk, scratch.with_suffix(f".{disk.target}"), base)
+            # Asked after the images are open: a start from now on is seen by `check`.
+            self.check()
+        except BaseException:
+            self.abort()
+            raise
+
+    def changes(self, disk: str) -> Runs:
+        bitmap = f"qemu:dirty-bitmap:{self._base}"
+        contexts = [nbd.ALLOCATION, *([bitmap] if self._base else [])]
+        with nbd.Nbd(self._servers[disk].socket, disk, contexts) as connection:
+            rows = connection.status()
+            if self._base is None:
+                return extents.allocated(connection.size, rows[nbd.ALLOCATION], zero_flag=nbd.ZERO)
+            return extents.changed(
+                connection.size, rows[bitmap], rows[nbd.ALLOCATION], dirty_flag=nbd.DIRTY, zero_flag=nbd.ZERO
+            )
+
+    def reader(self, disk: str) -> NbdReader:
+        return NbdReader(nbd.Nbd(self._servers[disk].socket, disk))
+
+    def check(self) -> None:
+        """The VM must have stayed off all the time."""
+        try:
+            active = self._domain.isActive()
+        except libvirt.libvirtError as error:
+            raise HypervisorError(f"libvirt does not answer: {error}", subject=self.vm.name) from error
+        if active or image_mark(self._images) != self._before:
+            raise HostBusy("the VM was started while its images were read", subject=self.vm.name)
+
+    def commit(self) -> None:
+        """Nothing is dropped: the base's bitmap goes on collecting."""
+        self.abort()
+
+    def abort(self) -> None:
+        for server in self._servers.values():
+            server.close()
+        self._servers = {}
+
+    def __enter__(self) -> OfflineCycle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.abort()
+
+
+def image_mark(paths: Sequence[str]) -> str:
+    """Changes whenever an image is written to or replaced: inode, size and time of the last change of each."""
+    marks = []
+    for path in paths:
+        try:
+            status = os.stat(path)
+        except OSError as error:
+            raise HypervisorError(f"the image cannot be read: {error.strerror}", subject=path) from error
+        marks.append(f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}")
+    return "|".join(marks)

@@ -1,0 +1,89 @@
+"""Starting and stopping VMs."""
+
+from __future__ import annotations
+
+import time
+
+import libvirt
+
+from leeward.domain.vm import Power
+from leeward.hypervisors.libvirt.connection import translate
+
+# The guest agent's answer to a shutdown may never come, since the guest is gone by then.
+_AGENT_TIMEOUT_S = 5
+_POLL_S = 0.1
+
+
+def power_of(domain: libvirt.virDomain) -> Power:
+    """Raises libvirtError."""
+    state = domain.state()[0]
+    if state in (libvirt.VIR_DOMAIN_RUNNING, libvirt.VIR_DOMAIN_BLOCKED, libvirt.VIR_DOMAIN_SHUTDOWN):
+        return Power.RUNNING
+    if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED):
+        return Power.PAUSED
+    return Power.OFF
+
+
+def start(domain: libvirt.virDomain) -> None:
+    """Start, or let a paused VM go on. Nothing when it runs."""
+    try:
+        power = power_of(domain)
+        if power is Power.OFF:
+            domain.create()
+        elif power is Power.PAUSED:
+            domain.resume()
+    except libvirt.libvirtError as error:
+        raise translate(error, domain.name()) from error
+
+
+def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
+    """Ask through the agent, then through ACPI, and wait. True when the VM is off.
+
+    Both calls may report success although nobody listens inside, so only the VM's state counts.
+    """
+    ends = time.monotonic() + timeout_s
+    ways = (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+    for way in ways:
+        try:
+            if power_of(domain) is Power.OFF:
+                return True
+            if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT:
+                domain.agentSetResponseTimeout(_AGENT_TIMEOUT_S)
+            domain.shutdownFlags(way)
+        except libvirt.libvirtError as error:
+            if _is_off(domain):
+                return True
+            if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT:
+                continue  # no agent, or one that hangs: ACPI is next
+            raise translate(error, domain.name()) from error
+        # Half of what is left goes to the agent's way, so that ACPI still gets its chance.
+        left = max(0.0, ends - time.monotonic())
+        share = left / 2 if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT else left
+        if _wait_off(domain, share):
+            return True
+    return _is_off(domain)
+
+
+def force_off(domain: libvirt.virDomain) -> None:
+    try:
+        if power_of(domain) is not Power.OFF:
+            domain.destroy()
+    except libvirt.libvirtError as error:
+        if not _is_off(domain):
+            raise translate(error, domain.name()) from error
+
+
+def _wait_off(domain: libvirt.virDomain, seconds: float) -> bool:
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        if _is_off(domain):
+            return True
+        time.sleep(_POLL_S)
+    return _is_off(domain)
+
+
+def _is_off(domain: libvirt.virDomain) -> bool:
+    try:
+        return not domain.isActive()
+    except libvirt.libvirtError:
+        return False
