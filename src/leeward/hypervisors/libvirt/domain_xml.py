@@ -25,16 +25,7 @@ class DomainXml:
     has_agent: bool
 
 
-_TO_MIB = {
-    "b": 1 / 2**20,
-    "bytes": 1 / 2**20,
-    "KiB": 1 / 1024,
-    "k": 1 / 1024,
-    "MiB": 1,
-    "M": 1,
-    "GiB": 1024,
-    "G": 1024,
-}
+_TO_MIB = {"b": 2**-20, "bytes": 2**-20, "KiB": 2**-10, "k": 2**-10, "MiB": 1, "M": 1, "GiB": 1024, "G": 1024}
 
 
 def parse(xml: str) -> DomainXml:
