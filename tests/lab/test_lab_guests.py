@@ -190,3 +190,36 @@ def test_a_probe_reaches_a_copy_with_the_same_address_on_an_isolated_bridge(lab:
 def test_the_sites_see_each_other_over_the_link_and_clients_their_lan(lab: Lab) -> None:
     assert lab.client("office").run(["busybox", "ping", "-c", "1", "-W", "2", "10.78.0.2"]).returncode == 0
     assert lab.client("recovery").run(["busybox", "ping", "-c", "1", "-W", "2", "10.77.0.2"]).returncode == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_debian_guest_serves_freezes_and_shuts_down(lab: Lab, guest_factory: Factory, tmp_path: Path) -> None:
+    guest = guest_factory(name="debian", kind="debian", disks=(1024, 32), memory_mib=512)
+    with domain_of(lab, guest) as domain:
+        wait_for_agent(domain)
+        assert agent(domain, "guest-get-osinfo")["id"] == "debian"
+        assert agent(domain, "guest-get-host-name")["host-name"] == "debian"
+        assert agent(domain, "guest-fsfreeze-freeze") == 2
+        frozen = lab.http("office", guest.ip)["seq"]
+        assert agent(domain, "guest-fsfreeze-thaw") == 2
+        time.sleep(1)
+        assert lab.http("office", guest.ip)["seq"] > frozen + 5
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        assert wait_until(lambda: not domain.isActive(), 60)
+    for target in ("vda", "vdb"):
+        state = sequence.inspect(as_raw(guest, target, tmp_path), target)
+        assert state.clean, state.problem
+        assert state.records.intact
+        assert state.records.last > frozen
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_the_debian_guest_without_agent_and_power_button(lab: Lab, guest_factory: Factory) -> None:
+    guest = guest_factory(name="deafdebian", kind="debian", disks=(1024,), memory_mib=512, agent=False, acpi=False)
+    with domain_of(lab, guest) as domain:
+        time.sleep(5)
+        assert not _pings(domain)
+        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+        assert not wait_until(lambda: not domain.isActive(), 10)

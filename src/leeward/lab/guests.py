@@ -14,7 +14,7 @@ import libvirt
 from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused
 from leeward.lab import kvm, site, tools
 from leeward.lab.domains import Shape, definition, mac_address
-from leeward.lab.guest import tiny
+from leeward.lab.guest import debian, tiny
 from leeward.lab.guest.layout import Settings, write_settings
 from leeward.lab.places import Places, site_plan
 
@@ -41,7 +41,8 @@ class Guest:
 class Wish:
     """What a guest shall be.
 
-    disks: sizes in MiB, the first the boot disk (at least 48), the second a data disk; format: qcow2 or raw.
+    kind: tiny, or debian (with systemd; give it disks of 1024 or so and a memory of 512).
+    disks: sizes in MiB, the first the boot disk, the second a data disk; format: qcow2 or raw.
     ip: "" picks a free one of the site's LAN; bridge: of the site's host.
     """
 
@@ -143,7 +144,9 @@ class Guests:
             raise BadInput("a guest has one disk or two", subject=str(list(wish.disks)))
         if wish.kind == "tiny":
             return tiny.image(self._places.cache, wish.disks[0])
-        raise BadInput("no such kind of guest", subject=wish.kind, hint="Kinds: tiny")
+        if wish.kind == "debian":
+            return debian.image(self._places.cache, wish.disks[0])
+        raise BadInput("no such kind of guest", subject=wish.kind, hint="Kinds: tiny, debian")
 
     def _copy(self, source: Path, target: Path, form: str, settings: Settings | None) -> None:
         raw = target.with_suffix(".making")
