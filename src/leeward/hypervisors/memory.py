@@ -1,4 +1,4 @@
-"""A hypervisor in memory: byte arrays with change tracking. For simulations and for tests of everything above the port.
+"""A hypervisor in memory: byte arrays with change tracking, for simulations and for tests of what is above the port.
 
 It keeps to the port's contract, hard edges included: a base that is gone raises TrackingLost, at most two tracking
 points exist, a cycle that is not committed leaves the base as it was.

@@ -99,12 +99,15 @@ class Nbd:
                 self._check(self._lib.nbd_add_meta_context(self._handle, context.encode()), "meta context")
             self._check(self._lib.nbd_connect_unix(self._handle, str(socket).encode()), "cannot connect")
             self.size = int(self._lib.nbd_get_size(self._handle))
-            for context in contexts:
-                if self._lib.nbd_can_meta_context(self._handle, context.encode()) != 1:
-                    raise HypervisorError(f"the server does not offer {context}", subject=self._subject)
+            self._require(contexts)
         except BaseException:
             self.close()
             raise
+
+    def _require(self, contexts: Sequence[str]) -> None:
+        for context in contexts:
+            if self._lib.nbd_can_meta_context(self._handle, context.encode()) != 1:
+                raise HypervisorError(f"the server does not offer {context}", subject=self._subject)
 
     def _check(self, result: int, what: str) -> int:
         if result == -1:
@@ -156,7 +159,7 @@ class Nbd:
 
         def extent(_: object, context: bytes, offset: int, entries: object, count: int, error: object) -> int:
             name = context.decode()
-            pairs = np.ctypeslib.as_array(entries, (count,)).astype(np.uint64).reshape(-1, 2)  # type: ignore[arg-type]
+            pairs = np.ctypeslib.as_array(entries, (count,)).astype(np.uint64).reshape(-1, 2)
             ends = np.cumsum(pairs[:, 0], dtype=np.uint64) + np.uint64(offset)
             starts = ends - pairs[:, 0]
             found[name].append(np.stack((starts, pairs[:, 0], pairs[:, 1]), axis=1))

@@ -222,9 +222,8 @@ class LibvirtHost:
 
     def _open_offline(self, domain: libvirt.virDomain, live: DomainXml, base: str | None) -> HostCycle:
         vm_id = domain.UUIDString()
-        sizes = tuple(
-            Disk(disk.target, int(call(live.name, domain.blockInfo, disk.target)[0])) for disk in live.disks
-        )
+        targets = [disk.target for disk in live.disks]
+        sizes = tuple(Disk(target, int(call(live.name, domain.blockInfo, target)[0])) for target in targets)
         cycle = OfflineCycle(
             domain,
             self._make_facts(domain, live, sizes),

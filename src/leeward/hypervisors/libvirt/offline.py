@@ -7,7 +7,6 @@ reads moving ground, says so in `check`.
 
 from __future__ import annotations
 
-import os
 import subprocess
 import time
 from collections.abc import Sequence
@@ -26,7 +25,7 @@ _START_S = 10.0
 
 
 class ImageServer:
-    """A qemu-nbd process that serves one image read-only. `bitmap`: name of a persistent bitmap to export, or None."""
+    """A qemu-nbd process that serves one image read-only. bitmap: name of a persistent bitmap to export, or None."""
 
     def __init__(self, disk: DiskXml, socket: Path, bitmap: str | None) -> None:
         self.socket = socket
@@ -148,7 +147,7 @@ def image_mark(paths: Sequence[str]) -> str:
     marks = []
     for path in paths:
         try:
-            status = os.stat(path)
+            status = Path(path).stat()
         except OSError as error:
             raise HypervisorError(f"the image cannot be read: {error.strerror}", subject=path) from error
         marks.append(f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}")
