@@ -189,26 +189,37 @@ static void write_durably(struct disk *d, const char *record, uint64_t n)
 }
 
 /* After a crash the second disk may lack the newest record of the first: a number is never given out twice. */
-__attribute__((noreturn)) static void write_forever(uint64_t interval_ns)
+static void catch_up(void)
 {
 	char record[RECORD];
-	uint64_t next = now_ns(CLOCK_MONOTONIC);
 	if (disk_count == 2 && disks[1].boot_seq + 1 == disks[0].boot_seq &&
 	    pread(disks[0].fd, record, RECORD, place(disks[0].boot_seq)) == RECORD)
 		write_durably(&disks[1], record, disks[0].boot_seq);
-	for (uint64_t n = seq + 1;; n++) {
-		format_record(record, n);
-		for (int i = 0; i < disk_count; i++)
-			write_durably(&disks[i], record, n);
-		pthread_mutex_lock(&lock);
-		seq = n;
-		pthread_mutex_unlock(&lock);
+}
+
+static void write_next(void)
+{
+	char record[RECORD];
+	uint64_t n = seq + 1; /* only this thread changes seq */
+	format_record(record, n);
+	for (int i = 0; i < disk_count; i++)
+		write_durably(&disks[i], record, n);
+	pthread_mutex_lock(&lock);
+	seq = n;
+	pthread_mutex_unlock(&lock);
+}
+
+__attribute__((noreturn)) static void write_forever(uint64_t interval_ns)
+{
+	uint64_t next = now_ns(CLOCK_MONOTONIC);
+	for (;;) {
 		next += interval_ns;
 		uint64_t now = now_ns(CLOCK_MONOTONIC);
 		if (next < now)
 			next = now;
 		else
 			sleep_until(next);
+		write_next();
 	}
 }
 
@@ -347,6 +358,8 @@ int main(int argc, char **argv)
 	for (int i = 3; i < argc && disk_count < 2; i++)
 		open_disk(argv[i]);
 	seq = disks[0].boot_seq;
+	catch_up();
+	write_next(); /* who gets an answer may rely on it that there is a durable record */
 	pthread_t server;
 	pthread_create(&server, NULL, serve, (void *)(intptr_t)listen_on((unsigned short)atoi(argv[2])));
 	write_forever(strtoull(argv[1], NULL, 10) * 1000000ULL);

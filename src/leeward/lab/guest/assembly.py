@@ -22,7 +22,10 @@ _SOURCES = ("appd.c", "initrd.sh", "assembly.py", "layout.py", "packages.py")
 
 # tsc=reliable, no_timer_check: the calibrations they skip cost a second under TCG. panic=1: never hang silently.
 # net.ifnames=0: the card is eth0 whatever slot a recovery gives it.
-_KERNEL_ARGUMENTS = "console=ttyS0 quiet loglevel=3 mitigations=off no_timer_check tsc=reliable random.trust_cpu=on panic=1 net.ifnames=0"
+_KERNEL_ARGUMENTS = (
+    "console=ttyS0 quiet loglevel=3 mitigations=off no_timer_check tsc=reliable random.trust_cpu=on panic=1"
+    " net.ifnames=0"
+)
 _SYSLINUX_CONFIG = f"""\
 DEFAULT linux
 PROMPT 0

@@ -41,7 +41,8 @@ def image(folder: Path, size_mib: int = 64) -> Path:
 
 def second_disk(folder: Path, size_mib: int = 32) -> Path:
     """A raw image with an empty journalled ext4, for the second disk."""
-    return cache.built(folder, f"second-{size_mib}M.raw", lambda made: assembly.make_ext4(made, size_mib * MIB, None))
+    name = f"second-{size_mib}M-{cache.digest(assembly.source('assembly.py'))}.raw"
+    return cache.built(folder, name, lambda made: assembly.make_ext4(made, size_mib * MIB, None))
 
 
 def boot_probe(folder: Path) -> tuple[Path, Path]:
