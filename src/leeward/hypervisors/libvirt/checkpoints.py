@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import libvirt
@@ -13,6 +14,7 @@ from leeward.hypervisors.libvirt.connection import call, translate
 log = structlog.get_logger(__name__)
 
 PREFIX = "lw-"
+_IDLE_S = 2.0
 
 
 def name_of(token: str) -> str:
@@ -57,6 +59,19 @@ def clear_job(domain: libvirt.virDomain, scratch: Path) -> None:
         raise HostBusy("a foreign job (backup or migration) has the right of way", subject=name)
     log.info("ending a backup job of a dead run", vm=name)
     call(name, domain.abortJob)
+
+
+def wait_idle(domain: libvirt.virDomain) -> None:
+    """Wait until no job is on the domain, for at most two seconds. Raises HostBusy.
+
+    `abortJob` returns before libvirt has let go of the job, and a backup that is begun in that moment may sleep until
+    libvirt's own 30 seconds are over (seen with libvirt 9.0: a begin of 29.6 s instead of 0.04 s).
+    """
+    ends = time.monotonic() + _IDLE_S
+    while call(domain.name(), domain.jobInfo)[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        if time.monotonic() > ends:
+            raise HostBusy("another job has the right of way", subject=domain.name())
+        time.sleep(0.005)
 
 
 def clear_checkpoints(domain: libvirt.virDomain, keep: str | None) -> bool:

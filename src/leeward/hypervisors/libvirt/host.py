@@ -12,7 +12,7 @@ import libvirt
 from leeward.domain.errors import HypervisorError, TrackingLost
 from leeward.domain.vm import Consistency, Disk, Power, VmFacts
 from leeward.hypervisors.libvirt import domain_xml, power
-from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours
+from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.domain_xml import DomainXml
@@ -180,6 +180,7 @@ class LibvirtHost:
             job.base, targets, targets, str(socket), str(self._scratch / f"{vm_id[:8]}.scratch")
         )
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
+        wait_idle(domain)
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH
         if consistency is Consistency.APP:
