@@ -129,6 +129,19 @@ def test_down_finds_processes_whose_namespace_lost_its_name(make_lab: MakeLab) -
     assert traces(lab) == NOTHING
 
 
+def test_down_does_not_reach_into_what_is_mounted_in_the_lab_folder(make_lab: MakeLab, tmp_path: Path) -> None:
+    lab = make_lab("mounted")
+    lab.up(guests=())
+    precious = tmp_path / "precious"
+    precious.touch()
+    point = lab.places.root / "point"
+    point.mkdir()
+    subprocess.run(["mount", "--bind", tmp_path, point], check=True)
+    lab.down()
+    assert precious.exists()
+    assert traces(lab) == NOTHING
+
+
 def test_up_restarts_a_dead_daemon_and_keeps_its_guests(make_lab: MakeLab) -> None:
     lab = make_lab("daemon")
     lab.up(("web",))

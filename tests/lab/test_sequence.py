@@ -27,8 +27,8 @@ def test_a_missing_record_is_a_gap() -> None:
     assert not records.intact
 
 
-def test_a_record_in_anothers_place_is_a_gap() -> None:
-    assert parse(record(1) + record(1) + record(3)).gaps == (2,)
+def test_records_in_each_others_places_are_gaps() -> None:
+    assert parse(record(1) + record(3) + record(2) + record(4)).gaps == (2, 3)
 
 
 def test_a_reused_ring_is_intact_but_for_the_record_being_replaced() -> None:
