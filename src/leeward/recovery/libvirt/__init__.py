@@ -1,0 +1,1 @@
+"""Running recovered VMs on libvirt."""

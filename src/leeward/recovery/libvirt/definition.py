@@ -1,0 +1,212 @@
+"""From the definition of a VM at home to that of its copy elsewhere. Pure: XML in, XML and warnings out."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
+from xml.etree import ElementTree as ET
+
+# Tells our copies from everything else on the host, also when all our own records are lost.
+NAMESPACE = "https://leeward.dev/xmlns/copy/1"
+ET.register_namespace("leeward", NAMESPACE)
+
+# Tuning that names the old host's processors, memory nodes and pages.
+_HOST_BOUND = ("cputune", "numatune", "memoryBacking", "memtune", "blkiotune", "resource", "seclabel", "iothreadids")
+# Devices that belong to the old host, with the word for the operator.
+_LEFT_BEHIND = {
+    "hostdev": "a host device passed through",
+    "redirdev": "a redirected USB device",
+    "filesystem": "a shared folder",
+    "shmem": "shared memory",
+    "smartcard": "a smart card",
+    "tpm": "the TPM",
+    "vsock": "the vsock device",
+    "nvram": "an NVRAM device",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Overlay:
+    """path: qcow2 overlay on the recovery host. socket and export: where the point's disk is served."""
+
+    path: str
+    socket: str
+    export: str
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """xml: the new definition. warnings: what the copy lacks, in words."""
+
+    vm_id: str
+    xml: str
+    warnings: tuple[str, ...]
+
+
+def test_copy(
+    definition: str, *, tag: str, name: str, overlays: Mapping[str, Overlay], network: str, kvm: bool
+) -> Copy:
+    """A throwaway copy: own identity, own MAC addresses, isolated network, disks as overlays on a recovery point.
+
+    kvm: whether the recovery host can really run KVM guests; without it a KVM guest is emulated.
+    """
+    root = ET.fromstring(definition)
+    warnings: list[str] = []
+    vm_id = str(uuid.UUID(bytes=hashlib.sha256(f"leeward copy {tag}".encode()).digest()[:16], version=4))
+    _identify(root, tag, name, vm_id)
+    if root.get("type") == "kvm" and not kvm:
+        root.set("type", "qemu")
+        _emulated_cpu(root)
+        warnings.append("the recovery host has no KVM: the copy is emulated and slow")
+    for tagname in _HOST_BOUND:
+        for element in root.findall(tagname):
+            root.remove(element)
+    _firmware(root, warnings)
+    devices = root.find("devices")
+    if devices is None:
+        devices = ET.SubElement(root, "devices")
+    _remove(devices, "emulator")
+    for tagname, words in _LEFT_BEHIND.items():
+        if _remove(devices, tagname):
+            warnings.append(f"the copy lacks {words}")
+    _disks(devices, overlays, warnings)
+    _interfaces(devices, tag, network)
+    _characters(devices)
+    _screens(devices)
+    return Copy(vm_id, ET.tostring(root, encoding="unicode"), tuple(warnings))
+
+
+def tag_of(xml: str) -> str | None:
+    """The tag of one of our copies; None for any other domain."""
+    found = ET.fromstring(xml).find(f"metadata/{{{NAMESPACE}}}copy")
+    return found.get("tag") if found is not None else None
+
+
+def _remove(parent: ET.Element, name: str) -> int:
+    found = parent.findall(name)
+    for element in found:
+        parent.remove(element)
+    return len(found)
+
+
+def _set_text(root: ET.Element, name: str, text: str) -> None:
+    element = root.find(name)
+    if element is None:
+        element = ET.Element(name)
+        root.insert(0, element)
+    element.text = text
+
+
+def _identify(root: ET.Element, tag: str, name: str, vm_id: str) -> None:
+    _set_text(root, "uuid", vm_id)
+    _set_text(root, "name", name)
+    root.attrib.pop("id", None)
+    _remove(root, "genid")  # a copy must not pretend to be the same running generation
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ET.SubElement(root, "metadata")
+    _remove(metadata, f"{{{NAMESPACE}}}copy")
+    ET.SubElement(metadata, f"{{{NAMESPACE}}}copy", {"tag": tag})
+
+
+def _emulated_cpu(root: ET.Element) -> None:
+    """host-passthrough and host-model exist under KVM only; QEMU's default processor is what is left."""
+    cpu = root.find("cpu")
+    if cpu is not None and cpu.get("mode") in ("host-passthrough", "host-model", "maximum"):
+        root.remove(cpu)
+
+
+def _firmware(root: ET.Element, warnings: list[str]) -> None:
+    """UEFI variables lie outside of the disks: libvirt makes fresh ones from its template."""
+    nvram = root.find("os/nvram")
+    if nvram is not None:
+        nvram.text = None
+        for attribute in list(nvram.attrib):
+            if attribute not in ("template", "templateFormat"):
+                del nvram.attrib[attribute]
+        if not nvram.attrib:
+            system = root.find("os")
+            assert system is not None
+            system.remove(nvram)
+        warnings.append("UEFI variables (boot entries) start from the template")
+
+
+def _disks(devices: ET.Element, overlays: Mapping[str, Overlay], warnings: list[str]) -> None:
+    for disk in devices.findall("disk"):
+        target = disk.find("target")
+        name = target.get("dev", "") if target is not None else ""
+        if disk.get("device", "disk") in ("cdrom", "floppy"):
+            if _remove(disk, "source"):
+                warnings.append(f"the medium in drive {name} is not in the copy")
+            disk.set("type", "file")
+            _remove(disk, "backingStore")
+        elif name in overlays:
+            _attach(disk, overlays[name])
+        else:
+            devices.remove(disk)
+            warnings.append(f"disk {name} is not part of the recovery point")
+
+
+def _attach(disk: ET.Element, overlay: Overlay) -> None:
+    disk.set("type", "file")
+    disk.set("device", "disk")
+    disk.attrib.pop("snapshot", None)
+    for name in ("source", "backingStore", "mirror", "auth", "encryption", "driver", "readonly", "shareable"):
+        _remove(disk, name)
+    # error_policy stop: an I/O error pauses the copy instead of reaching its file systems; it is resumed afterwards.
+    driver = {"name": "qemu", "type": "qcow2", "cache": "none", "discard": "unmap"}
+    driver |= {"error_policy": "stop", "rerror_policy": "stop"}
+    disk.insert(0, ET.Element("driver", driver))
+    disk.insert(1, ET.Element("source", {"file": overlay.path}))
+    backing = ET.Element("backingStore", {"type": "network"})
+    ET.SubElement(backing, "format", {"type": "raw"})
+    source = ET.SubElement(backing, "source", {"protocol": "nbd", "name": overlay.export})
+    ET.SubElement(source, "host", {"transport": "unix", "socket": overlay.socket})
+    ET.SubElement(backing, "backingStore")
+    disk.insert(2, backing)
+
+
+def _interfaces(devices: ET.Element, tag: str, network: str) -> None:
+    for number, interface in enumerate(devices.findall("interface")):
+        interface.set("type", "network")
+        for name in ("source", "target", "bandwidth", "filterref", "virtualport", "vlan", "backend", "portForward"):
+            _remove(interface, name)
+        _remove(interface, "mac")
+        digest = hashlib.sha256(f"leeward mac {tag} {number}".encode()).digest()
+        # 52:54:00 is the prefix that QEMU's virtual NICs use.
+        address = "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
+        interface.insert(0, ET.Element("mac", {"address": address}))
+        interface.insert(1, ET.Element("source", {"network": network}))
+
+
+def _characters(devices: ET.Element) -> None:
+    """Consoles and channels: files, sockets and ports of the old host are replaced by what libvirt chooses."""
+    for name in ("serial", "console", "parallel"):
+        for device in devices.findall(name):
+            device.set("type", "pty")
+            _remove(device, "source")
+            _remove(device, "protocol")
+            _remove(device, "log")
+    for channel in devices.findall("channel"):
+        if channel.get("type") == "unix":
+            _remove(channel, "source")
+        elif channel.get("type") not in ("spicevmc", "spiceport"):
+            devices.remove(channel)
+    for channel in devices.findall("channel"):
+        if channel.get("type") in ("spicevmc", "spiceport"):
+            devices.remove(channel)
+
+
+def _screens(devices: ET.Element) -> None:
+    """A screen of ours on loopback, if the VM had one: ports and passwords of the old one could collide."""
+    if _remove(devices, "graphics"):
+        screen = ET.SubElement(devices, "graphics", {"type": "vnc", "port": "-1", "autoport": "yes"})
+        ET.SubElement(screen, "listen", {"type": "address", "address": "127.0.0.1"})
+    for audio in devices.findall("audio"):
+        audio.attrib.clear()
+        audio.attrib.update({"id": "1", "type": "none"})
+    for model in devices.findall("video/model[@type='qxl']"):
+        model.attrib.clear()
+        model.set("type", "virtio")
