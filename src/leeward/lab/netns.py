@@ -56,7 +56,7 @@ def has_link(name: str, link: str) -> bool:
 def set_sysctl(name: str, **values: str) -> None:
     """Set sysctls in the namespace; a double underscore in a key stands for a dot."""
     settings = [f"{key.replace('__', '.')}={value}" for key, value in values.items()]
-    tools.run(["ip", "netns", "exec", name, "sysctl", "-q", "-w", *settings])
+    tools.run(["ip", "netns", "exec", name, "busybox", "sysctl", "-q", "-w", *settings])
 
 
 def connect_links(first: tuple[str, str], second: tuple[str, str]) -> None:
