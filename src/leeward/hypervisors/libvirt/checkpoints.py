@@ -64,13 +64,16 @@ def clear_job(domain: libvirt.virDomain, scratch: Path) -> None:
 def wait_idle(domain: libvirt.virDomain) -> None:
     """Wait until no job is on the domain, for at most two seconds. Raises HostBusy.
 
-    `abortJob` returns before libvirt has let go of the job, and a backup that is begun in that moment may sleep until
-    libvirt's own 30 seconds are over (seen with libvirt 9.0: a begin of 29.6 s instead of 0.04 s).
+    `abortJob` returns before libvirt has let go of the job. Usually that takes milliseconds; see `Settling` for when
+    it takes 30 seconds.
     """
     ends = time.monotonic() + _IDLE_S
     while call(domain.name(), domain.jobInfo)[0] != libvirt.VIR_DOMAIN_JOB_NONE:
         if time.monotonic() > ends:
-            raise HostBusy("another job has the right of way", subject=domain.name())
+            raise HostBusy(
+                "libvirt has not let go of the last job yet, or another one has the right of way",
+                subject=domain.name(),
+            )
         time.sleep(0.005)
 
 

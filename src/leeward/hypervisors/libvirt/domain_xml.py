@@ -22,7 +22,7 @@ class DomainXml:
     memory_mib: int
     vcpus: int
     disks: tuple[DiskXml, ...]
-    has_agent: bool
+    agent_awaited: bool  # there is a guest agent channel, and nobody has opened it inside yet
 
 
 _TO_MIB = {"b": 2**-20, "bytes": 2**-20, "KiB": 2**-10, "k": 2**-10, "MiB": 1, "M": 1, "GiB": 1024, "G": 1024}
@@ -34,13 +34,13 @@ def parse(xml: str) -> DomainXml:
     memory = root.find("memory")
     unit = memory.get("unit", "KiB") if memory is not None else "KiB"
     amount = int(memory.text or 0) if memory is not None else 0
-    channels = root.findall("devices/channel/target[@name='org.qemu.guest_agent.0']")
+    channel = root.find("devices/channel/target[@name='org.qemu.guest_agent.0']")
     return DomainXml(
         name=root.findtext("name", ""),
         memory_mib=int(amount * _TO_MIB.get(unit, 1 / 1024)),
         vcpus=int(root.findtext("vcpu", "1")),
         disks=tuple(_disk(disk) for disk in root.findall("devices/disk") if _is_protected(disk)),
-        has_agent=bool(channels),
+        agent_awaited=channel is not None and channel.get("state") == "disconnected",
     )
 
 

@@ -18,6 +18,7 @@ from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.domain_xml import DomainXml
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
+from leeward.hypervisors.libvirt.settling import Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
 _BEGIN_TIMEOUT_S = 30.0
@@ -36,6 +37,7 @@ class LibvirtHost:
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
         self._lock = threading.Lock()
+        self._settling = Settling()
 
     @property
     def name(self) -> str:
@@ -180,6 +182,8 @@ class LibvirtHost:
             job.base, targets, targets, str(socket), str(self._scratch / f"{vm_id[:8]}.scratch")
         )
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
+        if live.agent_awaited:
+            self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
         wait_idle(domain)
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH

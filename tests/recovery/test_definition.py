@@ -1,0 +1,109 @@
+"""A copy has nothing that could touch the original: identity, addresses, disks, networks, host paths."""
+
+from xml.etree import ElementTree as ET
+
+from leeward.recovery.libvirt.definition import Overlay, tag_of, test_copy
+
+make_copy = test_copy
+del test_copy  # pytest must not take it for a test
+
+SOURCE = """<domain type='kvm' id='3'><name>db</name><uuid>0d9c8f3c-5d0f-4a53-9d0e-5a1f6f2f3b11</uuid>
+<genid>43dc0cf8-809b-4adb-9bea-a9abb5f3d90e</genid>
+<memory unit='KiB'>4194304</memory><vcpu placement='static'>4</vcpu><cputune><vcpupin vcpu='0' cpuset='8'/></cputune>
+<memoryBacking><hugepages/></memoryBacking><cpu mode='host-passthrough'/>
+<os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
+<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>
+<nvram>/var/lib/libvirt/qemu/nvram/db.fd</nvram></os>
+<seclabel type='dynamic' model='apparmor'/>
+<devices><emulator>/opt/qemu/bin/qemu</emulator>
+<disk type='block' device='disk'><driver name='qemu' type='qcow2' io='native' cache='writeback'/>
+<source dev='/dev/vg/db'/>
+<backingStore type='file'><format type='qcow2'/><source file='/base.qcow2'/></backingStore>
+<target dev='vda' bus='virtio'/><boot order='1'/><address type='pci' slot='0x04'/></disk>
+<disk type='file' device='disk'><source file='/iso/scratch.raw'/><target dev='vdz'/></disk>
+<disk type='file' device='cdrom'><source file='/iso/debian.iso'/><target dev='sda' bus='sata'/><readonly/></disk>
+<interface type='bridge'><mac address='52:54:00:aa:bb:cc'/><source bridge='br0'/><target dev='vnet3'/>
+<filterref filter='clean-traffic'/><model type='virtio'/></interface>
+<interface type='direct'><mac address='52:54:00:aa:bb:cd'/><source dev='eth0' mode='bridge'/>
+<model type='e1000'/></interface>
+<serial type='file'><source path='/var/log/db.console'/><target port='0'/></serial>
+<channel type='unix'><source mode='bind' path='/var/lib/libvirt/qemu/channel/x'/>
+<target type='virtio' name='org.qemu.guest_agent.0'/></channel>
+<channel type='spicevmc'><target type='virtio' name='com.redhat.spice.0'/></channel>
+<graphics type='spice' port='5901' passwd='secret'/><video><model type='qxl' ram='65536'/></video>
+<hostdev mode='subsystem' type='pci'><source><address bus='0x06'/></source></hostdev>
+<filesystem type='mount'><source dir='/srv'/><target dir='srv'/></filesystem></devices></domain>"""
+
+OVERLAYS = {"vda": Overlay("/images/t1.vda.qcow2", "/run/x/nbd.sock", "vda")}
+
+
+def make(kvm=True, tag="t1"):
+    made = make_copy(SOURCE, tag=tag, name="db-test", overlays=OVERLAYS, network="leeward-t1", kvm=kvm)
+    return made, ET.fromstring(made.xml)
+
+
+def test_identity_is_its_own_and_stable_for_a_tag():
+    made, root = make()
+    assert root.findtext("name") == "db-test"
+    assert root.findtext("uuid") == made.vm_id != "0d9c8f3c-5d0f-4a53-9d0e-5a1f6f2f3b11"
+    assert root.find("genid") is None
+    assert root.get("id") is None
+    assert make()[0] == made
+    assert make(tag="t2")[0].vm_id != made.vm_id
+    assert tag_of(made.xml) == "t1"
+    assert tag_of(SOURCE) is None
+
+
+def test_no_trace_of_the_original_host_is_left():
+    made, _ = make()
+    for trace in (
+        "/dev/vg",
+        "/base.qcow2",
+        "/iso/",
+        "br0",
+        "eth0",
+        "vnet3",
+        "52:54:00:aa",
+        "clean-traffic",
+        "/opt/qemu",
+    ):
+        assert trace not in made.xml, trace
+    for trace in ("/var/log", "hostdev", "filesystem", "spice", "5901", "secret", "hugepages", "apparmor", "db.fd"):
+        assert trace not in made.xml, trace
+
+
+def test_disks_are_overlays_that_stop_the_guest_on_errors():
+    _, root = make()
+    disks = {disk.find("target").get("dev"): disk for disk in root.findall("devices/disk")}
+    assert set(disks) == {"vda", "sda"}
+    assert disks["vda"].find("source").get("file") == "/images/t1.vda.qcow2"
+    assert disks["vda"].find("driver").get("rerror_policy") == "stop"
+    assert disks["vda"].find("driver").get("error_policy") == "stop"
+    backing = disks["vda"].find("backingStore/source")
+    assert (backing.get("protocol"), backing.get("name")) == ("nbd", "vda")
+    assert disks["vda"].find("boot").get("order") == "1"
+    assert disks["sda"].find("source") is None
+
+
+def test_every_card_is_on_the_isolated_network_with_an_address_of_its_own():
+    _, root = make()
+    cards = root.findall("devices/interface")
+    assert [card.get("type") for card in cards] == ["network", "network"]
+    assert {card.find("source").get("network") for card in cards} == {"leeward-t1"}
+    addresses = [card.find("mac").get("address") for card in cards]
+    assert len(set(addresses)) == 2
+    assert [card.find("model").get("type") for card in cards] == ["virtio", "e1000"]
+
+
+def test_without_kvm_it_is_emulated_and_says_so():
+    made, root = make(kvm=False)
+    assert root.get("type") == "qemu"
+    assert root.find("cpu") is None
+    assert any("no KVM" in warning for warning in made.warnings)
+    assert make(kvm=True)[1].get("type") == "kvm"
+
+
+def test_warnings_name_what_is_missing():
+    text = " / ".join(make()[0].warnings)
+    for word in ("host device", "shared folder", "drive sda", "disk vdz", "UEFI"):
+        assert word in text

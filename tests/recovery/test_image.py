@@ -1,0 +1,97 @@
+"""Exported files are byte-exact, sparse, whole or absent."""
+
+import random
+import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from leeward.domain.errors import BadInput, Damaged, NotFound, Refused, StoreFull
+from leeward.hypervisors.memory import MemoryHypervisor
+from leeward.recovery import image as module
+from leeward.recovery.image import export_image
+from leeward.replication.replicator import Replicator
+from leeward.vault.crypto import Argon2
+from leeward.vault.facade import Vault
+from leeward.vault.stores.memory import MemoryStore
+
+VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
+MIB = 1 << 20
+
+
+@pytest.fixture
+def data():
+    dice = random.Random(4)
+    return dice.randbytes(5 * MIB) + bytes(40 * MIB) + dice.randbytes(3 * MIB + 512)
+
+
+@pytest.fixture
+def point(data):
+    host = MemoryHypervisor()
+    host.add(VM, "web", {"vda": data})
+    vault, _ = Vault.create(MemoryStore(), "x", cost=Argon2(1024, 1, 1))
+    with ThreadPoolExecutor(2) as pool:
+        Replicator(host, vault.log(VM), VM, pool, writer_name="t").cycle()
+    with vault.log(VM).open_point("latest") as opened:
+        yield opened
+
+
+def test_raw_is_byte_exact_and_sparse(point, data, tmp_path):
+    target = tmp_path / "out.raw"
+    seen = []
+    assert export_image(point, "vda", target, progress=lambda done, total: seen.append((done, total))) < 9 * MIB
+    assert target.read_bytes() == data
+    assert target.stat().st_blocks * 512 < 12 * MIB
+    assert seen[-1][0] + 65536 > seen[-1][1]
+    assert [name.name for name in tmp_path.iterdir()] == ["out.raw"]
+
+
+def test_qcow2_holds_the_same(point, data, tmp_path):
+    target, raw = tmp_path / "out.qcow2", tmp_path / "raw"
+    export_image(point, "vda", target, fmt="qcow2")
+    subprocess.run(["qemu-img", "convert", "-f", "qcow2", "-O", "raw", str(target), str(raw)], check=True)
+    assert raw.read_bytes() == data
+
+
+def test_an_existing_file_is_kept_unless_forced(point, data, tmp_path):
+    target = tmp_path / "out.raw"
+    target.write_bytes(b"precious")
+    with pytest.raises(Refused):
+        export_image(point, "vda", target)
+    assert target.read_bytes() == b"precious"
+    export_image(point, "vda", target, force=True)
+    assert target.read_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("disk", "fmt", "folder", "error"),
+    [("vdz", "raw", ".", NotFound), ("vda", "vmdk", ".", BadInput), ("vda", "raw", "absent", NotFound)],
+)
+def test_wrong_wishes(point, tmp_path, disk, fmt, folder, error):
+    with pytest.raises(error):
+        export_image(point, disk, tmp_path / folder / "out", fmt=fmt)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_too_small_a_disk_is_refused_before_anything_is_written(point, tmp_path, monkeypatch):
+    usage = type("Usage", (), {"free": MIB})
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(StoreFull, match="only 1,048,576 are free"):
+        export_image(point, "vda", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_damage_leaves_no_file(point, tmp_path, monkeypatch):
+    original = type(point.disks["vda"]).read
+    calls = threading.Semaphore(1)
+
+    def read(self, offset, length):
+        if not calls.acquire(blocking=False):
+            raise Damaged("frame 2 is damaged", subject="vm/x/log/2")
+        return original(self, offset, length)
+
+    monkeypatch.setattr(type(point.disks["vda"]), "read", read)
+    with pytest.raises(Damaged):
+        export_image(point, "vda", tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
