@@ -13,11 +13,14 @@ from leeward.domain.errors import BadInput, NotFound
 from leeward.vault.crypto import VaultKeys
 
 
+def key_path(state_dir: Path) -> Path:
+    return state_dir / "keys" / "vault.key"
+
+
 def save_keys(state_dir: Path, keys: VaultKeys) -> Path:
     """Replace what is there: an agent works with one vault."""
-    folder = state_dir / "keys"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    path = folder / "vault.key"
+    path = key_path(state_dir)
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     temporary = path.with_suffix(".new")
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
@@ -30,7 +33,7 @@ def save_keys(state_dir: Path, keys: VaultKeys) -> Path:
 
 
 def load_keys(state_dir: Path) -> VaultKeys:
-    path = state_dir / "keys" / "vault.key"
+    path = key_path(state_dir)
     try:
         return VaultKeys.from_bytes(path.read_bytes())
     except FileNotFoundError:

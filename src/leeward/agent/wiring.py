@@ -18,6 +18,8 @@ from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.opening import open_store
 
+_RETRY_S = 5.0
+
 
 def build_agent(config: AgentConfig) -> Agent:
     """An agent that is ready to start. Raises BadInput for an unusable state folder."""
@@ -35,7 +37,8 @@ def build_agent(config: AgentConfig) -> Agent:
 
 
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
-    remote = open_store(config.vault_url)
+    # The spool takes over when the vault is away, so there is little point in trying for long.
+    remote = open_store(config.vault_url, retry_s=_RETRY_S, create=False)
     spool = LocalStore(_folder(config.state_dir / "spool" / vm_id))
     store = SpoolingStore(remote, spool, config.spool_limit)
     return Vault.open(store, keys=load_keys(config.state_dir)), store

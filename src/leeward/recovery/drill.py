@@ -121,21 +121,26 @@ class TestFailover:
 
     # --- records ------------------------------------------------------------------------------------
 
-    def record(self, vm_id: str) -> TestRecord | None:
+    @staticmethod
+    def load(folder: Path, vm_id: str) -> TestRecord | None:
+        """The record of a VM's test, read without anything else of a test failover."""
         try:
-            raw = json.loads(self._record_file(vm_id).read_text())
+            raw = json.loads((folder / vm_id / "record.json").read_text())
         except FileNotFoundError:
             return None
         raw["steps"] = [StepRecord(**step) for step in raw["steps"]]
         return TestRecord(**raw)
 
+    @staticmethod
+    def load_all(folder: Path) -> list[TestRecord]:
+        found = (TestFailover.load(folder, path.parent.name) for path in sorted(folder.glob("*/record.json")))
+        return [record for record in found if record is not None]
+
+    def record(self, vm_id: str) -> TestRecord | None:
+        return self.load(self._folder, vm_id)
+
     def records(self) -> list[TestRecord]:
-        found = []
-        for path in sorted(self._folder.glob("*/record.json")):
-            record = self.record(path.parent.name)
-            if record:
-                found.append(record)
-        return found
+        return self.load_all(self._folder)
 
     def _record_file(self, vm_id: str) -> Path:
         return self._folder / vm_id / "record.json"

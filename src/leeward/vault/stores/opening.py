@@ -23,26 +23,27 @@ _memory: dict[str, MemoryStore] = {}
 _memory_lock = Lock()
 
 
-def open_store(url: str, *, retry_s: float | None = None, **options: Any) -> ObjectStore:
+def open_store(url: str, *, create: bool = True, retry_s: float | None = None, **options: Any) -> ObjectStore:
     """The store at `url`:
 
-    /folder, file:///folder   LocalStore; options: create (default True), sweep_age_s, nameless
+    /folder, file:///folder   LocalStore; options: sweep_age_s, nameless
     s3://bucket/prefix        options: the fields of S3Options
     azure://container/prefix  options: the fields of AzureOptions (az:// means the same)
     memory://name             the MemoryStore of that name in this process; no options
 
+    create: make the folder of a LocalStore when it is missing (of a cloud, the bucket must exist in any case).
     retry_s: go on trying this long while the store does not answer; None: 60 s for clouds, no retry for the others.
     Raises BadInput for an address, option or credential that cannot be used, NotFound with create=False when there
     is no store in the folder. Contacts no server: what is wrong there shows in the first call.
     """
-    store, retry_default = _opened(url, options)
+    store, retry_default = _opened(url, create, options)
     wanted = retry_default if retry_s is None else retry_s
     return RetryingStore(store, Backoff(deadline_s=wanted)) if wanted > 0 else store
 
 
-def _opened(url: str, options: dict[str, Any]) -> tuple[ObjectStore, float]:
+def _opened(url: str, create: bool, options: dict[str, Any]) -> tuple[ObjectStore, float]:
     if url.startswith("/"):
-        return _local(url, url, options), 0.0
+        return _local(url, url, create, options), 0.0
     parts = urlsplit(url)
     if parts.username or parts.password:
         hint = "Give credentials in the environment"
@@ -53,7 +54,7 @@ def _opened(url: str, options: dict[str, Any]) -> tuple[ObjectStore, float]:
         case "file":
             if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
                 raise BadInput("a file address needs an absolute folder", subject=url, hint="Use file:///folder")
-            return _local(unquote(parts.path), url, options), 0.0
+            return _local(unquote(parts.path), url, create, options), 0.0
         case "memory":
             _check_options(url, options, set())
             return _named_memory(parts.netloc + parts.path), 0.0
@@ -67,9 +68,9 @@ def _opened(url: str, options: dict[str, Any]) -> tuple[ObjectStore, float]:
             raise BadInput("this is not the address of a store", subject=url, hint=_FORMS)
 
 
-def _local(path: str, url: str, options: dict[str, Any]) -> LocalStore:
-    _check_options(url, options, {"create", "sweep_age_s", "nameless"})
-    return LocalStore(path, **options)
+def _local(path: str, url: str, create: bool, options: dict[str, Any]) -> LocalStore:
+    _check_options(url, options, {"sweep_age_s", "nameless"})
+    return LocalStore(path, create=create, **options)
 
 
 def _named_memory(name: str) -> MemoryStore:

@@ -1,0 +1,117 @@
+"""The daemon as the command line sees it: found, started where that is allowed, asked."""
+
+from __future__ import annotations
+
+import fcntl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+
+from leeward.cli.config import Settings
+from leeward.domain.errors import LeewardError, Unavailable
+
+_START_S = 30.0
+
+
+class RemoteError(LeewardError):
+    """An error that the daemon told; it keeps its own code and exit code."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        super().__init__(told["message"], subject=told.get("subject", ""), hint=told.get("hint", ""))
+        self.code = told.get("code", "error")
+        self.exit_code = int(told.get("exit_code", 1))
+
+
+class Client:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        transport = httpx.HTTPTransport(uds=str(settings.socket))
+        self._http = httpx.Client(transport=transport, base_url="http://leeward/api/v1", timeout=120)
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._ask("GET", path, params={k: v for k, v in params.items() if v is not None})
+
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        return self._ask("PUT", path, json=body)
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._ask("POST", path, json=body or {})
+
+    def delete(self, path: str) -> Any:
+        return self._ask("DELETE", path)
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        try:
+            answer = self._http.request(method, path, **more)
+        except httpx.TransportError:
+            self._start()
+            try:
+                answer = self._http.request(method, path, **more)
+            except httpx.TransportError as error:
+                raise Unavailable(
+                    f"the daemon does not answer: {error}", subject=str(self._settings.socket)
+                ) from None
+        if answer.is_success:
+            return answer.json()
+        try:
+            told = answer.json()["error"]
+        except (ValueError, KeyError, TypeError):
+            raise LeewardError(
+                f"the daemon failed (HTTP {answer.status_code})",
+                subject=path,
+                hint=f"See {self._settings.daemon.state / 'daemon.log'}",
+            ) from None
+        raise RemoteError(told)
+
+    def _alive(self) -> bool:
+        try:
+            return self._http.get("/health", timeout=5).is_success
+        except httpx.TransportError:
+            return False
+
+    def _start(self) -> None:
+        """Start the daemon in the background where the configuration allows it; safe when others do the same."""
+        settings = self._settings
+        if not settings.daemon.autostart:
+            raise Unavailable(
+                "the Leeward daemon does not run",
+                subject=str(settings.socket),
+                hint="Start it with `leeward serve --embedded`",
+            )
+        with self._start_lock():
+            if self._alive():
+                return
+            log = settings.daemon.state / "daemon.log"
+            command = [sys.executable, "-m", "leeward.cli.main"]
+            if settings.path:
+                command += ["--config", str(settings.path)]
+            with log.open("ab") as output:
+                process = subprocess.Popen(
+                    [*command, "serve", "--embedded"],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    start_new_session=True,
+                    cwd="/",
+                )
+            ends = time.monotonic() + _START_S
+            while not self._alive():
+                if process.poll() is not None or time.monotonic() > ends:
+                    lines = log.read_text(errors="replace").strip().splitlines()
+                    raise Unavailable(
+                        f"the daemon did not start: {lines[-1] if lines else 'it said nothing'}", subject=str(log)
+                    )
+                time.sleep(0.05)
+
+    @contextmanager
+    def _start_lock(self) -> Iterator[None]:
+        state = self._settings.daemon.state
+        state.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with (state / "start.lock").open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield

@@ -1,0 +1,108 @@
+"""leeward.toml: where it is looked for, what it may say."""
+
+from __future__ import annotations
+
+import os
+import platform
+import tomllib
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from leeward.agent.config import AgentConfig, HostConfig
+from leeward.domain.errors import BadInput, NotFound
+
+SYSTEM_FILE = Path("/etc/leeward/leeward.toml")
+DEFAULT_LAB = "/var/lib/leeward-lab"
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class VaultSection(_Section):
+    """url: file:///folder, s3://bucket/prefix or azure://container/prefix."""
+
+    url: str = Field(default="file:///var/lib/leeward/vault", min_length=1)
+
+
+class HostSection(_Section):
+    """site: source (its VMs are protected) or recovery (copies run there). storage: folder for copies' overlays."""
+
+    name: str = Field(min_length=1)
+    site: Literal["source", "recovery"] = "source"
+    uri: str = "qemu:///system"
+    storage: Path | None = None
+
+
+class DaemonSection(_Section):
+    """state: folder of the daemon. autostart: the command line starts the daemon when none runs.
+
+    spool_limit: bytes a VM may keep locally while the vault is away.
+    """
+
+    state: Path = Path("/var/lib/leeward")
+    autostart: bool = False
+    spool_limit: int = Field(default=2 << 30, ge=0)
+
+
+class Settings(_Section):
+    """The whole file. path: where it came from, None for the built-in defaults."""
+
+    vault: VaultSection = VaultSection()
+    host: tuple[HostSection, ...] = ()
+    daemon: DaemonSection = DaemonSection()
+    path: Path | None = None
+
+    @property
+    def socket(self) -> Path:
+        return self.daemon.state / "leeward.sock"
+
+    def agent(self) -> AgentConfig:
+        sources = tuple(
+            HostConfig(host.name, host.site, host.uri, host.storage) for host in self.host if host.site == "source"
+        )
+        return AgentConfig(platform.node(), sources, self.vault.url, self.daemon.state, self.daemon.spool_limit)
+
+
+def find_settings(explicit: Path | None = None) -> Settings:
+    """--config, $LEEWARD_CONFIG, ./leeward.toml, /etc/leeward, a lab that is up, built-in defaults: the first found.
+
+    Raises NotFound for a named file that is not there, BadInput for one that cannot be used.
+    """
+    named = explicit or (Path(os.environ["LEEWARD_CONFIG"]) if os.environ.get("LEEWARD_CONFIG") else None)
+    if named is not None:
+        if not named.is_file():
+            raise NotFound("the configuration file does not exist", subject=str(named))
+        return read_settings(named)
+    lab = Path(os.environ.get("LEEWARD_LAB") or DEFAULT_LAB) / "leeward.toml"
+    for path in (Path("leeward.toml"), SYSTEM_FILE, lab):
+        if path.is_file():
+            return read_settings(path)
+    return Settings(host=(HostSection(name=platform.node()),))
+
+
+def read_settings(path: Path) -> Settings:
+    try:
+        raw = tomllib.loads(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"the configuration cannot be read: {error}", subject=str(path)) from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"this is not TOML: {error}", subject=str(path)) from None
+    raw.pop("path", None)
+    try:
+        settings = Settings.model_validate({**raw, "path": path.absolute()})
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
+        raise BadInput(f"{where}{given}: {first['msg'].lower()}", subject=str(path)) from None
+    names = [host.name for host in settings.host]
+    for name in names:
+        if names.count(name) > 1:
+            raise BadInput(f"two hosts have the name {name!r}", subject=str(path))
+    for host in settings.host:
+        if host.site == "recovery" and host.storage is None:
+            raise BadInput(f"host {host.name!r}: a recovery host needs a storage folder", subject=str(path))
+    return settings

@@ -1,0 +1,88 @@
+"""`leeward serve`: console and agent in one process."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from functools import partial
+
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from leeward.agent.keys import key_path, load_keys
+from leeward.agent.wiring import build_agent
+from leeward.cli.config import Settings
+from leeward.console.api import build_api
+from leeward.console.wiring import ConsoleConfig, LazyTests, RecoverySite, build_service
+from leeward.domain.errors import LeewardError
+from leeward.state.database import Database, FolderLock
+
+log = structlog.get_logger(__name__)
+
+_SUPERVISE_S = 1.0
+
+
+def serve(settings: Settings, verbose: bool) -> None:
+    """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
+        cache_logger_on_first_use=True,
+    )
+    state = settings.daemon.state
+    with FolderLock(state):
+        database = Database(f"sqlite:///{state / 'leeward.db'}")
+        agent = build_agent(settings.agent())
+        recovery = [
+            RecoverySite(host.name, host.uri, host.storage)
+            for host in settings.host
+            if host.site == "recovery" and host.storage is not None
+        ]
+        console = ConsoleConfig(settings.vault.url, state, recovery, key_path(state), partial(load_keys, state))
+        service, tests = build_service(console, database, agent)
+        agent.start()
+        agent.apply(database.desired())
+        stop = threading.Event()
+        nurse = threading.Thread(target=_supervise, args=(tests, stop), name="supervise", daemon=True)
+        nurse.start()
+        log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
+        _listen(build_api(service), settings)
+        stop.set()
+        agent.stop()
+        database.close()
+    # Threads that hang in an absent vault or host must not keep a stopped daemon alive; nothing of theirs is lost.
+    os._exit(0)
+
+
+def _listen(app: FastAPI, settings: Settings) -> None:
+    """Serve until a signal. The socket is made here, so that it is never open to others than its owner."""
+    path = settings.socket
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        path.chmod(0o600)
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=2))
+        try:
+            server.run(sockets=[listener])
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _supervise(tests: LazyTests, stop: threading.Event) -> None:
+    """Look after test copies, once a second."""
+    while not stop.wait(_SUPERVISE_S):
+        try:
+            if tests.existing():
+                tests.open().supervise()
+        except LeewardError as error:
+            log.warning("test copies cannot be looked after", error=str(error))
+        except Exception:  # a bug here must not end the nursing of all copies
+            log.exception("supervision failed")

@@ -1,0 +1,146 @@
+"""The command's entry: commands put together, errors on one line, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import traceback
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Annotated, Any
+
+import click
+import structlog
+import typer
+
+from leeward import __version__
+from leeward.cli import failover, protection, vaults
+from leeward.cli.context import current
+from leeward.cli.output import err, print_json
+from leeward.domain.errors import LeewardError
+
+INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
+INTERRUPTED = 130
+
+_EPILOG = """Try it on this machine: leeward lab up · leeward vault init · leeward protect web --rpo 1s --wait ·
+leeward failover test web --wait"""
+
+app = typer.Typer(
+    name="leeward",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    epilog=_EPILOG,
+    help="Disaster recovery for small offices: replicate running VMs into a vault, boot them somewhere else.",
+)
+app.add_typer(protection.host_app, name="host")
+app.add_typer(protection.vm_app, name="vm")
+app.add_typer(vaults.app, name="vault")
+app.add_typer(failover.app, name="failover")
+for command in (
+    protection.protect,
+    protection.unprotect,
+    protection.pause,
+    protection.resume,
+    protection.status,
+    protection.points,
+    protection.events,
+    failover.export,
+):
+    app.command()(command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    config: Annotated[
+        Path | None, typer.Option("--config", help="Configuration file.", envvar="LEEWARD_CONFIG")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+) -> None:
+    current().config = config
+
+
+@app.command()
+def serve(
+    embedded: Annotated[bool, typer.Option("--embedded", help="Console and agent in one process.")] = True,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log every cycle.")] = False,
+) -> None:
+    """Run the daemon: replicates what is to be protected and answers the command line."""
+    from leeward.cli.daemon import serve as run_daemon
+
+    run_daemon(current().settings(), verbose)
+
+
+def _add_plugins(arguments: list[str]) -> None:
+    """Command groups of other packages (the lab, benches) are loaded only when they are asked for, or listed."""
+    asked = {word for word in arguments if not word.startswith("-")}
+    listing = not asked or "_LEEWARD_COMPLETE" in os.environ
+    for entry in sorted(entry_points(group="leeward.commands"), key=lambda entry: entry.name):
+        if listing or entry.name in asked:
+            app.add_typer(entry.load(), name=entry.name)
+
+
+def run() -> None:
+    """Entry of the `leeward` command."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: list[str]) -> int:
+    """Run one command; returns the exit code. Never shows a traceback."""
+    # Log lines of the layers below are for the daemon's log; here they would spoil tables and JSON.
+    if "serve" not in arguments:
+        structlog.configure(
+            wrapper_class=structlog.make_filtering_bound_logger(40),
+            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        )
+    as_json = "--json" in arguments
+    try:
+        _add_plugins(arguments)
+        result = app(arguments, prog_name="leeward", standalone_mode=False)
+    except LeewardError as error:
+        return _report(error, as_json)
+    except click.exceptions.Exit as done:
+        return int(done.exit_code)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        err.print("Interrupted")
+        return INTERRUPTED
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _crashed(error)
+    return result if isinstance(result, int) else 0
+
+
+def _report(error: LeewardError, as_json: bool) -> int:
+    if as_json:
+        document: dict[str, Any] = {"error": {**error.as_dict(), "exit_code": error.exit_code}}
+        print_json(document)
+    err.print(f"[bold red]Error:[/] {_escape(str(error))}", soft_wrap=True)
+    return error.exit_code
+
+
+def _crashed(error: Exception) -> int:
+    """A bug of ours: the operator gets one line, whoever mends it gets the rest."""
+    with tempfile.NamedTemporaryFile("w", prefix="leeward-crash-", suffix=".log", delete=False) as file:
+        traceback.print_exception(error, file=file)
+    err.print(f"[bold red]Internal error:[/] {_escape(repr(error))} (details in {file.name})", soft_wrap=True)
+    return INTERNAL_ERROR
+
+
+def _escape(text: str) -> str:
+    return text.replace("[", "\\[")
+
+
+if __name__ == "__main__":
+    run()

@@ -1,0 +1,118 @@
+"""What people and scripts see: one JSON document, or tables; errors on one line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from leeward.cli.units import show_bytes, show_seconds, show_time
+
+out = Console(highlight=False, soft_wrap=False)
+err = Console(stderr=True, highlight=False)
+
+_COLOURS = {
+    "enabled": "green",
+    "replicating": "cyan",
+    "resynchronizing": "yellow",
+    "paused": "yellow",
+    "error": "red",
+    "disabled": "bright_black",
+}
+
+
+def print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+def table(*columns: str, right: Sequence[str] = ()) -> Table:
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for column in columns:
+        made.add_column(column, justify="right" if column in right else "left", overflow="fold")
+    return made
+
+
+def state_text(state: str) -> str:
+    colour = _COLOURS.get(state, "white")
+    return f"[{colour}]●[/] {state.capitalize()}"
+
+
+def hosts_table(hosts: list[dict[str, Any]]) -> Table:
+    made = table("HOST", "SITE", "VMS", "STATE", "ADDRESS", right=("VMS",))
+    for host in hosts:
+        state = "[green]● Reachable[/]" if host["reachable"] else f"[red]● {host['error']}[/]"
+        count = str(host["vms"]) if host["site"] == "source" else ""
+        made.add_row(host["name"], host["site"], count, state, host["uri"])
+    return made
+
+
+def vms_table(vms: list[dict[str, Any]]) -> Table:
+    made = table("VM", "HOST", "POWER", "CPUS", "MEMORY", "DISKS", "PROTECTED", right=("CPUS", "MEMORY"))
+    for vm in vms:
+        disks = ", ".join(f"{disk['name']} {show_bytes(disk['size'])}" for disk in vm["disks"])
+        protected = "[green]yes[/]" if vm["protected"] else vm["unsupported"] or "no"
+        memory = f"{vm['memory_mib']} MiB"
+        made.add_row(vm["name"], vm["host"], vm["power"], str(vm["vcpus"]), memory, disks, protected)
+    return made
+
+
+def status_table(rows: list[dict[str, Any]]) -> Table:
+    made = table("VM", "HOST", "STATE", "RPO", "TARGET", "NEWEST POINT", "FAILOVER", "", right=("RPO", "TARGET"))
+    for row in rows:
+        point = row["last_point"]
+        actual, target = row["rpo_actual_s"], row["rpo_target_s"]
+        late = actual is not None and target is not None and actual > 2 * target
+        rpo = f"[{'red' if late else 'green'}]{show_seconds(actual)}[/]" if actual is not None else "–"
+        state = state_text(row["state"])
+        progress = row["progress"]
+        if progress and row["state"] in ("replicating", "resynchronizing"):
+            state += f" {progress['fraction'] * 100:.0f} %"
+        newest = f"{point['id']} · {show_time(point['time'])[11:]}" if point else "–"
+        possible = "possible" if row["failover_possible"] else "[bright_black]not yet[/]"
+        notes = [row["reason"]] if row["state"] not in ("enabled", "disabled") and row["reason"] else []
+        if row["test_failover"]:
+            notes.append(f"test copy: {row['test_failover']}")
+        if row["state"] == "disabled":
+            possible = "–"
+            if row["reason"] != "not protected":
+                notes.append(row["reason"])
+        made.add_row(row["vm"], row["host"], state, rpo, show_seconds(target), newest, possible, "; ".join(notes))
+    return made
+
+
+def points_table(points: list[dict[str, Any]]) -> Table:
+    made = table("POINT", "TIME", "CONSISTENCY", "DISKS", "STORED", right=("POINT", "STORED"))
+    for point in points:
+        disks = ", ".join(f"{disk['name']} {show_bytes(disk['size'])}" for disk in point["disks"])
+        time = show_time(point["time"]) + point["time"][19:23]
+        made.add_row(point["id"], time, point["consistency"], disks, show_bytes(point["bytes"]))
+    return made
+
+
+_MARKS = {"waiting": "[bright_black]○[/]", "running": "[cyan]◐[/]", "done": "[green]●[/]", "failed": "[red]✗[/]"}
+STEP_WORDS = {
+    "pin": "Keep the recovery point",
+    "export": "Serve it from the vault",
+    "define": "Make the copy",
+    "start": "Power on",
+    "boot": "Wait for the guest",
+    "hydrate": "Copy out of the vault",
+}
+
+
+def steps_table(view: dict[str, Any]) -> Table:
+    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column()
+    made.add_column(no_wrap=True)
+    made.add_column(justify="right", no_wrap=True)
+    made.add_column(overflow="fold")
+    for step in view["steps"]:
+        taken = f"{step['seconds']:.1f} s" if step["seconds"] is not None else ""
+        detail = step["detail"]
+        if step["name"] == "hydrate" and view["hydrated"]:
+            detail = "complete: the copy no longer needs the vault"
+        made.add_row(_MARKS[step["state"]], STEP_WORDS.get(step["name"], step["name"]), taken, detail)
+    return made

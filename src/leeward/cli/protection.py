@@ -1,0 +1,205 @@
+"""`leeward protect`, `status`, `points` and their relatives."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from leeward.cli.context import JSON, current
+from leeward.cli.names import Vm
+from leeward.cli.output import err, hosts_table, out, points_table, print_json, status_table, vms_table
+from leeward.cli.units import seconds, show_bytes, show_seconds, size
+from leeward.domain.errors import LeewardError
+
+host_app = typer.Typer(no_args_is_help=True, help="Hypervisor hosts.")
+vm_app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
+
+
+@host_app.command("list")
+def list_hosts(as_json: JSON = False) -> None:
+    """Hosts of both sites, and whether they answer."""
+    hosts = current().client().get("/hosts")
+    print_json(hosts) if as_json else out.print(hosts_table(hosts))
+
+
+@vm_app.command("list")
+def list_vms(as_json: JSON = False) -> None:
+    """VMs of the source hosts, and which of them are protected."""
+    vms = current().client().get("/vms")
+    if as_json:
+        print_json(vms)
+    elif vms:
+        out.print(vms_table(vms))
+    else:
+        out.print("The hosts have no VMs.")
+
+
+def protect(
+    vm: Vm,
+    rpo: Annotated[str | None, typer.Option(help="Time between points: 1s … 24h. Default 5s.")] = None,
+    retain: Annotated[str | None, typer.Option(help="How long points are kept. Default 24h.")] = None,
+    app_interval: Annotated[
+        str | None, typer.Option(help="Time between application-consistent points; 0 for none. Default 1h.")
+    ] = None,
+    bandwidth: Annotated[str | None, typer.Option(help="Upload limit a second, like 10MiB; 0 for none.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Return when the first copy is complete.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Protect a VM, or change how it is protected.
+
+    The first copy begins at once while the VM runs on; failover opens when it is complete. Safe to repeat.
+    """
+    request = {
+        "rpo_s": seconds(rpo) if rpo is not None else None,
+        "retain_s": seconds(retain) if retain is not None else None,
+        "app_interval_s": seconds(app_interval) if app_interval is not None else None,
+        "bandwidth": size(bandwidth) if bandwidth is not None else None,
+    }
+    client = current().client()
+    view = client.put(f"/vms/{vm}/protection", request)
+    _show_cost(float(view["rpo_target_s"]))
+    if wait:
+        view = _wait_enabled(client, view["vm_id"], quiet=as_json)
+    if as_json:
+        print_json(view)
+        return
+    point = view["last_point"]
+    if point:
+        out.print(
+            f"[green]●[/] [bold]{view['vm']}[/] is protected: newest point {point['id']}, "
+            f"{show_seconds(view['rpo_actual_s'])} old (target {show_seconds(view['rpo_target_s'])})"
+        )
+    else:
+        out.print(
+            f"[cyan]●[/] [bold]{view['vm']}[/]: {view['reason']}. Watch it with [bold]leeward status --watch[/]"
+        )
+
+
+def _show_cost(rpo_s: float) -> None:
+    """The yearly price of the choice, where requests cost money."""
+    from leeward.vault.stores.cost import ADVICE, provider_of, request_cost
+
+    provider = provider_of(current().settings().vault.url)
+    dollars = request_cost(provider, rpo_s, 1) if provider else 0.0
+    if dollars:
+        err.print(f"An RPO of {show_seconds(rpo_s)} costs at most ${dollars:,.0f} a year in requests ({ADVICE}).")
+
+
+def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
+    columns = (
+        TextColumn("[bold]{task.description}[/]"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TextColumn("{task.fields[note]}"),
+        TimeRemainingColumn(),
+    )
+    failures = 0
+    with Progress(*columns, console=err, disable=quiet, transient=True) as bar:
+        task = bar.add_task("First copy", total=None, note="starting")
+        while True:
+            view: dict[str, Any] = client.get("/status", vm=vm_id)[0]
+            if view["state"] == "enabled":
+                return view
+            failures = failures + 1 if view["state"] == "error" else 0
+            if failures > 20:
+                raise LeewardError(
+                    view["reason"], subject=view["vm"], hint="It goes on trying; look at `leeward status`"
+                )
+            progress = view["progress"]
+            if progress:
+                note = f"{show_bytes(progress['done'])} of {show_bytes(progress['total'])}"
+                note += f" · {show_bytes(progress['rate'])}/s"
+                bar.update(task, total=progress["total"], completed=progress["done"], note=note)
+            time.sleep(0.2)
+
+
+def unprotect(vm: Vm, as_json: JSON = False) -> None:
+    """Stop protecting a VM. Its recovery points stay in the vault."""
+    done = current().client().delete(f"/vms/{vm}/protection")
+    if as_json:
+        print_json(done)
+    else:
+        out.print(f"● [bold]{vm}[/] is no longer protected; its recovery points stay in the vault")
+
+
+def pause(vm: Vm, as_json: JSON = False) -> None:
+    """Stop replicating for a while; changes stay tracked."""
+    _set_paused(vm, "pause", as_json)
+
+
+def resume(vm: Vm, as_json: JSON = False) -> None:
+    """Go on replicating after a pause."""
+    _set_paused(vm, "resume", as_json)
+
+
+def _set_paused(vm: str, verb: str, as_json: bool) -> None:
+    view = current().client().post(f"/vms/{vm}/{verb}")
+    if as_json:
+        print_json(view)
+    else:
+        out.print(f"● [bold]{view['vm']}[/]: replication {'paused' if verb == 'pause' else 'goes on'}")
+
+
+def status(
+    vm: Annotated[str | None, typer.Argument(help="Name or id; all VMs without it.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it, until Ctrl-C.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """How each VM is protected: state, actual and target RPO, newest point, whether failover is possible."""
+    client = current().client()
+    if watch and not as_json:
+        with Live(console=out, auto_refresh=False) as live:
+            while True:
+                live.update(status_table(client.get("/status", vm=vm)), refresh=True)
+                time.sleep(0.5)
+    rows = client.get("/status", vm=vm)
+    if as_json:
+        print_json(rows[0] if vm else rows)
+    elif rows:
+        out.print(status_table(rows))
+    else:
+        out.print("There are no VMs yet. Add hosts to leeward.toml, or try `leeward lab up`.")
+
+
+def points(
+    vm: Vm,
+    limit: Annotated[int, typer.Option(help="Show the newest N; 0 for all.", min=0)] = 20,
+    as_json: JSON = False,
+) -> None:
+    """Recovery points of a VM, newest last. Read from the vault itself; no daemon is needed.
+
+    With --json, all of them unless --limit says otherwise.
+    """
+    from leeward.cli.vaults import open_vault
+    from leeward.console.service import find_in_vault
+    from leeward.wire.translate import point_message
+
+    vault = open_vault()
+    vm_id, _ = find_in_vault(vault, vm)
+    found = [point_message(point).model_dump(mode="json") for point in vault.log(vm_id).points()]
+    explicit = limit != 20
+    shown = found[-limit:] if limit and (explicit or not as_json) else found
+    if as_json:
+        print_json(shown)
+        return
+    out.print(points_table(shown))
+    if len(shown) < len(found):
+        out.print(f"[bright_black]… and {len(found) - len(shown):,} older ones (--limit 0 shows all)[/]")
+
+
+def events(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: JSON = False) -> None:
+    """What was done lately, newest first."""
+    from leeward.cli.output import table
+
+    rows = current().client().get("/events", limit=limit)
+    if as_json:
+        print_json(rows)
+        return
+    shown = table("TIME", "WHAT", "SUBJECT", "WHO", "DETAIL")
+    for row in rows:
+        shown.add_row(row["time"], row["what"], row["subject"], row["who"], row["detail"])
+    out.print(shown)

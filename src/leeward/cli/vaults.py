@@ -1,0 +1,233 @@
+"""`leeward vault …`, and opening the vault for everything that needs no daemon."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
+from leeward.cli.context import JSON, current
+from leeward.cli.output import err, out, print_json, table
+from leeward.cli.units import seconds, show_bytes, show_time
+from leeward.domain.errors import BadInput, NotFound
+
+app = typer.Typer(no_args_is_help=True, help="The vault: where recovery points are kept.")
+
+PassphraseFile = Annotated[
+    Path | None, typer.Option("--passphrase-file", help="File whose first line is the passphrase.")
+]
+# Words would be nicer to read aloud, but need a list; 26 letters and digits without look-alikes are 128 bits.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+
+
+def read_passphrase(file: Path | None, *, new: bool) -> tuple[str, bool]:
+    """(passphrase, True when we made it up). From the file, $LEEWARD_PASSPHRASE or the terminal."""
+    if file is not None:
+        try:
+            text = file.read_text().splitlines()[0]
+        except (OSError, IndexError, UnicodeDecodeError) as error:
+            raise BadInput(f"the passphrase cannot be read: {error}", subject=str(file)) from None
+        return text, False
+    if os.environ.get("LEEWARD_PASSPHRASE"):
+        return os.environ["LEEWARD_PASSPHRASE"], False
+    if sys.stdin.isatty():
+        return typer.prompt("Passphrase", hide_input=True, confirmation_prompt=new), False
+    if new:
+        groups = ["".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(6)]
+        return "-".join(groups), True
+    raise BadInput(
+        "a passphrase is needed", hint="Give --passphrase-file, set LEEWARD_PASSPHRASE, or run this in a terminal"
+    )
+
+
+def open_vault(passphrase_file: Path | None = None) -> Any:
+    """With the key that this machine holds, else with a passphrase. Returns a `leeward.vault.facade.Vault`."""
+    from leeward.agent.keys import load_keys
+    from leeward.vault.facade import Vault
+    from leeward.vault.stores.opening import open_store
+
+    settings = current().settings()
+    store = open_store(settings.vault.url, create=False)
+    try:
+        return Vault.open(store, keys=load_keys(settings.daemon.state))
+    except NotFound:
+        passphrase, _ = read_passphrase(passphrase_file, new=False)
+        return Vault.open(store, passphrase=passphrase)
+
+
+@app.command()
+def init(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
+    """Create the vault of the configuration, and show its recovery key once.
+
+    The passphrase comes from --passphrase-file, $LEEWARD_PASSPHRASE or the terminal; without any of these a strong
+    one is made up and shown. Either the passphrase or the recovery key opens the vault; without both nobody can.
+    """
+    from leeward.agent.keys import save_keys
+    from leeward.vault.facade import Vault, fingerprint
+    from leeward.vault.stores.opening import open_store
+
+    settings = current().settings()
+    passphrase, made_up = read_passphrase(passphrase_file, new=True)
+    vault, recovery = Vault.create(open_store(settings.vault.url), passphrase)
+    save_keys(settings.daemon.state, vault.keys)
+    if as_json:
+        document = {
+            "vault": str(vault.id),
+            "url": vault.store.url,
+            "fingerprint": fingerprint(vault.public_key),
+            "public_key": vault.public_key.hex(),
+            "recovery_key": recovery,
+            "passphrase": passphrase if made_up else None,
+        }
+        print_json(document)
+        return
+    out.print(f"[green]●[/] Vault created at [bold]{vault.store.url}[/]")
+    out.print(f"  Fingerprint   {fingerprint(vault.public_key)}")
+    if made_up:
+        out.print(f"  Passphrase    [bold]{passphrase}[/]   (made up, since none was given)")
+    out.print("\nRecovery key. Print it and keep it away from this machine; it is not shown again:\n")
+    half = len(recovery) // 2
+    out.print(f"    [bold]{recovery[:half]}[/]\n    [bold]{recovery[half + 1 :]}[/]\n")
+    out.print("Next: [bold]leeward vm list[/], then [bold]leeward protect VM[/]")
+
+
+@app.command()
+def unlock(
+    passphrase_file: PassphraseFile = None,
+    recovery_key: Annotated[str | None, typer.Option(help="The recovery key instead of the passphrase.")] = None,
+    as_json: JSON = False,
+) -> None:
+    """Let this machine use an existing vault: check the passphrase (or recovery key) and keep the vault's key."""
+    from leeward.agent.keys import save_keys
+    from leeward.vault.facade import Vault, fingerprint
+    from leeward.vault.stores.opening import open_store
+
+    settings = current().settings()
+    store = open_store(settings.vault.url, create=False)
+    if recovery_key:
+        vault = Vault.open(store, recovery_key=recovery_key)
+    else:
+        vault = Vault.open(store, passphrase=read_passphrase(passphrase_file, new=False)[0])
+    path = save_keys(settings.daemon.state, vault.keys)
+    if as_json:
+        print_json({"vault": str(vault.id), "key_file": str(path)})
+    else:
+        out.print(f"[green]●[/] Vault {fingerprint(vault.public_key)} is unlocked; its key is in {path}")
+
+
+@app.command()
+def info(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
+    """What the vault holds: VMs, points, space."""
+    found = open_vault(passphrase_file).info()
+    vms = [
+        {
+            "vm": vm.name or vm.vm_id,
+            "vm_id": vm.vm_id,
+            "points": vm.points,
+            "first": _time(vm.first),
+            "last": _time(vm.last),
+            "objects": vm.objects,
+            "bytes": vm.bytes,
+        }
+        for vm in found.vms
+    ]
+    document = {
+        "vault": found.vault_id,
+        "url": found.url,
+        "created": found.created,
+        "fingerprint": found.fingerprint,
+        "objects": found.objects,
+        "bytes": found.bytes,
+        "vms": vms,
+    }
+    if as_json:
+        print_json(document)
+        return
+    out.print(f"[bold]{found.url}[/]   {show_bytes(found.bytes)} in {found.objects:,} objects")
+    out.print(f"Fingerprint {found.fingerprint}   created {found.created}\n")
+    shown = table("VM", "POINTS", "OLDEST", "NEWEST", "OBJECTS", "SIZE", right=("POINTS", "OBJECTS", "SIZE"))
+    for vm in vms:
+        first, last = (show_time(vm[end]) if vm[end] else "–" for end in ("first", "last"))
+        shown.add_row(
+            str(vm["vm"]), f"{vm['points']:,}", first, last, f"{vm['objects']:,}", show_bytes(int(vm["bytes"] or 0))
+        )
+    out.print(shown if vms else "No VM has been protected yet.")
+
+
+def _time(point: Any) -> str | None:
+    from leeward.wire.translate import utc
+
+    return utc(point.time_ns) if point else None
+
+
+@app.command()
+def check(
+    keyless: Annotated[bool, typer.Option(help="Use the public key alone: signatures, hashes, order.")] = False,
+    public_key: Annotated[str | None, typer.Option(help="Public key in hex, from a trusted place.")] = None,
+    deep: Annotated[bool, typer.Option(help="Decrypt everything and compare every block's hash.")] = False,
+    passphrase_file: PassphraseFile = None,
+    as_json: JSON = False,
+) -> None:
+    """Verify every object of the vault; name those that are damaged and the points that need them.
+
+    Exit code 7 when something is damaged. --keyless is what a third party can do that must not read the data; with
+    --public-key it also proves whose vault it is.
+    """
+    from leeward.vault.check import check as check_vault
+    from leeward.vault.stores.opening import open_store
+
+    settings = current().settings()
+    store = open_store(settings.vault.url, create=False)
+    keys = None if keyless else open_vault(passphrase_file).keys
+    try:
+        trusted = bytes.fromhex(public_key) if public_key else None
+    except ValueError:
+        raise BadInput("the public key is not hexadecimal", subject=str(public_key)) from None
+    if deep and keyless:
+        raise BadInput("--deep needs the key; leave --keyless out")
+    columns = (TextColumn("Checking"), BarColumn(pulse_style="cyan"), DownloadColumn())
+    with Progress(*columns, console=err, disable=as_json, transient=True) as bar:
+        task = bar.add_task("check", total=None)
+        report = check_vault(
+            store, trusted, keys=keys, deep=deep, progress=lambda _, size: bar.update(task, completed=size)
+        )
+    document = {
+        "sound": report.sound,
+        "objects": report.objects,
+        "bytes": report.bytes,
+        "troubles": [{"key": trouble.key, "what": trouble.what} for trouble in report.troubles],
+        "hurt_points": report.hurt,
+    }
+    if as_json:
+        print_json(document)
+    elif report.sound:
+        out.print(f"[green]●[/] Sound: {report.objects:,} objects, {show_bytes(report.bytes)}")
+    else:
+        for trouble in report.troubles:
+            out.print(f"[red]✗[/] {trouble.key}: {trouble.what}")
+        for vm_id, points in report.hurt.items():
+            out.print(f"  VM {vm_id}: hurt points {', '.join(points)}")
+    if not report.sound:
+        raise typer.Exit(7)
+
+
+@app.command()
+def cost(
+    rpo: Annotated[str, typer.Option(help="Time between points, like 5s or 1m.")] = "5s",
+    vms: Annotated[int, typer.Option(min=1, help="Number of protected VMs.")] = 1,
+    provider: Annotated[str, typer.Option(help="s3 or azure.")] = "s3",
+    as_json: JSON = False,
+) -> None:
+    """What a choice of RPO costs a year in requests to a cloud vault, at list prices."""
+    from leeward.vault.stores.cost import ADVICE, request_cost
+
+    dollars = request_cost(provider, seconds(rpo), vms)
+    if as_json:
+        print_json({"provider": provider, "rpo_s": seconds(rpo), "vms": vms, "dollars_a_year": round(dollars, 2)})
+    else:
+        out.print(f"At most ${dollars:,.0f} a year for {vms} VM(s) at {rpo} on {provider}. {ADVICE}")
