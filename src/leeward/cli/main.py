@@ -10,7 +10,6 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Annotated, Any
 
-import click
 import structlog
 import typer
 
@@ -20,6 +19,8 @@ from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
 
+# typer keeps a click of its own; of its errors only this one is public, and its base is what we want.
+_WrongUsage: Any = typer.BadParameter.__mro__[2]
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
 
@@ -106,14 +107,14 @@ def main(arguments: list[str]) -> int:
         result = app(arguments, prog_name="leeward", standalone_mode=False)
     except LeewardError as error:
         return _report(error, as_json)
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         return int(done.exit_code)
-    except (click.exceptions.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         err.print("Interrupted")
         return INTERRUPTED
-    except click.ClickException as error:
+    except _WrongUsage as error:
         error.show()
-        return error.exit_code
+        return int(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

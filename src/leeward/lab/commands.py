@@ -52,6 +52,16 @@ def status(as_json: Json = False) -> None:
     _guarded(as_json, lambda: _show(Lab().status(), as_json))
 
 
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="Take everything down at the end.")] = False,
+) -> None:
+    """Show the main job on real VMs: protect, watch points come, test failover, verify; a few minutes."""
+    from leeward.lab.demo import demo as run_demo
+
+    run_demo(once)
+
+
 def _up(guests: tuple[str, ...], as_json: bool) -> None:
     lab, start = Lab(), time.monotonic()
     with Console(stderr=True, quiet=as_json).status("Bringing the lab up"):

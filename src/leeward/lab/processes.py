@@ -7,8 +7,10 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterable, Iterator
+from itertools import pairwise
 from pathlib import Path
 
+_MODULES = (b"leeward.cli.main", b"leeward.recovery.export")
 _PROGRAMS = ("libvirtd", "qemu-system-", "qemu-nbd", "dnsmasq")
 
 
@@ -25,9 +27,18 @@ def strays(root: Path) -> Iterator[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        program = os.path.basename(words[0]).decode(errors="replace")  # noqa: PTH119 - a word, not a path of ours
-        if program.startswith(_PROGRAMS) and any(mark in word for word in words[1:]):
+        if (_is_hypervisor(words) or is_leeward(words)) and any(mark in word for word in words[1:]):
             yield int(entry.name)
+
+
+def _is_hypervisor(words: list[bytes]) -> bool:
+    program = os.path.basename(words[0]).decode(errors="replace")  # noqa: PTH119 - a word, not a path of ours
+    return program.startswith(_PROGRAMS)
+
+
+def is_leeward(words: list[bytes]) -> bool:
+    """Leeward's own daemon and export processes: `python -m leeward.…` with the lab's files as arguments."""
+    return any(option == b"-m" and module in _MODULES for option, module in pairwise(words))
 
 
 def end(pids: Iterable[int], still_ours: Callable[[int], bool], patience_s: float = 5.0) -> None:
