@@ -131,11 +131,12 @@ def _check_object(
     meta = None
     try:
         opened = verified(data, info.key, public_key)
-        _check_bytes(opened, data, ring.vault_id, info.key.split("/")[1])
         if reader is not None:
+            # First, since a damaged frame leaves the meta readable, and with it what the log says.
             meta = reader.meta(opened)
-            if deep:
-                _check_blocks(reader, opened, meta)
+        _check_bytes(opened, data, ring.vault_id, info.key.split("/")[1])
+        if reader is not None and meta is not None and deep:
+            _check_blocks(reader, opened, meta)
     except Damaged as error:
         return _Seen(info, opened, meta, error.message)
     # Frames are checked; what is kept for the chain is the header alone, not megabytes of data.
@@ -205,7 +206,7 @@ def _check_points(history: History, seen: dict[str, _Seen], report: CheckReport)
     broken = False
     for key in _log_keys(seen, vm_id):
         entry = seen[key]
-        if entry.opened is None or entry.meta is None or (entry.what and key in bad and entry.meta is None):
+        if entry.opened is None or entry.meta is None:
             broken = True
         elif not broken:
             broken = not _fold(history, state, entry, seen, report)

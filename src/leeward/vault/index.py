@@ -105,10 +105,11 @@ class DiskMap:
         if not len(starts):
             return disk
         # A run never crosses a page (see encode), so every page is one slice of the expanded arrays.
-        total = int(counts.sum())
-        inner = np.arange(total, dtype=np.uint64) - np.repeat(np.cumsum(counts) - counts, counts)
-        blocks = np.repeat(starts, counts) + inner
-        values = np.repeat(locations, counts) + inner
+        times = counts.astype(np.int64)  # numpy repeats by signed counts only
+        total = int(times.sum())
+        inner = np.arange(total, dtype=np.uint64) - np.repeat(np.cumsum(counts) - counts, times)
+        blocks = np.repeat(starts, times) + inner
+        values = np.repeat(locations, times) + inner
         pages = blocks // np.uint64(PAGE)
         edges = np.concatenate(([0], np.flatnonzero(np.diff(pages)) + 1, [total]))
         for lo, hi in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):

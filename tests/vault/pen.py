@@ -1,0 +1,104 @@
+"""Writes points into a vault and remembers, as plain bytes, what each of them must be."""
+
+import numpy as np
+from blake3 import blake3
+
+from leeward.domain.blocks import BLOCK_SIZE
+from leeward.domain.vm import Consistency, Disk
+
+
+class Pen:
+    """disks: the current contents by name; change them with `put`, `zero`, `resize`, then `commit`."""
+
+    def __init__(self, vault, vm_id):
+        self.vault, self.vm_id = vault, vm_id
+        self.log = vault.log(vm_id)
+        self.writer = self.log.open_writer(writer="pen")
+        self.disks, self.dirty, self.remembered = {}, {}, {}
+        self.time = 1_000
+
+    def resize(self, disk, blocks, tail=0):
+        size = blocks * BLOCK_SIZE + tail
+        old = self.disks.get(disk, b"")
+        self.disks[disk] = bytearray(old[:size].ljust(size, b"\0"))
+        # A tracker reports the block that a cut or growth went through, when there is something in it.
+        if size % BLOCK_SIZE or len(old) % BLOCK_SIZE:
+            for edge in (size // BLOCK_SIZE, len(old) // BLOCK_SIZE):
+                if edge * BLOCK_SIZE < size:
+                    self.dirty.setdefault(disk, set()).add(edge)
+        return self
+
+    def remove(self, disk):
+        del self.disks[disk]
+        self.dirty.pop(disk, None)
+
+    def put(self, disk, block, data):
+        contents = self.disks[disk]
+        at = block * BLOCK_SIZE
+        data = data[: len(contents) - at]
+        contents[at : at + len(data)] = data
+        self.dirty.setdefault(disk, set()).update(range(block, block - (-len(data) // BLOCK_SIZE)))
+        return self
+
+    def begin(self, compare=False):
+        self.time += 1
+        return self.writer.begin(
+            time_ns=self.time,
+            consistency=Consistency.CRASH,
+            disks=[Disk(name, len(data)) for name, data in self.disks.items()],
+            definition=f"<vm disks='{len(self.disks)}'/>",
+            tracking=f"t{self.time}",
+            compare=compare,
+        )
+
+    def fill(self, transaction, compare=False):
+        """Hand over what is dirty (or, comparing, everything that differs from the base), frame by frame."""
+        for disk, contents in self.disks.items():
+            blocks = range(-(-len(contents) // BLOCK_SIZE)) if compare else sorted(self.dirty.get(disk, ()))
+            wanted = []
+            for block in blocks:
+                data = bytes(contents[block * BLOCK_SIZE : (block + 1) * BLOCK_SIZE]).ljust(BLOCK_SIZE, b"\0")
+                digest = blake3(data).digest() if any(data) else None
+                if compare and transaction.base_hashes(disk, block, 1) == [digest]:
+                    continue
+                if digest is None:
+                    transaction.zero(disk, block, 1)
+                else:
+                    wanted.append((block, data, digest))
+            for at in range(0, len(wanted), 16):
+                some = wanted[at : at + 16]
+                ticket = transaction.reserve()
+                transaction.fill(
+                    ticket,
+                    disk,
+                    np.array([block for block, _, _ in some], np.uint64),
+                    memoryview(b"".join(data for _, data, _ in some)),
+                    [digest for _, _, digest in some],
+                )
+
+    def commit(self, compare=False, keep_empty=True):
+        transaction = self.begin(compare)
+        self.fill(transaction, compare)
+        point = transaction.commit(keep_empty=keep_empty)
+        self.dirty = {}
+        if point is not None:
+            self.remembered[point.id] = {name: bytes(data) for name, data in self.disks.items()}
+        return point
+
+    def reopen(self, **how):
+        self.log = self.vault.log(self.vm_id)
+        self.writer = self.log.open_writer(writer="pen", **how)
+
+    def check(self, point_id):
+        """The point as read equals what was remembered."""
+        with self.vault.log(self.vm_id).open_point(point_id) as image:
+            expected = self.remembered[point_id]
+            assert {name: disk.size for name, disk in image.disks.items()} == {n: len(d) for n, d in expected.items()}
+            for name, data in expected.items():
+                assert image.disks[name].read(0, len(data)) == data, (point_id, name)
+
+    def check_all(self):
+        listed = [point.id for point in self.vault.log(self.vm_id).points()]
+        assert listed == list(self.remembered)
+        for point_id in listed:
+            self.check(point_id)
