@@ -102,7 +102,7 @@ def test_address_of_a_cloud_store_has_no_secret(url: str, options: dict[str, Any
         ("azure://bucket/x", {"account_key": "a"}, "AZURE_STORAGE_ACCOUNT_NAME"),
         ("azure://bucket/x", {"account": "a"}, "AZURE_STORAGE_ACCOUNT_KEY"),
         ("azure://bucket/x", {"account": "a", "account_key": "not base64!"}, "Access Key"),
-        ("memory://x", {"create": True}, "unknown option"),
+        ("memory://x", {"region": "x"}, "unknown option"),
         ("/tmp/x", {"region": "x"}, "unknown option region"),
     ],
 )

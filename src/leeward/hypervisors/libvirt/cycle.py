@@ -14,6 +14,7 @@ from leeward.domain.errors import HypervisorError, LeewardError
 from leeward.domain.vm import Consistency, VmFacts
 from leeward.hypervisors import extents, nbd
 from leeward.hypervisors.libvirt.checkpoints import delete
+from leeward.hypervisors.libvirt.guard import ScratchGuard
 
 log = structlog.get_logger(__name__)
 
@@ -58,6 +59,8 @@ class LiveCycle:
         self._job = job
         self._connections = connections
         self._ended = False
+        self._guard = ScratchGuard(job.domain, job.socket.parent)
+        self._guard.start()
         self.time_ns = time_ns
         self.consistency = consistency
         self.warnings = warnings
@@ -79,8 +82,13 @@ class LiveCycle:
         return NbdReader(nbd.Nbd(self._job.socket, disk))
 
     def check(self) -> None:
-        """The job must still be there. When its scratch space is full QEMU drops the job and lets the guest write
-        on: what is read after that is no longer the instant, without any error to the reader."""
+        """The job must still be there: without it what is read is no longer the instant, and no reader would tell."""
+        if self._guard.tripped:
+            raise HypervisorError(
+                f"the cycle was given up: {self._guard.tripped}",
+                subject=self.vm.name,
+                hint=f"Make room in {self._job.socket.parent}; changes stay tracked",
+            )
         try:
             alive = self._job.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
             reason = ""
@@ -110,10 +118,12 @@ class LiveCycle:
 
     def _end(self) -> None:
         self._ended = True
+        self._guard.stop()
         for connection in self._connections.values():
             connection.close()
         try:
-            self._job.domain.abortJob()
+            if not self._guard.tripped:
+                self._job.domain.abortJob()
         except libvirt.libvirtError as error:
             # Gone with its VM, or libvirtd restarts just now: the next cycle looks after what is left.
             log.warning("the backup job did not end cleanly", vm=self.vm.name, error=str(error))

@@ -1,0 +1,393 @@
+"""What goes wrong on real hosts, done to a real guest: afterwards the vault still equals the disks, byte for byte."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import libvirt
+import pytest
+
+from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
+from leeward.domain.vm import Consistency, Power
+from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.replicator import Kind, Replicator
+from leeward.vault.crypto import Argon2
+from leeward.vault.facade import Vault
+from leeward.vault.stores.memory import MemoryStore
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(240)]
+IP = "10.77.0.41"
+
+
+class Bench:
+    """A guest, its driver and a replicator; `verify` compares the newest point with the paused guest's images."""
+
+    def __init__(self, lab, guest, scratch):
+        self.lab, self.guest, self.id, self.scratch = lab, guest, guest.uuid, scratch
+        self.connection = libvirt.open(lab.libvirt("office"))
+        self.vault = Vault.create(MemoryStore(), "x", cost=Argon2(1024, 1, 1))[0]
+        self.pool = ThreadPoolExecutor(3)
+        self.kinds = []
+        self.epoch = None
+        self.restart()
+
+    def restart(self):
+        """As after the death of our process: nothing is remembered but the epoch."""
+        self.host = LibvirtHost("office", self.lab.libvirt("office"), self.scratch)
+        self.engine = Replicator(
+            self.host,
+            self.vault.log(self.id),
+            self.id,
+            self.pool,
+            writer_name="test",
+            epoch=self.epoch,
+            on_kind=lambda kind, reason: self.kinds.append(kind),
+        )
+
+    @property
+    def domain(self):
+        return self.connection.lookupByUUIDString(self.id)
+
+    def cycle(self, *args):
+        """As the worker does it: a busy host is tried again."""
+        ends = time.monotonic() + 60
+        while True:
+            try:
+                result = self.engine.cycle(*args)
+            except HostBusy:
+                if time.monotonic() > ends:
+                    raise
+                time.sleep(0.2)
+            else:
+                self.epoch = self.engine.epoch
+                return result
+
+    def checkpoints(self):
+        return [checkpoint.getName() for checkpoint in self.domain.listAllCheckpoints(0)]
+
+    def image(self, target):
+        for line in self.domain.XMLDesc(0).split("<disk ")[1:]:
+            if f"dev='{target}'" in line:
+                return line.split("<source file='")[1].split("'")[0]
+        raise AssertionError(target)
+
+    def verify(self, tmp_path):
+        """Freeze the guest by pausing it, take one more cycle, compare all disks with it."""
+        running = self.domain.isActive()
+        if running:
+            self.domain.suspend()
+        try:
+            self.cycle()
+            with self.vault.log(self.id).open_point("latest") as point:
+                for name, disk in point.disks.items():
+                    raw = tmp_path / f"{name}.raw"
+                    command = ["qemu-img", "convert", "-U", "-O", "raw", self.image(name), str(raw)]
+                    subprocess.run(command, check=True)
+                    expected = raw.read_bytes()
+                    assert disk.size == len(expected)
+                    step = 1 << 20
+                    for at in range(0, disk.size, step):
+                        assert disk.read(at, min(step, disk.size - at)) == expected[at : at + step], (name, at)
+        finally:
+            if running:
+                self.domain.resume()
+
+    def wait_off(self):
+        ends = time.monotonic() + 30
+        while self.domain.isActive():
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+
+    def qemu_pid(self):
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes()
+                except OSError:
+                    continue
+                if self.id.encode() in line and b"qemu-system" in line:
+                    return int(entry.name)
+        raise AssertionError("no QEMU")
+
+
+@pytest.fixture
+def bench(lab, guest_factory):
+    guest = guest_factory("office", "pit", disks=(64, 32), ip=IP)
+    scratch = Path(lab.places.root) / "scratch-pit"
+    made = Bench(lab, guest, scratch)
+    yield made
+    with contextlib.suppress(VmGone):
+        made.host.forget(made.id)
+    made.pool.shutdown()
+    made.connection.close()
+    shutil.rmtree(scratch, ignore_errors=True)
+
+
+def test_deltas_equal_the_disks_and_one_checkpoint_is_kept(bench, tmp_path):
+    first = bench.cycle()
+    assert first.kind is Kind.INITIAL
+    for _ in range(5):
+        result = bench.cycle()
+        assert result.kind is Kind.DELTA
+        assert len(bench.checkpoints()) == 1
+    bench.verify(tmp_path)
+
+
+def test_an_idle_vm_costs_nothing_and_keeps_its_base(bench):
+    bench.cycle()
+    bench.domain.suspend()
+    bench.cycle()
+    before = bench.checkpoints()
+    assert bench.cycle().point is None
+    assert bench.checkpoints() == before
+
+
+def test_killed_mid_cycle_goes_on_incrementally(bench, tmp_path):
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    bench.host.open_cycle(bench.id, base=base, new="doomed")  # never ended: our process died here
+    assert len(bench.checkpoints()) == 2
+    bench.restart()
+    assert bench.cycle().kind is Kind.DELTA
+    assert len(bench.checkpoints()) == 1
+    bench.verify(tmp_path)
+
+
+def test_shut_down_and_started_again_stays_incremental(bench, tmp_path):
+    bench.cycle()
+    assert bench.host.shutdown(bench.id, 60)
+    off = bench.cycle()
+    assert off.kind is Kind.DELTA
+    assert bench.host.vm(bench.id).power is Power.OFF
+    bench.verify(tmp_path)
+    assert bench.cycle().examined == 0
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)
+
+
+def test_first_copy_of_a_vm_that_is_off(bench, tmp_path):
+    bench.host.force_off(bench.id)
+    assert bench.cycle().kind is Kind.INITIAL
+    bench.verify(tmp_path)
+
+
+def test_a_start_during_an_offline_cycle_succeeds_and_voids_the_cycle(bench):
+    bench.cycle()
+    bench.host.force_off(bench.id)
+    base = bench.engine.open().state.tracking
+    with bench.host.open_cycle(bench.id, base=base, new="x") as cycle:
+        cycle.changes("vda")
+        bench.domain.create()
+        with pytest.raises(HostBusy, match="started"):
+            cycle.check()
+    bench.lab.wait_http("office", IP, timeout_s=90)
+
+
+def test_qemu_killed_means_resynchronization_with_nothing_lost(bench, tmp_path):
+    bench.cycle()
+    time.sleep(0.5)
+    os.kill(bench.qemu_pid(), signal.SIGKILL)
+    bench.wait_off()
+    bench.domain.create()
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    result = bench.cycle()
+    assert result.kind is Kind.RESYNC
+    assert result.stored < 12 << 20  # differences only, not the whole disks
+    assert bench.cycle().kind is Kind.DELTA
+    assert len(bench.checkpoints()) == 1
+    bench.verify(tmp_path)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_libvirtd_restarted_in_mid_cycle(bench, tmp_path, number):
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    cycle = bench.host.open_cycle(bench.id, base=base, new="through-restart")
+    pid = int((Path(bench.lab.places.site("office")) / "libvirtd.pid").read_text())
+    os.kill(pid, number)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.02)
+    with pytest.raises(LeewardError):
+        cycle.check()
+    cycle.abort()
+    bench.lab.up(guests=())
+    bench.connection = libvirt.open(bench.lab.libvirt("office"))
+    assert bench.cycle().kind is Kind.DELTA
+    assert len(bench.checkpoints()) == 1
+    bench.verify(tmp_path)
+
+
+def test_qemu_death_in_mid_cycle_is_noticed(bench, tmp_path):
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    with bench.host.open_cycle(bench.id, base=base, new="dies") as cycle:
+        os.kill(bench.qemu_pid(), signal.SIGKILL)
+        bench.wait_off()
+        with pytest.raises(HypervisorError):
+            cycle.check()
+    bench.domain.create()
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    bench.cycle()
+    bench.verify(tmp_path)
+
+
+def test_a_disk_grown_live(bench, tmp_path):
+    bench.cycle()
+    bench.domain.blockResize("vdb", 48 << 20, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+    point = bench.cycle().point
+    assert {disk.name: disk.size for disk in point.disks}["vdb"] == 48 << 20
+    bench.verify(tmp_path)
+
+
+def test_a_disk_added_and_removed(bench, tmp_path):
+    bench.cycle()
+    extra = tmp_path.parent / "extra.qcow2"
+    extra = Path(bench.lab.places.images("office")) / "pit-extra.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(extra), "8M"], check=True)
+    subprocess.run(["qemu-io", "-c", "write -P 7 1M 1M", str(extra)], check=True, stdout=subprocess.DEVNULL)
+    xml = f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{extra}'/>"
+    xml += "<target dev='vdc' bus='virtio'/></disk>"
+    bench.domain.attachDevice(xml)
+    point = bench.cycle().point
+    assert [disk.name for disk in point.disks] == ["vda", "vdb", "vdc"]
+    bench.verify(tmp_path)
+    bench.domain.detachDevice(xml)
+    ends = time.monotonic() + 20
+    while "vdc" in bench.domain.XMLDesc(0) and time.monotonic() < ends:
+        time.sleep(0.1)
+    if "vdc" in bench.domain.XMLDesc(0):
+        pytest.fail("the guest did not release the disk")
+    point = bench.cycle().point
+    assert [disk.name for disk in point.disks] == ["vda", "vdb"]
+    bench.verify(tmp_path)
+    extra.unlink()
+
+
+def test_a_foreign_backup_has_the_right_of_way(bench, tmp_path):
+    bench.cycle()
+    foreign = Path(bench.lab.places.root) / "foreign"
+    xml = f"<domainbackup mode='pull'><server transport='unix' socket='{foreign}.sock'/><disks>"
+    for disk in ("vda", "vdb"):
+        xml += f"<disk name='{disk}' backup='yes' type='file'><scratch file='{foreign}.{disk}'/></disk>"
+    bench.domain.backupBegin(xml + "</disks></domainbackup>", None, 0)
+    with pytest.raises(HostBusy):
+        bench.engine.cycle()
+    assert bench.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE  # untouched
+    bench.restart()
+    with pytest.raises(HostBusy):
+        bench.engine.cycle()
+    assert bench.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
+    bench.domain.abortJob()
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)
+
+
+def test_a_foreign_checkpoint_is_left_alone(bench, tmp_path):
+    bench.cycle()
+    disks = "<disks><disk name='vda' checkpoint='bitmap'/></disks>"
+    xml = f"<domaincheckpoint><name>theirs</name>{disks}</domaincheckpoint>"
+    bench.domain.checkpointCreateXML(xml, 0)
+    for _ in range(3):
+        bench.cycle()
+    assert "theirs" in bench.checkpoints()
+    bench.verify(tmp_path)
+    bench.host.forget(bench.id)
+    assert bench.checkpoints() == ["theirs"]
+
+
+def test_application_consistency_and_a_guest_without_agent(bench):
+    bench.cycle()
+    result = bench.cycle(Consistency.APP)
+    assert result.point.consistency is Consistency.APP
+    before = bench.lab.http("office", IP, "/")["seq"]
+    time.sleep(0.5)
+    assert bench.lab.http("office", IP, "/")["seq"] > before  # thawed
+
+
+def test_died_frozen_is_thawed_by_the_next(bench):
+    bench.cycle()
+    freezer = bench.host._freezer(bench.id, bench.domain)
+    assert freezer.freeze() == ""
+    before = bench.lab.http("office", IP, "/")["seq"]
+    time.sleep(1)
+    assert bench.lab.http("office", IP, "/")["seq"] <= before + 1
+    bench.restart()
+    bench.cycle()
+    time.sleep(0.5)
+    assert bench.lab.http("office", IP, "/")["seq"] > before + 1
+
+
+def test_renamed_and_undefined(bench):
+    bench.cycle()
+    bench.host.force_off(bench.id)
+    bench.cycle()
+    bench.host.forget(bench.id)  # libvirt renames no domain that has checkpoints
+    bench.domain.rename("pit-renamed")
+    assert bench.host.vm(bench.id).name == "pit-renamed"
+    assert bench.cycle().point is not None
+    bench.host.forget(bench.id)
+    bench.domain.rename("pit")
+    with pytest.raises(VmGone):
+        bench.host.vm("00000000-0000-4000-8000-000000000000")
+
+
+@pytest.fixture
+def tiny_folder(lab):
+    """A folder on a file system of 3 MiB that this process and the lab's office both see."""
+    folder = Path(lab.places.root) / "tiny"
+    image = folder.with_suffix(".img")
+    folder.mkdir()
+    with image.open("wb") as file:
+        file.truncate(3 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-O", "^has_journal", "-m", "0", str(image)], check=True)
+    loop = subprocess.run(["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True)
+    device = loop.stdout.strip()
+    pid = (Path(lab.places.site("office")) / "libvirtd.pid").read_text().strip()
+    # The office has a mount namespace of its own: one device, mounted in both, is one file system.
+    ways = ([], ["nsenter", "-t", pid, "-m"])
+    for way in ways:
+        subprocess.run([*way, "mount", device, str(folder)], check=True)
+    yield folder
+    for way in ways:
+        subprocess.run([*way, "umount", "-l", str(folder)], check=True)
+    subprocess.run(["losetup", "-d", device], check=True)
+    image.unlink()
+    folder.rmdir()
+
+
+def test_full_scratch_space_voids_the_cycle_and_spares_the_guest(bench, tmp_path, tiny_folder):
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    cramped = LibvirtHost("office", bench.lab.libvirt("office"), tiny_folder)
+    for _ in range(2):
+        bench.lab.http("office", IP, "/burn?8", timeout_s=60)
+    with cramped.open_cycle(bench.id, base=base, new="full") as cycle:
+        cycle.check()
+        ends = time.monotonic() + 30
+        with pytest.raises(HypervisorError, match="scratch"):
+            while time.monotonic() < ends:  # the guest overwrites what the cycle wants to keep
+                bench.lab.http("office", IP, "/burn?8", timeout_s=60)
+                cycle.check()
+    assert bench.lab.http("office", IP, "/")["error"] == 0
+    bench.restart()
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)
+
+
+def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, tmp_path):
+    guest = guest_factory("office", "pitraw", disks=(64,), format="raw", ip="10.77.0.42")
+    bench = Bench(lab, guest, Path(lab.places.root) / "scratch-raw")
+    first = bench.cycle()
+    assert any("raw" in warning for warning in first.warnings)
+    second = bench.cycle()
+    assert second.stored < 2 << 20
+    assert bench.checkpoints() == []
+    bench.verify(tmp_path)
+    bench.pool.shutdown()

@@ -1,0 +1,39 @@
+"""A VM is left alone while its agent connects, but never for longer than the grace, and once a start."""
+
+from leeward.hypervisors.libvirt.settling import Settling
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+    def sleep(self, seconds):
+        self.now += seconds
+
+
+def test_waits_until_the_agent_is_there():
+    clock = Clock()
+    Settling(30, clock, clock.sleep).wait("vm", 1, lambda: clock.now < 104)
+    assert 104 <= clock.now < 104.5
+
+
+def test_gives_up_after_the_grace_and_does_not_wait_again_in_this_run():
+    clock = Clock()
+    settling = Settling(30, clock, clock.sleep)
+    settling.wait("vm", 1, lambda: True)
+    assert 130 <= clock.now < 130.5
+    before = clock.now
+    settling.wait("vm", 1, lambda: True)
+    assert clock.now == before
+
+
+def test_a_new_start_gets_a_new_grace():
+    clock = Clock()
+    settling = Settling(30, clock, clock.sleep)
+    settling.wait("vm", 1, lambda: True)
+    before = clock.now
+    settling.wait("vm", 2, lambda: True)
+    assert clock.now >= before + 30
