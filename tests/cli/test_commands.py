@@ -1,0 +1,146 @@
+"""The commands as a script sees them: one JSON document, documented keys, exit codes, one-line errors.
+
+The daemon is real (own process, real unix socket, real vault); only the hypervisor has no VMs, since its libvirt is
+not there. What needs running guests is in test_commands_lab.py.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+@pytest.fixture
+def run(tmp_path):
+    config = tmp_path / "leeward.toml"
+    config.write_text(
+        f'[vault]\nurl = "file://{tmp_path}/vault"\n[[host]]\nname = "office"\n'
+        f'uri = "qemu+unix:///system?socket={tmp_path}/absent"\n[daemon]\nstate = "{tmp_path}/s"\nautostart = true\n'
+    )
+    environment = {**os.environ, "LEEWARD_CONFIG": str(config), "LEEWARD_PASSPHRASE": "secret", "COLUMNS": "120"}
+
+    def call(*words, **more):
+        command = [sys.executable, "-m", "leeward.cli.main", *words]
+        env = {**environment, **more}
+        return subprocess.run(command, env=env, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+
+    call.config, call.folder = config, tmp_path
+    yield call
+    pid = _daemon_pid(config)
+    if pid:
+        os.kill(pid, 15)
+
+
+def _daemon_pid(config):
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if str(config).encode() in words and b"serve" in words:
+                return int(entry.name)
+    return None
+
+
+def test_every_command_explains_itself(run):
+    text = run("--help").stdout
+    commands = re.findall(r"^│ ([a-z]+) ", text, re.MULTILINE)
+    assert {"protect", "unprotect", "status", "points", "export", "vault", "failover", "lab", "host", "vm"} <= set(
+        commands
+    )
+    for command in commands:
+        done = run(command, "--help")
+        assert done.returncode == 0, command
+        assert f"leeward {command}" in done.stdout
+        assert f"`leeward {command}" in DOCS.read_text(), command
+
+
+def test_vault_life(run):
+    assert run("vault", "info").returncode == 3
+    made = run("vault", "init", "--json")
+    assert made.returncode == 0, made.stderr
+    document = json.loads(made.stdout)
+    assert document["passphrase"] is None
+    assert len(document["recovery_key"]) == 63
+    again = run("vault", "init", "--json")
+    assert again.returncode == 4
+    assert json.loads(again.stdout)["error"]["code"] == "refused"
+    assert json.loads(run("vault", "check", "--keyless", "--json").stdout)["sound"] is True
+    assert json.loads(run("vault", "info", "--json").stdout)["vms"] == []
+
+    (run.folder / "s" / "keys" / "vault.key").unlink()
+    wrong = run("vault", "unlock", LEEWARD_PASSPHRASE="Secret")
+    assert wrong.returncode == 7
+    assert wrong.stderr.count("\n") == 1
+    assert "passphrase does not open" in wrong.stderr
+    assert run("vault", "unlock", "--recovery-key", document["recovery_key"]).returncode == 0
+    key = run.folder / "s" / "keys" / "vault.key"
+    assert key.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_passphrase_is_made_up_where_nobody_can_be_asked(run):
+    document = json.loads(run("vault", "init", "--json", LEEWARD_PASSPHRASE="").stdout)
+    assert len(document["passphrase"]) >= 29
+    (run.folder / "s" / "keys" / "vault.key").unlink()
+    assert run("vault", "unlock", LEEWARD_PASSPHRASE=document["passphrase"]).returncode == 0
+
+
+def test_damage_has_its_exit_code(run):
+    run("vault", "init")
+    keyring = next((run.folder / "vault" / "keyring").iterdir())
+    keyring.write_text("{}")
+    done = run("vault", "check", "--keyless")
+    assert done.returncode == 7
+    assert "keyring" in done.stderr
+
+
+def test_the_daemon_starts_by_itself_and_tells_of_an_unreachable_host(run):
+    run("vault", "init")
+    hosts = json.loads(run("host", "list", "--json").stdout)
+    assert hosts[0]["reachable"] is False
+    assert "libvirt does not answer" in hosts[0]["error"]
+    assert json.loads(run("vm", "list", "--json").stdout) == []
+    assert json.loads(run("status", "--json").stdout) == []
+    second = run("serve")
+    assert second.returncode == 4
+    assert "another Leeward daemon" in second.stderr
+
+
+def test_without_autostart_it_says_how_to_start(run):
+    run.config.write_text(run.config.read_text().replace("autostart = true", "autostart = false"))
+    done = run("status")
+    assert done.returncode == 5
+    assert "leeward serve" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["protect", "nope"], 3, "no such VM"),
+        (["protect", "nope", "--rpo", "soon"], 2, "'soon' is not a duration"),
+        (["unprotect", "nope"], 3, "no such VM"),
+        (["points", "nope"], 3, "no such VM"),
+        (["export", "nope", "--disk", "vda", "--to", "/tmp/x"], 3, "no such VM"),
+        (["failover", "test", "nope"], 3, "no such VM"),
+        (["failover", "cleanup", "nope"], 3, "no such VM"),
+        (["vault", "check", "--public-key", "zz"], 2, "not hexadecimal"),
+        (["nonsense"], 2, "No such command"),
+        (["--config", "/absent.toml", "status"], 3, "does not exist"),
+    ],
+)
+def test_mistakes_are_told_in_one_line_with_their_code(run, words, code, said):
+    run("vault", "init")
+    done = run(*words)
+    assert done.returncode == code, done.stderr
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    if code != 2 or words[0] != "nonsense":
+        assert len(done.stderr.strip().splitlines()) == 1

@@ -1,0 +1,109 @@
+"""The contract on a real guest, by the commands alone."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from leeward.lab.guest.sequence import inspect
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+IP = "10.77.0.51"
+DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+
+def documented(heading):
+    """Keys of the JSON example below a heading of docs/cli.md."""
+    section = DOCS.split(f"### {heading}\n", 1)[1]
+    return json.loads(re.search(r"```json\n(.*?)```", section, re.DOTALL)[1])
+
+
+@pytest.fixture
+def run(lab, guest_factory):
+    guest_factory("office", "cliweb", disks=(64, 32), ip=IP)
+    config = Path(lab.places.config)
+    for old in ("vault", "state"):
+        subprocess.run(["rm", "-rf", str(Path(lab.places.root) / old)], check=True)
+        (Path(lab.places.root) / old).mkdir()
+    environment = {**os.environ, "LEEWARD_CONFIG": str(config), "COLUMNS": "120"}
+
+    def call(*words, code=0):
+        command = [sys.executable, "-m", "leeward.cli.main", *words, "--json"]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return json.loads(done.stdout)
+
+    yield call
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            words = (entry / "cmdline").read_bytes().split(b"\0") if (entry / "cmdline").exists() else []
+            if str(config).encode() in words and b"serve" in words:
+                os.kill(int(entry.name), 15)
+                while (entry / "exe").exists():
+                    time.sleep(0.05)
+
+
+def test_the_main_job(run, lab, tmp_path):
+    assert set(run("host", "list")[0]) == set(documented("`leeward host list`")[0])
+    assert set(run("vm", "list")[0]) == set(documented("`leeward vm list`")[0])
+    disabled = run("status", "cliweb")
+    assert (disabled["state"], disabled["failover_possible"]) == ("disabled", False)
+    assert run("protect", "cliweb", code=3)["error"]["code"] == "not-found"  # no vault yet
+    run("vault", "init")
+    view = run("protect", "cliweb", "--rpo", "1s", "--retain", "2h", "--wait")
+    assert set(view) == set(documented("`leeward status [VM]`"))
+    assert view["state"] == "enabled"
+    assert view["failover_possible"] is True
+    assert view["policy"]["retain_s"] == 7200
+
+    told = lab.http("office", IP, "/")["seq"]
+    time.sleep(2.5)
+    points = run("points", "cliweb")
+    assert set(points[-1]) == set(documented("`leeward points VM`")[0])
+    assert len(points) >= 3
+    times = [point["time"] for point in points]
+    assert times == sorted(times)
+    chosen = points[-1]["id"]
+
+    # A disk exported while the guest writes on: journal replayed, every record up to the point is there.
+    files = {}
+    for disk in ("vda", "vdb"):
+        files[disk] = tmp_path / f"{disk}.raw"
+        answer = run("export", "cliweb", "--point", chosen, "--disk", disk, "--to", str(files[disk]))
+        assert set(answer) == set(documented("`leeward export VM`"))
+    states = {disk: inspect(path, disk) for disk, path in files.items()}
+    assert all(state.clean for state in states.values()), states
+    found = {disk: state.records for disk, state in states.items()}
+    for records in found.values():
+        assert records.intact
+        assert records.last >= told
+    assert 0 <= found["vda"].last - found["vdb"].last <= 1
+
+    test = run("failover", "test", "cliweb", "--point", chosen, "--wait")
+    assert set(test) == set(documented("`leeward failover test VM`"))
+    assert test["point"] == chosen
+    assert run("failover", "list")[0]["vm"] == "cliweb"
+    with lab.probe("recovery", test["network"], "10.77.0.3/24") as probe:
+        copy = probe.wait(IP)
+    assert copy["disks"][0]["boot_seq"] == found["vda"].last
+    assert run("unprotect", "cliweb", code=4)["error"]["code"] == "refused"
+    run("failover", "cleanup", "cliweb")
+    run("failover", "cleanup", "cliweb", code=4)
+
+    assert run("pause", "cliweb")["state"] in ("paused", "replicating")
+    ends = time.monotonic() + 10
+    while run("status", "cliweb")["state"] != "paused":
+        assert time.monotonic() < ends
+    assert run("resume", "cliweb")["vm"] == "cliweb"
+    assert run("unprotect", "cliweb")["state"] == "disabled"
+    assert run("status", "cliweb")["state"] == "disabled"
+    # The points stay, and are exported without any host's help.
+    assert [point["id"] for point in run("points", "cliweb")][: len(points)] == [point["id"] for point in points]
+    assert run("vault", "check", "--deep")["sound"] is True
