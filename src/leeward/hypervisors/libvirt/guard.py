@@ -1,7 +1,7 @@
 """Keeping a guest safe from a full scratch folder while a backup job of ours is on it.
 
 During a pull-mode backup QEMU copies what the guest overwrites into scratch files first. When that copy fails for
-want of space QEMU 7.2 fails the guest's own write, and the disk's default policy then pauses the whole VM (measured: the
+want of space QEMU 7.2 fails the guest's own write, and the disk's default policy then pauses the whole VM (seen: the
 guest hangs until somebody resumes it). So the guard gives the job up while there is still some room, and if it comes
 too late, ends the job and lets the VM go on: QEMU then repeats the write, and nothing in the guest has noticed.
 """

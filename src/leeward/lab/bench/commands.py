@@ -1,0 +1,108 @@
+"""`leeward bench`: ratios measured side by side in one run."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from leeward.lab.bench.measure import Series
+from leeward.lab.bench.stage import stage
+
+app = typer.Typer(no_args_is_help=True, help="Benchmarks against peers, on the same data in one run. Needs root.")
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs; medians are shown.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _note(text: str) -> None:
+    err.print(f"[bright_black]{text}[/]")
+
+
+@app.command()
+def replicate(rounds: Rounds = 3, as_json: Json = False) -> None:
+    """First copy of a 4 GiB disk with 1.1 GiB of real files, and restore of it, against peers."""
+    from leeward.lab.bench.contests import first_copy, restore, same_content
+
+    with stage(data=True) as where:
+        copies = first_copy(where, rounds, _note)
+        exact = same_content(where)
+        restores = restore(where, rounds, _note)
+    _show({"First copy": copies, "Restore": restores}, as_json)
+    if not as_json:
+        out.print(f"Exported disk equals the original: {'yes' if exact else 'NO'}")
+    if not exact:
+        raise typer.Exit(1)
+
+
+@app.command()
+def restore(rounds: Rounds = 3, as_json: Json = False) -> None:
+    """As `replicate`, which a restore needs first."""
+    replicate(rounds, as_json)
+
+
+@app.command()
+def cycle(rounds: Rounds = 15, as_json: Json = False) -> None:
+    """A whole cycle against the bare libvirt calls, idle and with 10 MB dirty."""
+    from leeward.lab.bench.cycles import cycles
+
+    with stage(data=False) as where:
+        figures = cycles(where, rounds)
+    if as_json:
+        print(json.dumps([{"dirty": f.dirty, "bare_ms": f.bare_ms, "ours_ms": f.ours_ms} for f in figures]))
+        return
+    out.print("| Dirty | Bare begin, end, delete | Leeward's whole cycle | Ratio |\n|---|---|---|---|")
+    for f in figures:
+        out.print(f"| {f.dirty} | {f.bare_ms:.0f} ms | {f.ours_ms:.0f} ms | {f.ours_ms / f.bare_ms:.2f} |")
+
+
+@app.command()
+def boot(rounds: Rounds = 3, as_json: Json = False) -> None:
+    """Power-on to the first HTTP answer: local disk, vault, vault 5 ms away."""
+    from leeward.lab.bench.boots import boots
+
+    with stage(data=False) as where:
+        found = boots(where, rounds)
+    if as_json:
+        print(json.dumps({b.name: b.seconds for b in found}))
+        return
+    base = found[0].median
+    out.print("| Disk | Start to HTTP | Ratio | All |\n|---|---|---|---|")
+    for b in found:
+        every = ", ".join(f"{seconds:.1f}" for seconds in b.seconds)
+        out.print(f"| {b.name} | {b.median:.2f} s | {b.median / base:.2f} | {every} |")
+
+
+def _show(groups: dict[str, list[Series]], as_json: bool) -> None:
+    if as_json:
+        document = {
+            group: [
+                {
+                    "name": s.name,
+                    "seconds": [r.seconds for r in s.runs],
+                    "peak": s.peak if s.runs else 0,
+                    "note": s.note,
+                }
+                for s in series
+            ]
+            for group, series in groups.items()
+        }
+        print(json.dumps(document))
+        return
+    for group, series in groups.items():
+        out.print(
+            f"\n**{group}**\n\n| Contender | Wall | CPU | Peak memory | Leeward is faster by |\n|---|---|---|---|---|"
+        )
+        ours = series[0].seconds if series[0].runs else 0.0
+        for s in series:
+            if not s.runs:
+                out.print(f"| {s.name} | did not run: {s.note} | | | |", soft_wrap=True)
+                continue
+            ratio = f"{s.seconds / ours:.2f} ×" if ours else ""
+            out.print(
+                f"| {s.name} | {s.seconds:.1f} s | {s.cpu:.1f} s | {s.peak >> 20} MiB | {ratio} |", soft_wrap=True
+            )

@@ -1,0 +1,30 @@
+"""One first copy in a process of its own, so that its time and memory can be taken from outside.
+
+`python -m leeward.lab.bench.first_copy URI VM-ID VAULT-FOLDER SCRATCH`
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.replicator import Replicator
+from leeward.vault.facade import Vault
+from leeward.vault.stores.local import LocalStore
+
+
+def main(uri: str, vm_id: str, folder: str, scratch: str) -> None:
+    vault, _ = Vault.create(LocalStore(Path(folder)), "bench")
+    host = LibvirtHost("bench", uri, Path(scratch))
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
+        result = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
+    (Path(folder).parent / "bench.key").write_bytes(vault.keys.to_bytes())
+    print(f"{result.examined} bytes examined, {result.stored} stored")
+    host.forget(vm_id)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
