@@ -125,7 +125,8 @@ class LibvirtHost:
         self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
             live = domain_xml.parse(domain.XMLDesc(0))
-            running = power.power_of(domain) is not Power.OFF
+            state = power.power_of(domain)
+            running = state is not Power.OFF
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
         reason = domain_xml.unsupported(live)
@@ -133,6 +134,8 @@ class LibvirtHost:
             raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
         try:
             self._clear(vm_id, domain, base, running)
+            if state is Power.RUNNING and live.agent_awaited:
+                self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
             if running:
                 return self._open_live(vm_id, domain, live, base, new, consistency)
             return self._open_offline(domain, live, base)
@@ -182,8 +185,6 @@ class LibvirtHost:
             job.base, targets, targets, str(socket), str(self._scratch / f"{vm_id[:8]}.scratch")
         )
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
-        if live.agent_awaited:
-            self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
         wait_idle(domain)
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH

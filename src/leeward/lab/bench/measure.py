@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import resource
 import shutil
 import statistics
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -58,6 +60,7 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, std
         env={**os.environ, **(env or {})},
     )
     assert process.stdout is not None
+    peak = _Peak(process.pid)
     output = process.stdout.read().decode(errors="replace")
     # wait4 gives this child's own figures, which getrusage(RUSAGE_CHILDREN) would mix with its siblings'.
     _, status, usage = os.wait4(process.pid, 0)
@@ -66,7 +69,33 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, std
     if process.returncode:
         tail = " / ".join(output.strip().splitlines()[-3:])
         raise Unavailable(f"exit code {process.returncode}: {tail}", subject=str(command[0]))
-    return Run(seconds, _cpu(usage), usage.ru_maxrss * 1024, output)
+    return Run(seconds, _cpu(usage), peak.stop(), output)
+
+
+class _Peak:
+    """The highest resident memory of a process, by looking now and then.
+
+    The kernel's own ru_maxrss is of no use here: across fork and exec it carries over what *we* had resident.
+    """
+
+    def __init__(self, pid: int) -> None:
+        self._status = Path(f"/proc/{pid}/status")
+        self._highest = 0
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        while not self._over.wait(0.05):
+            with contextlib.suppress(OSError):
+                for line in self._status.read_text().splitlines():
+                    if line.startswith("VmHWM:"):
+                        self._highest = max(self._highest, int(line.split()[1]) * 1024)
+
+    def stop(self) -> int:
+        self._over.set()
+        self._thread.join()
+        return self._highest
 
 
 def _cpu(usage: resource.struct_rusage) -> float:

@@ -1,0 +1,43 @@
+"""A replicator in a process of its own, to be killed: `python killable.py URI VM SCRATCH VAULT KEY [STEP]`.
+
+Prints every committed point as a line "point ID"; with STEP it kills itself at that named step of its second cycle.
+"""
+
+import os
+import signal
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from leeward.domain.errors import Unavailable
+from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.replicator import Replicator
+from leeward.vault.crypto import VaultKeys
+from leeward.vault.facade import Vault
+from leeward.vault.stores.local import LocalStore
+
+
+def main(uri, vm_id, scratch, folder, key, step=""):
+    vault = Vault.open(LocalStore(Path(folder)), keys=VaultKeys.from_bytes(Path(key).read_bytes()))
+    host = LibvirtHost("office", uri, Path(scratch))
+    seen = []
+
+    def on_step(name):
+        if name == step and len(seen) >= 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if name == "tracking-advanced" or name == "cycle-opened":
+            seen.append(name)
+
+    with ThreadPoolExecutor(3) as pool:
+        engine = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="killable", on_step=on_step)
+        print("ready", flush=True)
+        while True:
+            try:
+                result = engine.cycle()
+            except Unavailable:
+                continue
+            if result.point is not None:
+                print("point", result.point.id, result.kind.value, flush=True)
+
+
+main(*sys.argv[1:])
