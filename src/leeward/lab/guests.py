@@ -130,9 +130,10 @@ class Guests:
             f"vd{letter}": str(self._folder / f"{name}-vd{letter}.{wish.format}")
             for letter, _ in zip("ab", wish.disks, strict=False)
         }
-        guest = Guest(
-            name, self._plan.name, str(uuid.uuid4()), ip, mac_address(str(self._folder), name), wish.kind, disks
-        )
+        # The same place gives the same identity: a definition that a killed client still had under way is then
+        # replaced by ours instead of colliding with it.
+        identity = str(uuid.uuid5(uuid.NAMESPACE_URL, f"leeward-lab:{self._folder}/{name}"))
+        guest = Guest(name, self._plan.name, identity, ip, mac_address(str(self._folder), name), wish.kind, disks)
         sources = [self._boot_image(wish), *(tiny.second_disk(self._places.cache, size) for size in wish.disks[1:])]
         (self._folder / f"{name}.json").write_text(json.dumps(asdict(guest)))
         for source, target in zip(sources, disks.values(), strict=True):

@@ -52,7 +52,7 @@ class ScratchGuard:
             except (libvirt.libvirtError, OSError) as error:
                 # Without an answer nothing can be decided; the cycle's own check sees a job or a host that is gone.
                 log.debug("the guard got no answer", error=str(error))
-            if self.tripped:
+            if self.tripped or not self._scratch.is_dir():
                 return
 
     def _paused_for_space(self) -> bool:

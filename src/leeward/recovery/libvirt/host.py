@@ -22,6 +22,8 @@ from leeward.recovery.libvirt.definition import Copy, Overlay, tag_of, test_copy
 
 log = structlog.get_logger(__name__)
 
+# A guest that was shut down, or ended by an operator, is left as it is.
+_DIED = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
 _UNDEFINE = (
     libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
     | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
@@ -106,13 +108,17 @@ class LibvirtRecoveryHost:
     def resume_after_error(self, vm_id: str) -> bool:
         """Let a VM go on that QEMU paused because of an I/O error; True when there was one to resume.
 
-        QEMU pauses again at once while its NBD server is not back: call again.
+        QEMU pauses again at once while its NBD server is not back: call again. Rarely QEMU itself dies when its NBD
+        server does: the copy is started again then, on the overlay that it had, as after a power cut.
         """
         domain = self._connection.domain(vm_id)
         try:
             state, reason = domain.state()
             if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
                 domain.resume()
+                return True
+            if state == libvirt.VIR_DOMAIN_SHUTOFF and reason in _DIED:
+                domain.create()
                 return True
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
