@@ -2,9 +2,10 @@
 
 import random
 
+from tests.vault.conftest import VM
+
 from leeward.vault.log import VmLog
 from leeward.vault.writer import MAP_EVERY
-from tests.vault.conftest import VM
 
 
 class Counting:
