@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +22,6 @@ from leeward.vault.index import MapState, ObjectRef
 from leeward.vault.segment import Meta, ObjectReader, Opened, verified
 
 _PARALLEL = 4
-_KNOWN = re.compile(r"keyring/\d{8}|vm/[0-9a-f-]{36}/(log/\d{16}|map/\d{16}|part/\d{16}\.\d{10}|doc/.+|pin/.+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ def check(
     for vm_id in store.folders("vm/"):
         _check_vm(store, vm_id, trusted, ring, reader, deep, report, progress)
     for info in store.scan(""):
-        if not _KNOWN.fullmatch(info.key):
+        if not keyspace.is_known(info.key):
             report.troubles.append(Trouble(info.key, "this object does not belong to a vault"))
     return report
 

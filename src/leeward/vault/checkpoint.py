@@ -28,6 +28,14 @@ class Checkpoint:
     points: list[RecoveryPoint]
 
 
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """The points of a checkpoint alone."""
+
+    prev_map: int
+    points: list[RecoveryPoint]
+
+
 def compacted(state: MapState) -> MapState:
     """The same state with an object table of only what is still referred to."""
     live = [disk.objects() for disk in state.maps.values()]
@@ -51,8 +59,8 @@ def compacted(state: MapState) -> MapState:
 
 
 def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
-    """(JSON info, byte stream). Compacts the object table on the way."""
-    state = compacted(checkpoint.state)
+    """(JSON info, byte stream). The state's object table should be compacted. The points end the stream."""
+    state = checkpoint.state
     arrays: list[tuple[str, NDArray[Any]]] = []
     refs = [state.objects[number] for number in range(1, len(state.objects) + 1)]
     arrays.append(("seq", np.array([ref.seq for ref in refs], np.uint64)))
@@ -102,14 +110,6 @@ def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
     for index, disk in enumerate(disks):
         starts, counts, locations = (np.frombuffer(pieces[3 + index * 3 + array], "<u8") for array in range(3))
         maps[disk.name] = DiskMap.decode(starts, counts, locations)
-    rows = np.frombuffer(pieces[3 + len(disks) * 3], "<i8").reshape(-1, 6)
-    layouts = [tuple(Disk(name, size) for name, size in layout) for layout in info["layouts"]]
-    points = [
-        RecoveryPoint(
-            str(number), epoch, time_ns, Consistency.APP if app else Consistency.CRASH, layouts[layout], stored
-        )
-        for number, epoch, time_ns, app, stored, layout in rows.tolist()
-    ]
     state = MapState(
         info["epoch"],
         seq,
@@ -121,7 +121,25 @@ def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
         maps,
         table,
     )
-    return Checkpoint(state, info["prev_map"], points)
+    return Checkpoint(state, info["prev_map"], decode_points(info, stream[points_start(info) :]).points)
+
+
+def points_start(info: dict[str, Any]) -> int:
+    """Where in the stream the points are: from here to its end."""
+    return int(sum(info["lengths"][:-1]))
+
+
+def decode_points(info: dict[str, Any], tail: bytes) -> Listing:
+    """tail: the stream from `points_start` on."""
+    rows = np.frombuffer(tail, "<i8").reshape(-1, 6)
+    layouts = [tuple(Disk(name, size) for name, size in layout) for layout in info["layouts"]]
+    points = [
+        RecoveryPoint(
+            str(number), epoch, time_ns, Consistency.APP if app else Consistency.CRASH, layouts[layout], stored
+        )
+        for number, epoch, time_ns, app, stored, layout in rows.tolist()
+    ]
+    return Listing(info["prev_map"], points)
 
 
 def _point_info(point: RecoveryPoint | None) -> dict[str, Any] | None:

@@ -167,7 +167,7 @@ class Vault:
         return self._unseal(keyspace.document(vm_id, kind, numbers[-1])) if numbers else None
 
     def _numbers(self, vm_id: str, kind: str) -> list[int]:
-        return [keyspace.number_of(info.key) for info in self.store.scan(f"vm/{vm_id}/doc/{kind}.")]
+        return [number for number, _ in keyspace.numbered(self.store.scan(f"vm/{vm_id}/doc/{kind}."))]
 
     def _seal(self, vm_id: str, key: str, number: int, data: dict[str, Any]) -> list[bytes]:
         vm = uuid.UUID(vm_id)

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from leeward.domain.errors import Damaged, ObjectNotFound
+from leeward.domain.errors import BadInput, Damaged, ObjectNotFound
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, Disk
 from leeward.vault import checkpoint, keyspace
-from leeward.vault.checkpoint import Checkpoint
+from leeward.vault.checkpoint import Checkpoint, Listing
 from leeward.vault.format import Kind
 from leeward.vault.index import MapState, ObjectRef
-from leeward.vault.segment import Meta, ObjectReader, Opened, decrypt_all
+from leeward.vault.segment import Meta, ObjectReader, Opened, decrypt_from
 
 # Requests under way at once when the log's tail is read: hides the distance to a cloud, bounds memory.
 PARALLEL = 16
+# Entries fetched ahead of the fold, which may be slower than a near store: a long log must not pile up in memory.
+_AHEAD = 4 * PARALLEL
+
+_In = TypeVar("_In")
+_Out = TypeVar("_Out")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +80,8 @@ def fold(state: MapState, entry: Entry) -> None:
     identity = entry.opened.header.identity
     if identity.seq != state.seq + 1 or entry.opened.header.prev != state.head:
         raise Damaged("the log's chain is broken here", subject=entry.opened.key)
+    if identity.epoch != state.epoch + (entry.kind is Kind.EPOCH):
+        raise Damaged(f"epoch {identity.epoch} cannot follow epoch {state.epoch}", subject=entry.opened.key)
     if entry.kind is Kind.COMMIT:
         info = entry.meta.info
         for part in entry.parts:
@@ -87,12 +96,19 @@ def fold(state: MapState, entry: Entry) -> None:
 
 
 class History:
-    """The log of one VM, read-only. Every method looks at the store anew."""
+    """The log of one VM, read-only. Every method looks at the store anew.
+
+    vm_id: a UUID in any spelling; anything else raises BadInput.
+    """
 
     def __init__(self, reader: ObjectReader, vm_id: str) -> None:
+        try:
+            self.vm_uuid = uuid.UUID(vm_id)
+        except ValueError:
+            raise BadInput("a VM is named by its UUID here", subject=vm_id) from None
         self.reader = reader
-        self.vm_id = vm_id
-        self.vm_uuid = uuid.UUID(vm_id)
+        # Objects stand under the one spelling that their headers give, or they would be refused when read.
+        self.vm_id = str(self.vm_uuid)
 
     # --- entries ------------------------------------------------------------------------------------
 
@@ -121,23 +137,27 @@ class History:
 
     def seqs(self, after: int, upto: int | None) -> list[int]:
         """Numbers of the entries in (after, upto] that the store has. Raises Damaged for a gap."""
+        found = self._listed(after, upto)
+        last = upto if upto is not None else found[-1] if found else after
+        there = set(found)
+        for seq in range(after + 1, last + 1):
+            # A folder that is listed while entries are put may show a later one and not the one before.
+            if seq not in there and not self.exists(seq):
+                raise Damaged("a log entry is missing", subject=keyspace.log(self.vm_id, seq))
+        return list(range(after + 1, last + 1))
+
+    def _listed(self, after: int, upto: int | None) -> list[int]:
         found = []
-        for info in self.reader.store.scan(f"vm/{self.vm_id}/log/", keyspace.log(self.vm_id, after)):
-            seq = keyspace.number_of(info.key)
+        infos = self.reader.store.scan(f"vm/{self.vm_id}/log/", keyspace.log(self.vm_id, after))
+        for seq, _ in keyspace.numbered(infos):
             if upto is not None and seq > upto:
                 break
             found.append(seq)
-        for expected, seq in enumerate(found, after + 1):
-            if seq != expected:
-                raise Damaged("a log entry is missing", subject=keyspace.log(self.vm_id, expected))
-        if upto is not None and len(found) < upto - after:
-            raise Damaged("a log entry is missing", subject=keyspace.log(self.vm_id, after + len(found) + 1))
         return found
 
     def entries(self, seqs: Iterable[int]) -> Iterator[Entry]:
         """In order, fetched in parallel."""
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            yield from pool.map(self.entry, seqs)
+        return _in_order(self.entry, seqs)
 
     def exists(self, seq: int) -> bool:
         """True when the store has a log entry of this number."""
@@ -149,19 +169,28 @@ class History:
 
     # --- state --------------------------------------------------------------------------------------
 
-    def maps(self) -> list[int]:
-        """Sequence numbers that have a map checkpoint, ascending."""
+    def maps(self) -> dict[int, int]:
+        """Sequence numbers that have a map checkpoint, ascending, and the maps' sizes in bytes."""
         infos = self.reader.store.scan(f"vm/{self.vm_id}/map/")
-        return [keyspace.number_of(info.key) for info in infos]
+        return {seq: info.size for seq, info in keyspace.numbered(infos)}
 
     def checkpoint(self, seq: int) -> Checkpoint:
         """Raises Damaged, ObjectNotFound."""
+        opened, meta = self._map(seq)
+        return checkpoint.decode(seq, meta.info, decrypt_from(self.reader, opened, 0))
+
+    def listing(self, seq: int) -> Listing:
+        """The points of a map, without its map: of a large one only the end is fetched. Raises as `checkpoint`."""
+        opened, meta = self._map(seq)
+        at = checkpoint.points_start(meta.info)
+        return checkpoint.decode_points(meta.info, decrypt_from(self.reader, opened, at))
+
+    def _map(self, seq: int) -> tuple[Opened, Meta]:
         opened = self.reader.open(keyspace.map_(self.vm_id, seq))
         meta = self.reader.meta(opened)
-        found = checkpoint.decode(seq, meta.info, decrypt_all(self.reader, opened))
-        if found.state.head != opened.header.prev:
+        if bytes.fromhex(meta.info["head"]) != opened.header.prev:
             raise Damaged("the map does not belong to its log entry", subject=opened.key)
-        return found
+        return opened, meta
 
     def state(self, upto: int | None = None) -> MapState:
         """The state as of log entry `upto` (None = the tail). Raises Damaged."""
@@ -187,33 +216,27 @@ class History:
         """All committed points, ascending. Spans without a readable map are read from the log entries."""
         found: list[RecoveryPoint] = []
         covered = 0
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            for loaded in pool.map(self._try_checkpoint, self.maps()):
-                if loaded is None or loaded.state.seq <= covered:
-                    continue
-                if loaded.prev_map > covered:
-                    found += self._points_between(covered, loaded.prev_map)
-                found += [point for point in loaded.points if point.seq > covered]
-                covered = loaded.state.seq
-        return found + self._points_between(covered, None)
+        maps = self.maps()
+        for seq, listing in zip(maps, _in_order(self._try_listing, maps), strict=True):
+            if listing is None:
+                continue
+            if listing.prev_map > covered:
+                found += self.points_between(covered, listing.prev_map)
+                covered = listing.prev_map
+            found += [point for point in listing.points if point.seq > covered]
+            covered = seq
+        return found + self.points_between(covered, None)
 
-    def _try_checkpoint(self, seq: int) -> Checkpoint | None:
+    def _try_listing(self, seq: int) -> Listing | None:
         try:
-            return self.checkpoint(seq)
+            return self.listing(seq)
         except (Damaged, ObjectNotFound):
             return None
 
-    def _points_between(self, after: int, upto: int | None) -> list[RecoveryPoint]:
-        """From the entries themselves; a damaged one is left out here and named by `check`."""
-        start = keyspace.log(self.vm_id, after)
-        seqs = []
-        for info in self.reader.store.scan(f"vm/{self.vm_id}/log/", start):
-            seq = keyspace.number_of(info.key)
-            if upto is not None and seq > upto:
-                break
-            seqs.append(seq)
-        with ThreadPoolExecutor(PARALLEL) as pool:
-            return [point for point in pool.map(self._try_point, seqs) if point is not None]
+    def points_between(self, after: int, upto: int | None) -> list[RecoveryPoint]:
+        """Those in (after, upto], from the entries themselves; a damaged one is left out and named by `check`."""
+        found = _in_order(self._try_point, self._listed(after, upto))
+        return [point for point in found if point is not None]
 
     def _try_point(self, seq: int) -> RecoveryPoint | None:
         try:
@@ -221,3 +244,19 @@ class History:
         except (Damaged, ObjectNotFound):
             return None
         return entry.point() if entry.kind is Kind.COMMIT else None
+
+
+def _in_order(work: Callable[[_In], _Out], items: Iterable[_In]) -> Iterator[_Out]:
+    """work(item) of every item, in order, done in parallel and only a little ahead of the consumer."""
+    pending: deque[Future[_Out]] = deque()
+    with ThreadPoolExecutor(PARALLEL) as pool:
+        try:
+            for item in items:
+                pending.append(pool.submit(work, item))
+                if len(pending) >= _AHEAD:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

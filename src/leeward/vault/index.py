@@ -7,7 +7,9 @@ object table, so location 0 means «reads as zeros». A disk is a dictionary of 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,17 +106,17 @@ class DiskMap:
         disk = DiskMap()
         if not len(starts):
             return disk
-        # A run never crosses a page (see encode), so every page is one slice of the expanded arrays.
-        times = counts.astype(np.int64)  # numpy repeats by signed counts only
-        total = int(times.sum())
-        inner = np.arange(total, dtype=np.uint64) - np.repeat(np.cumsum(counts) - counts, times)
-        blocks = np.repeat(starts, times) + inner
-        values = np.repeat(locations, times) + inner
-        pages = blocks // np.uint64(PAGE)
-        edges = np.concatenate(([0], np.flatnonzero(np.diff(pages)) + 1, [total]))
-        for lo, hi in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        # A run never crosses a page (see encode), so each page is made by itself: expanding all runs of a large disk
+        # at once would take many times the memory of the map.
+        pages = starts // np.uint64(PAGE)
+        edges = [0, *(np.flatnonzero(np.diff(pages)) + 1).tolist(), len(starts)]
+        for lo, hi in pairwise(edges):
+            times = counts[lo:hi].astype(np.int64)  # numpy repeats by signed counts only
+            ends = np.cumsum(times)
+            inner = np.arange(int(ends[-1]), dtype=np.int64) - np.repeat(ends - times, times)
+            within = (starts[lo:hi] % np.uint64(PAGE)).astype(np.int64)
             page = np.zeros(PAGE, np.uint64)
-            page[blocks[lo:hi] % np.uint64(PAGE)] = values[lo:hi]
+            page[np.repeat(within, times) + inner] = np.repeat(locations[lo:hi], times) + inner.astype(np.uint64)
             disk._pages[int(pages[lo])] = page
         return disk
 
@@ -162,6 +164,9 @@ class ObjectTable:
 
     def __len__(self) -> int:
         return len(self._refs) - 1
+
+    def __iter__(self) -> Iterator[ObjectRef]:
+        return (ref for ref in self._refs if ref is not None)
 
     def add(self, ref: ObjectRef) -> int:
         self._refs.append(ref)
@@ -229,7 +234,4 @@ class MapState:
 
 def run_rows(pieces: list[tuple[int, int, int, int]]) -> NDArray[np.void]:
     """RUN_DTYPE rows from (disk, zero, start, count) tuples."""
-    rows = np.empty(len(pieces), RUN_DTYPE)
-    for row, piece in enumerate(pieces):
-        rows[row] = piece
-    return rows
+    return np.array(pieces, RUN_DTYPE)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 
+from leeward.ports.objects import ObjectInfo
 from leeward.vault.format import Identity, Kind
 
 KEYRING = "keyring/"
-LOG_KEY = re.compile(r"vm/([0-9a-f-]{36})/log/(\d{16})")
+_UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_NAMES = r"(log|map)/\d{16}|part/\d{16}\.\d{10}|doc/[a-z0-9_-]+\.\d{8,}|pin/[0-9a-f]{32}"
+_KNOWN = re.compile(rf"keyring/\d{{8}}|vm/{_UUID}/({_NAMES})")
+
+
+def is_known(key: str) -> bool:
+    """True when this format could have an object at `key`."""
+    return _KNOWN.fullmatch(key) is not None
 
 
 def keyring(number: int) -> str:
@@ -42,6 +51,11 @@ def pin(vm_id: str, name: str) -> str:
 def number_of(key: str) -> int:
     """The number at a key's end: sequence number, part number, document number."""
     return int(re.split(r"[/.]", key)[-1])
+
+
+def numbered(infos: Iterable[ObjectInfo]) -> Iterator[tuple[int, ObjectInfo]]:
+    """With the number at each key's end. What others put among the objects is left out; `check` names it."""
+    return ((number_of(info.key), info) for info in infos if is_known(info.key))
 
 
 def key_of(identity: Identity) -> str | None:

@@ -48,6 +48,7 @@ _LEVEL = 1
 # One request brings header and meta of nearly every object: a 32 MiB part has about 18 KiB of both.
 FIRST_READ = 64 << 10
 _MAX_META = 256 << 20
+_BYTE_FRAME = FRAME_BLOCKS * BLOCK_SIZE
 
 _thread = threading.local()
 
@@ -93,7 +94,8 @@ class Meta:
         end = at + runs * RUN_DTYPE.itemsize
         return Meta(
             json.loads(plain[12:at]),
-            np.frombuffer(plain, RUN_DTYPE, runs, at),
+            # A copy: a view would keep all the hashes in memory for as long as somebody needs the few runs.
+            np.frombuffer(plain, RUN_DTYPE, runs, at).copy(),
             plain[end : end + hashes * HASH_SIZE],
         )
 
@@ -267,12 +269,14 @@ class ObjectReader:
             raise Damaged(f"{what} is damaged", subject=key) from None
 
 
-def decrypt_all(reader: ObjectReader, opened: Opened) -> bytes:
-    """The whole stream of an object that is not too large to be held in memory (maps, documents)."""
-    return b"".join(reader.frames(opened, 0, len(opened.header.frames)))
+def decrypt_from(reader: ObjectReader, opened: Opened, start: int) -> bytes:
+    """The byte stream of a map (see `byte_frames`) from byte `start` on, with at most one request."""
+    first, skip = divmod(start, _BYTE_FRAME)
+    rest = len(opened.header.frames) - first
+    return b"".join(reader.frames(opened, first, rest))[skip:] if rest > 0 else b""
 
 
 def byte_frames(sealer: Sealer, data: bytes) -> list[Frame]:
-    """A byte stream cut into frames of 1 MiB, for maps and documents."""
-    step = FRAME_BLOCKS * BLOCK_SIZE
-    return [sealer.frame(n, data[at : at + step], 0) for n, at in enumerate(range(0, len(data), step))]
+    """A byte stream cut into frames of 1 MiB, for maps."""
+    cuts = range(0, len(data), _BYTE_FRAME)
+    return [sealer.frame(number, data[at : at + _BYTE_FRAME], 0) for number, at in enumerate(cuts)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -31,10 +32,13 @@ class LogWriter:
     def __init__(self, history: History, state: MapState) -> None:
         self._history = history
         self.state = state
-        maps = history.maps()
-        self._last_map = maps[-1] if maps else 0
-        self._map_bytes = 0
-        self._many_parts = False
+        # Not a map that another writer has put beyond our tail meanwhile.
+        maps = {seq: size for seq, size in history.maps().items() if seq <= state.seq}
+        self._last_map = max(maps, default=0)
+        self._map_bytes = maps.get(self._last_map, 0)
+        parts = Counter(ref.seq for ref in state.objects if ref.part >= 0 and ref.seq > self._last_map)
+        self._many_parts = max(parts.values(), default=0) >= MAP_PARTS
+        # Points since the last map; None: not read from the log yet.
         self._points: list[RecoveryPoint] | None = None
 
     @staticmethod
@@ -96,7 +100,7 @@ class LogWriter:
         point = self._put(buffers, meta, parts).point()
         if self._points is not None:
             self._points.append(point)
-        self._many_parts = len(parts) >= MAP_PARTS
+        self._many_parts = self._many_parts or len(parts) >= MAP_PARTS
         return point
 
     def _put(self, buffers: list[bytes], meta: Meta, parts: tuple[Part, ...]) -> Entry:
@@ -104,6 +108,8 @@ class LogWriter:
         seq = self.state.seq + 1
         key = keyspace.log(self._history.vm_id, seq)
         reader = self._history.reader
+        # Before the put: what does not belong here (a transaction begun before another's commit) must not get here.
+        opened = verified(buffers[0] + buffers[1], key, reader.keys.public_key)
         try:
             reader.store.put(key, buffers)
         except ObjectExists:
@@ -111,7 +117,6 @@ class LogWriter:
             if reader.store.get(key) != b"".join(buffers):
                 theirs = reader.open(key).header.identity
                 raise _fenced(self._history, theirs.epoch, self.state.epoch) from None
-        opened = verified(buffers[0] + buffers[1], key, reader.keys.public_key)
         entry = Entry(opened, meta, parts)
         fold(self.state, entry)
         return entry
@@ -126,10 +131,11 @@ class LogWriter:
 
     def write_map(self) -> None:
         """Write a map checkpoint as of the tail. One that exists already serves as well."""
-        history, state = self._history, self.state
+        history, state = self._history, checkpoint.compacted(self.state)
         reader = history.reader
         if self._points is None:
-            self._points = [point for point in history.points() if point.seq > self._last_map]
+            # Up to our tail only: when another writer has gone on from here, its points are not this map's.
+            self._points = history.points_between(self._last_map, state.seq)
         info, stream = checkpoint.encode(Checkpoint(state, self._last_map, self._points))
         identity = Identity(
             Kind.MAP, reader.keys.vault_id, history.vm_uuid, state.epoch, state.seq, 0, time.time_ns()
@@ -138,7 +144,7 @@ class LogWriter:
         buffers, header = sealer.seal(identity, state.head, Meta.of(info), byte_frames(sealer, stream))
         with suppress(ObjectExists):
             reader.store.put(keyspace.map_(history.vm_id, state.seq), buffers)
-        self.state = checkpoint.compacted(state)
+        self.state = state
         self._last_map = state.seq
         self._map_bytes = header.total
         self._many_parts = False
