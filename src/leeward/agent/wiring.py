@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from leeward.agent.keys import load_keys
 from leeward.agent.ledger import Ledger
 from leeward.agent.worker import Services
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -24,11 +23,9 @@ _RETRY_S = 5.0
 def build_agent(config: AgentConfig) -> Agent:
     """An agent that is ready to start. Raises BadInput for an unusable state folder."""
     ledger = Ledger(config.state_dir / "agent.json")
-    # Copying is bound by the cores (hashing, compressing) except while an upload waits: a few more than cores.
-    workers = config.workers or (os.cpu_count() or 1) + 2
     services = Services(
         agent=config.name,
-        pool=ThreadPoolExecutor(workers, thread_name_prefix="copy"),
+        pool=copy_pool(config.workers or 0),
         save_epoch=ledger.save_epoch,
     )
     scratch = config.state_dir / "scratch"

@@ -58,7 +58,12 @@ def clear_job(domain: libvirt.virDomain, scratch: Path) -> None:
     if f"'{scratch}/" not in backup:
         raise HostBusy("a foreign job (backup or migration) has the right of way", subject=name)
     log.info("ending a backup job of a dead run", vm=name)
-    call(name, domain.abortJob)
+    try:
+        domain.abortJob()
+    except libvirt.libvirtError as error:
+        # It was at its end already: jobInfo goes on showing a job for a while after it was aborted.
+        if error.get_error_code() != libvirt.VIR_ERR_OPERATION_INVALID:
+            raise translate(error, name) from error
 
 
 def wait_idle(domain: libvirt.virDomain) -> None:

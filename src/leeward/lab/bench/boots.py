@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.bench.stage import Stage
 from leeward.recovery.drill import TestFailover
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+from leeward.replication.copy import copy_pool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -48,7 +47,7 @@ def boots(stage: Stage, rounds: int) -> list[Boots]:
     key = stage.work / "boot.key"
     key.write_bytes(vault.keys.to_bytes())
     host = LibvirtHost("office", lab.libvirt("office"), stage.fresh("s"))
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
+    with copy_pool() as pool:
         Replicator(host, vault.log(guest.uuid), guest.uuid, pool, writer_name="bench").cycle()
     recovery = LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), Path(lab.places.images("recovery")))
     found = {name: Boots(name) for name in ("local disk", "vault", "vault + 5 ms, no record", "vault + 5 ms")}

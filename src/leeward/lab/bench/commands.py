@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from typing import Annotated
 
 import typer
@@ -75,6 +76,30 @@ def boot(rounds: Rounds = 3, as_json: Json = False) -> None:
     for b in found:
         every = ", ".join(f"{seconds:.1f}" for seconds in b.seconds)
         out.print(f"| {b.name} | {b.median:.2f} s | {b.median / base:.2f} | {every} |")
+
+
+@app.command()
+def rpo(
+    minutes: Annotated[float, typer.Option(min=0.2, help="Protected minutes in all.")] = 10,
+    phases: Annotated[int, typer.Option(min=1, help="Into how many phases they are cut.")] = 4,
+    as_json: Json = False,
+) -> None:
+    """One-second points over minutes: the actual RPO, and the guest's fsync latency with and without."""
+    from leeward.lab.bench.rpo import hold_rpo
+
+    with stage(data=False) as where:
+        f = hold_rpo(where, minutes, phases, 1.0, _note)
+    if as_json:
+        shares = {f"rpo_p{share}_s": f.age(share / 100) for share in (50, 99, 100)}
+        print(json.dumps({**shares, "fsync_p50_ratio": f.ratio("p50"), "fsync_p99_ratio": f.ratio("p99")}))
+        return
+    out.print(f"{f.points} points in {f.seconds:.0f} s, target {f.target_s:g} s")
+    out.print("| | p50 | p99 | Worst |\n|---|---|---|---|")
+    out.print(f"| actual RPO | {f.age(0.5):.2f} s | {f.age(0.99):.2f} s | {f.age(1):.2f} s |")
+    for name, felt in (("unprotected", f.plain), ("protected", f.protected)):
+        medians = [statistics.median(values) / 1000 for values in (felt.p50, felt.p99)]
+        out.print(f"| guest fsync, {name} | {medians[0]:.2f} ms | {medians[1]:.2f} ms | {felt.worst / 1000:.1f} ms |")
+    out.print(f"| ratio | {f.ratio('p50'):.2f} | {f.ratio('p99'):.2f} | |")
 
 
 def _show(groups: dict[str, list[Series]], as_json: bool) -> None:

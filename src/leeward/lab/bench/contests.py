@@ -10,6 +10,8 @@ from pathlib import Path
 from leeward.domain.errors import LeewardError
 from leeward.lab.bench.measure import Run, Series, drop_caches, need, run
 from leeward.lab.bench.stage import DATA_DISK, Stage
+from leeward.vault.facade import Vault
+from leeward.vault.stores.local import LocalStore
 
 _RESTIC = {"RESTIC_PASSWORD": "bench"}
 _BORG = {"BORG_PASSPHRASE": "bench", "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes"}
@@ -24,6 +26,7 @@ def first_copy(stage: Stage, rounds: int, note: Callable[[str], None]) -> list[S
 
     def leeward() -> Run:
         folder = stage.fresh("leeward")
+        Vault.create(LocalStore(folder), "bench")
         return _python("first_copy", stage.uri, stage.guest.uuid, folder, stage.fresh("scratch"))
 
     def qemu_img() -> Run:

@@ -5,21 +5,20 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.copy import copy_pool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 
 
 def main(uri: str, vm_id: str, folder: str, scratch: str) -> None:
-    vault, _ = Vault.create(LocalStore(Path(folder)), "bench")
+    vault = Vault.open(LocalStore(Path(folder)), passphrase="bench")
     host = LibvirtHost("bench", uri, Path(scratch))
-    with ThreadPoolExecutor((os.cpu_count() or 1) + 2) as pool:
+    with copy_pool() as pool:
         result = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
     (Path(folder).parent / "bench.key").write_bytes(vault.keys.to_bytes())
     print(f"{result.examined} bytes examined, {result.stored} stored")
