@@ -4,6 +4,7 @@ import numpy as np
 from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE
+from leeward.domain.retention import kept
 from leeward.domain.vm import Consistency, Disk
 
 
@@ -15,7 +16,7 @@ class Pen:
         self.log = vault.log(vm_id)
         self.writer = self.log.open_writer(writer="pen")
         self.disks, self.dirty, self.remembered = {}, {}, {}
-        self.time = 1_000
+        self.time = 10**18
 
     def resize(self, disk, blocks, tail=0):
         size = blocks * BLOCK_SIZE + tail
@@ -41,7 +42,7 @@ class Pen:
         return self
 
     def begin(self, compare=False):
-        self.time += 1
+        self.time += 10**9  # a point a second
         return self.writer.begin(
             time_ns=self.time,
             consistency=Consistency.CRASH,
@@ -84,6 +85,17 @@ class Pen:
         if point is not None:
             self.remembered[point.id] = {name: bytes(data) for name, data in self.disks.items()}
         return point
+
+    def prune(self, retention, on_step=lambda step: None):
+        """Prune, and forget what is gone; what the rules keep must have stayed."""
+        before = self.vault.log(self.vm_id).points()
+        pinned = {pin.point_id for pin in self.vault.pins(self.vm_id)}
+        done = self.vault.prune(self.vault.prune_plan(self.vm_id, retention, self.time), on_step)
+        left = [point.id for point in self.vault.log(self.vm_id).points()]
+        assert {point.id for point in kept(before, retention, self.time, pinned)} <= set(left)
+        assert len(before) - len(left) == done.points
+        self.remembered = {name: self.remembered[name] for name in left}
+        return done
 
     def reopen(self, **how):
         self.log = self.vault.log(self.vm_id)

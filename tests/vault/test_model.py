@@ -9,7 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 
+from leeward.domain.retention import Retention
 from leeward.vault import checkpoint, transaction
+from leeward.vault.check import check
 from leeward.vault.facade import Vault
 from leeward.vault.index import PAGE, DiskMap
 from leeward.vault.stores.memory import MemoryStore
@@ -82,6 +84,15 @@ class LogMachine(RuleBasedStateMachine):
     @rule()
     def write_map(self):
         self.pen.writer.write_map()
+
+    @rule(window=st.integers(1, 20), hourly=st.sampled_from([0, 0, 7200]), pin=st.none() | st.integers(0, 30))
+    def prune(self, window, hourly, pin):
+        if pin is not None and self.pen.remembered:
+            points = list(self.pen.remembered)
+            self.vault.pin(VM, points[pin % len(points)], "model", 3600)
+        self.pen.prune(Retention(float(window), float(hourly)))
+        # Long after its own start, a writer must be able to go on as if nothing had happened.
+        assert check(self.vault.store, keys=self.vault.keys, deep=True).troubles == []
 
     @invariant()
     def newest_point_is_exact(self):

@@ -18,7 +18,8 @@ from leeward.vault.crypto import Keyring, VaultKeys
 from leeward.vault.facade import read_keyring
 from leeward.vault.format import HASH_SIZE, Kind
 from leeward.vault.history import Entry, History, Part, fold
-from leeward.vault.index import MapState, ObjectRef
+from leeward.vault.horizon import Horizon
+from leeward.vault.index import MapState
 from leeward.vault.segment import Meta, ObjectReader, Opened, verified
 
 _PARALLEL = 4
@@ -176,33 +177,55 @@ def _check_blocks(reader: ObjectReader, opened: Opened, meta: Meta) -> None:
 
 
 def _check_chain(vm_id: str, seen: dict[str, _Seen], report: CheckReport) -> None:
-    """Log entries are dense from the oldest on and each names its predecessor's header."""
-    prefix = f"vm/{vm_id}/log/"
-    keys = sorted(key for key in seen if key.startswith(prefix))
-    before: _Seen | None = None
-    expected = None
-    for key in keys:
+    """Log entries are dense from the horizon on, and each names its predecessor's header."""
+    base, head = _visible_horizon(vm_id, seen)
+    if base and keyspace.map_(vm_id, base) not in seen:
+        report.troubles.append(Trouble(keyspace.map_(vm_id, base), "the pruned log rests on this map; it is missing"))
+    before: bytes | None = head
+    expected = base + 1
+    for key in _log_keys(seen, vm_id):
         seq = keyspace.number_of(key)
-        expected = seq if expected is None else expected
-        while expected < seq:
-            report.troubles.append(Trouble(keyspace.log(vm_id, expected), "this log entry is missing"))
-            before, expected = None, expected + 1
-        entry = seen[key]
-        if entry.opened and before and before.opened and entry.opened.header.prev != before.opened.digest:
+        if seq <= base:
+            continue  # kept for its data only
+        if seq > expected:
+            last = f" … {seq - 1}" if seq - 1 > expected else ""
+            what = f"log entries {expected}{last} are missing" if last else "this log entry is missing"
+            report.troubles.append(Trouble(keyspace.log(vm_id, expected), what))
+            before = None
+        opened = seen[key].opened
+        if opened and before is not None and opened.header.prev != before:
             report.troubles.append(Trouble(key, "does not follow the entry before it"))
-        before, expected = entry, seq + 1
-    if keys and keyspace.number_of(keys[0]) != 1 and not any(f"vm/{vm_id}/map/" in key for key in seen):
-        report.troubles.append(Trouble(keyspace.log(vm_id, 1), "the log's beginning is missing and no map covers it"))
+        before, expected = opened.digest if opened else None, seq + 1
+
+
+def _visible_horizon(vm_id: str, seen: dict[str, _Seen]) -> tuple[int, bytes]:
+    """(base, hash of its header) of the newest horizon that is sound; both are in its signed header, in the clear."""
+    prefix = f"vm/{vm_id}/horizon/"
+    for key in sorted((key for key in seen if key.startswith(prefix)), reverse=True):
+        opened = seen[key].opened
+        if opened is not None and not seen[key].what:
+            return opened.header.identity.seq, opened.header.prev
+    return 0, bytes(HASH_SIZE)
 
 
 def _check_points(history: History, seen: dict[str, _Seen], report: CheckReport) -> None:
     """Fold the log and name every point that needs an object with a trouble, or that cannot be folded at all."""
     vm_id = history.vm_id
-    bad = {key for key, found in seen.items() if found.what or found.opened is None}
-    hurt: list[str] = []
-    state = MapState()
-    broken = False
+    watch = Watch(vm_id, {key for key, found in seen.items() if not found.what and found.opened is not None})
+    try:
+        horizon = history.horizon()
+    except Damaged:
+        horizon = Horizon()  # named already; what follows can only be told from the log that is left
+    hurt = [point.id for point in horizon.points if _lost(history, point.seq, watch)]
+    report.points += len(horizon.points)
+    state, broken = MapState(), False
+    if horizon.base:
+        loaded = _checkpoint(history, horizon.base)
+        state, broken = loaded or state, loaded is None
+    watch.restart()
     for key in _log_keys(seen, vm_id):
+        if keyspace.number_of(key) <= horizon.base:
+            continue
         entry = seen[key]
         if entry.opened is None or entry.meta is None:
             broken = True
@@ -211,10 +234,23 @@ def _check_points(history: History, seen: dict[str, _Seen], report: CheckReport)
         is_commit = entry.opened is None or entry.opened.header.identity.kind is Kind.COMMIT
         if is_commit:
             report.points += 1
-            if broken or _needs(state, bad, vm_id):
+            if broken or watch.needs_lost(state):
                 hurt.append(str(keyspace.number_of(key)))
     if hurt:
         report.hurt[vm_id] = hurt
+
+
+def _checkpoint(history: History, seq: int) -> MapState | None:
+    try:
+        return history.checkpoint(seq).state
+    except (Damaged, ObjectNotFound):
+        return None
+
+
+def _lost(history: History, seq: int, watch: Watch) -> bool:
+    state = _checkpoint(history, seq)
+    watch.restart()
+    return state is None or watch.needs_lost(state)
 
 
 def _log_keys(seen: dict[str, _Seen], vm_id: str) -> Iterator[str]:
@@ -241,19 +277,43 @@ def _fold(history: History, state: MapState, entry: _Seen, seen: dict[str, _Seen
     return True
 
 
-def _needs(state: MapState, bad: set[str], vm_id: str) -> bool:
-    """True when a block of the state lies in one of the bad objects."""
-    if not bad:
-        return False
-    for disk in state.maps.values():
-        for number in disk.objects().tolist():
-            if _key(state.objects[number], vm_id) in bad:
+class Watch:
+    """Does a growing state need an object that is damaged or missing? sound: keys of all objects that are whole."""
+
+    def __init__(self, vm_id: str, sound: set[str]) -> None:
+        self._vm_id = vm_id
+        self._sound = sound
+        self.restart()
+
+    def restart(self) -> None:
+        """Forget the state looked at so far; another one comes."""
+        self._looked_at = 0
+        self._lost: list[int] = []
+        self._witness: tuple[str, int, int] | None = None
+
+    def needs_lost(self, state: MapState) -> bool:
+        """Call it with the same state as it is folded on. Cheap as long as one block that is lost stays in use."""
+        for number in range(self._looked_at + 1, len(state.objects) + 1):
+            ref = state.objects[number]
+            if keyspace.of_ref(self._vm_id, ref.seq, ref.part) not in self._sound:
+                self._lost.append(number)
+        self._looked_at = len(state.objects)
+        if not self._lost:
+            return False
+        if self._witness is not None:
+            name, block, location = self._witness
+            disk = state.maps.get(name)
+            if disk is not None and int(disk.locate(block, 1)[0]) == location:
                 return True
-    return False
+        self._witness = self._find(state)
+        return self._witness is not None
+
+    def _find(self, state: MapState) -> tuple[str, int, int] | None:
+        for name, disk in state.maps.items():
+            found = disk.find(self._lost)
+            if found is not None:
+                return name, *found
+        return None
 
 
-def _key(ref: ObjectRef, vm_id: str) -> str:
-    return keyspace.log(vm_id, ref.seq) if ref.part < 0 else keyspace.part(vm_id, ref.seq, ref.part)
-
-
-__all__ = ["CheckReport", "Trouble", "check"]
+__all__ = ["CheckReport", "Trouble", "Watch", "check"]

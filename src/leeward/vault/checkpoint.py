@@ -1,10 +1,12 @@
 """Map checkpoints: a MapState as bytes, and the recovery points since the previous checkpoint.
 
 They make opening a long log cheap and are an accelerator only: with every map lost, the log alone gives the same.
+Except for those that a horizon rests on: pruning has deleted the log that they were made from.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -70,14 +72,7 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
     for disk in state.disks:
         starts, counts, locations = state.maps[disk.name].encode()
         arrays += [("starts", starts), ("counts", counts), ("locations", locations)]
-    layouts: list[list[list[Any]]] = []
-    rows = []
-    for point in checkpoint.points:
-        layout = [[disk.name, disk.size] for disk in point.disks]
-        if not layouts or layouts[-1] != layout:
-            layouts.append(layout)
-        app = point.consistency is Consistency.APP
-        rows.append((point.seq, point.epoch, point.time_ns, app, point.stored, len(layouts) - 1))
+    layouts, rows = point_rows(checkpoint.points)
     arrays.append(("points", np.array(rows, np.int64).reshape(-1, 6)))
     info = {
         "prev_map": checkpoint.prev_map,
@@ -131,15 +126,32 @@ def points_start(info: dict[str, Any]) -> int:
 
 def decode_points(info: dict[str, Any], tail: bytes) -> Listing:
     """tail: the stream from `points_start` on."""
-    rows = np.frombuffer(tail, "<i8").reshape(-1, 6)
-    layouts = [tuple(Disk(name, size) for name, size in layout) for layout in info["layouts"]]
-    points = [
+    rows = np.frombuffer(tail, "<i8").reshape(-1, 6).tolist()
+    return Listing(info["prev_map"], points_of(info["layouts"], rows))
+
+
+def point_rows(points: Sequence[RecoveryPoint]) -> tuple[list[list[list[Any]]], list[list[int]]]:
+    """(disk layouts, one row of six integers a point): how points are written."""
+    layouts: list[list[list[Any]]] = []
+    rows = []
+    for point in points:
+        layout = [[disk.name, disk.size] for disk in point.disks]
+        if not layouts or layouts[-1] != layout:
+            layouts.append(layout)
+        app = int(point.consistency is Consistency.APP)
+        rows.append([point.seq, point.epoch, point.time_ns, app, point.stored, len(layouts) - 1])
+    return layouts, rows
+
+
+def points_of(layouts: list[list[list[Any]]], rows: list[list[int]]) -> list[RecoveryPoint]:
+    """The reverse of `point_rows`."""
+    disks = [tuple(Disk(name, size) for name, size in layout) for layout in layouts]
+    return [
         RecoveryPoint(
-            str(number), epoch, time_ns, Consistency.APP if app else Consistency.CRASH, layouts[layout], stored
+            str(number), epoch, time_ns, Consistency.APP if app else Consistency.CRASH, disks[layout], stored
         )
-        for number, epoch, time_ns, app, stored, layout in rows.tolist()
+        for number, epoch, time_ns, app, stored, layout in rows
     ]
-    return Listing(info["prev_map"], points)
 
 
 def _point_info(point: RecoveryPoint | None) -> dict[str, Any] | None:

@@ -5,21 +5,28 @@ from __future__ import annotations
 import os
 import time
 import uuid
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from leeward.domain.errors import BadInput, Damaged, NotFound, ObjectExists, Refused, WrongKey
+from leeward.domain.errors import BadInput, Damaged, NotFound, ObjectExists, ObjectNotFound, Refused, WrongKey
 from leeward.domain.points import RecoveryPoint
+from leeward.domain.retention import Retention
 from leeward.ports.objects import ObjectStore
-from leeward.vault import keyspace
+from leeward.vault import keyspace, prune
 from leeward.vault.crypto import Argon2, Keyring, VaultKeys, recovery_text, seal_keyring
 from leeward.vault.format import Identity, Kind
+from leeward.vault.history import History
 from leeward.vault.log import VmLog
+from leeward.vault.prune import Pruned, PrunePlan
 from leeward.vault.segment import Meta, ObjectReader, Sealer
 
 # Older documents of a kind are kept for the operator who looks what changed.
 _KEEP_DOCUMENTS = 4
+# An expired pin is taken away an hour later: its owner may be about to renew it, and clocks differ.
+_PIN_GRACE_NS = 3600 * 10**9
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,13 +205,30 @@ class Vault:
 
     def pins(self, vm_id: str) -> list[Pin]:
         """Those that have not expired."""
-        now, found = time.time_ns(), []
+        now = time.time_ns()
+        return [pin for pin in self._pins(vm_id) if pin.expires_ns > now]
+
+    def _pins(self, vm_id: str) -> Iterator[Pin]:
         for info in self.store.scan(f"vm/{vm_id}/pin/"):
-            data = self._unseal(info.key)
-            if data["expires_ns"] > now:
-                name = info.key.rsplit("/", 1)[1]
-                found.append(Pin(name, data["point"], data["owner"], data["expires_ns"]))
-        return found
+            with suppress(ObjectNotFound):  # taken away since it was listed
+                data = self._unseal(info.key)
+                yield Pin(info.key.rsplit("/", 1)[1], data["point"], data["owner"], data["expires_ns"])
+
+    # --- pruning ------------------------------------------------------------------------------------
+
+    def prune_plan(self, vm_id: str, retention: Retention, now_ns: int | None = None) -> PrunePlan:
+        """What `prune` would do. Raises Damaged, StoreError."""
+        return prune.plan(History(self._reader, vm_id), retention, self._pinned(vm_id), now_ns)
+
+    def prune(self, plan: PrunePlan, on_step: Callable[[str], None] = lambda step: None) -> Pruned:
+        """Carry a plan out. Raises Refused when what it rests on has changed (plan again), else as `prune_plan`."""
+        for pin in self._pins(plan.vm_id):
+            if pin.expires_ns < time.time_ns() - _PIN_GRACE_NS:
+                self.unpin(plan.vm_id, pin.name)
+        return prune.execute(History(self._reader, plan.vm_id), plan, lambda: self._pinned(plan.vm_id), on_step)
+
+    def _pinned(self, vm_id: str) -> list[str]:
+        return [pin.point_id for pin in self.pins(vm_id)]
 
 
 def read_keyring(store: ObjectStore) -> Keyring:

@@ -35,11 +35,13 @@ class Kind(IntEnum):
     EPOCH = 3
     MAP = 4
     DOCUMENT = 5
+    HORIZON = 6
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What and whose an object is. time_ns: the instant (UTC). part: 0 except for parts and documents."""
+    """What and whose an object is. time_ns: the instant (UTC). part: 0 except for
+    parts, documents and horizons, which it numbers."""
 
     kind: Kind
     vault_id: uuid.UUID

@@ -12,12 +12,13 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from leeward.domain.errors import BadInput, Damaged, ObjectNotFound
+from leeward.domain.errors import BadInput, Damaged, NotFound, ObjectNotFound
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, Disk
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint, Listing
 from leeward.vault.format import Kind
+from leeward.vault.horizon import Horizon
 from leeward.vault.index import MapState, ObjectRef
 from leeward.vault.segment import Meta, ObjectReader, Opened, decrypt_from
 
@@ -192,31 +193,72 @@ class History:
             raise Damaged("the map does not belong to its log entry", subject=opened.key)
         return opened, meta
 
+    def horizon(self) -> Horizon:
+        """The newest one; of a log that was never pruned, one that hides nothing. Raises Damaged."""
+        newest = max(
+            (number for number, _ in keyspace.numbered(self.reader.store.scan(f"vm/{self.vm_id}/horizon/"))),
+            default=0,
+        )
+        if not newest:
+            return Horizon()
+        opened = self.reader.open(keyspace.horizon(self.vm_id, newest))
+        header = opened.header
+        info = self.reader.meta(opened).info
+        return Horizon.of(newest, header.identity.seq, header.identity.epoch, header.prev, info)
+
     def state(self, upto: int | None = None) -> MapState:
-        """The state as of log entry `upto` (None = the tail). Raises Damaged."""
-        state = self._nearest(upto)
-        seqs = self.seqs(state.seq, upto)
-        for entry in self.entries(seqs):
+        """The state as of log entry `upto` (None = the tail).
+
+        Raises Damaged, or NotFound when there is nothing at `upto`: not yet, or not any more.
+        """
+        while True:
+            horizon = self.horizon()
+            try:
+                return self.state_in(horizon, upto)
+            except (Damaged, ObjectNotFound):
+                # What was just read may have been pruned meanwhile; then the newer horizon says so.
+                if self.horizon().number == horizon.number:
+                    raise
+
+    def state_in(self, horizon: Horizon, upto: int | None = None, *, before_map: bool = False) -> MapState:
+        """As `state`, as far as this horizon sees.
+
+        before_map: start from an older map than one at `upto` itself, to see whether the log agrees with that map.
+        """
+        if upto is not None and upto < horizon.base:
+            if not horizon.holds(upto):
+                raise NotFound(f"there is nothing at {upto} any more", subject=self.vm_id, hint="It has been pruned")
+            return self.checkpoint(upto).state
+        if upto is not None and upto > horizon.base and not self.exists(upto):
+            raise NotFound(f"there is nothing at {upto}", subject=self.vm_id)
+        state = self._nearest(horizon, upto if not before_map or upto is None else upto - 1)
+        for entry in self.entries(self.seqs(state.seq, upto)):
             fold(state, entry)
         return state
 
-    def _nearest(self, upto: int | None) -> MapState:
+    def _nearest(self, horizon: Horizon, upto: int | None) -> MapState:
         """The newest map not after `upto` that can be read. A damaged one is passed over: the log has it all."""
         for seq in reversed(self.maps()):
-            if upto is None or seq <= upto:
+            if horizon.base <= seq and (upto is None or seq <= upto):
                 try:
                     return self.checkpoint(seq).state
                 except (Damaged, ObjectNotFound):
                     continue
+        if horizon.base:
+            raise Damaged(
+                "the map that the pruned log rests on cannot be read",
+                subject=keyspace.map_(self.vm_id, horizon.base),
+            )
         return MapState()
 
     # --- points -------------------------------------------------------------------------------------
 
     def points(self) -> list[RecoveryPoint]:
-        """All committed points, ascending. Spans without a readable map are read from the log entries."""
-        found: list[RecoveryPoint] = []
-        covered = 0
-        maps = self.maps()
+        """All that can be recovered, ascending. Spans without a readable map are read from the log entries."""
+        horizon = self.horizon()
+        found = list(horizon.points)
+        covered = horizon.base
+        maps = [seq for seq in self.maps() if seq > covered]
         for seq, listing in zip(maps, _in_order(self._try_listing, maps), strict=True):
             if listing is None:
                 continue

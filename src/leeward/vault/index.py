@@ -7,7 +7,7 @@ object table, so location 0 means «reads as zeros». A disk is a dictionary of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
@@ -136,6 +136,16 @@ class DiskMap:
         found = [np.unique(page >> SHIFT) for page in self._pages.values()]
         every = np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
         return every[every > 0]
+
+    def find(self, objects: Sequence[int]) -> tuple[int, int] | None:
+        """(block, location) of the first block that lies in one of these objects."""
+        wanted = np.array(objects, np.uint64)
+        for number in sorted(self._pages):
+            page = self._pages[number]
+            hits = np.flatnonzero(np.isin(page >> SHIFT, wanted))
+            if len(hits):
+                return number * PAGE + int(hits[0]), int(page[hits[0]])
+        return None
 
     def renumber(self, new: NDArray[np.uint64]) -> DiskMap:
         """The same map with object number n replaced by new[n]."""

@@ -10,7 +10,7 @@ from leeward.vault.format import Identity, Kind
 
 KEYRING = "keyring/"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_NAMES = r"(log|map)/\d{16}|part/\d{16}\.\d{10}|doc/[a-z0-9_-]+\.\d{8,}|pin/[0-9a-f]{32}"
+_NAMES = r"(log|map)/\d{16}|part/\d{16}\.\d{10}|horizon/\d{8}|doc/[a-z0-9_-]+\.\d{8,}|pin/[0-9a-f]{32}"
 _KNOWN = re.compile(rf"keyring/\d{{8}}|vm/{_UUID}/({_NAMES})")
 
 
@@ -31,6 +31,11 @@ def part(vm_id: str, seq: int, number: int) -> str:
     return f"vm/{vm_id}/part/{seq:016d}.{number:010d}"
 
 
+def of_ref(vm_id: str, seq: int, number: int) -> str:
+    """Key of an object that a map names. number: -1 for a log entry, else the part's."""
+    return log(vm_id, seq) if number < 0 else part(vm_id, seq, number)
+
+
 def parts(vm_id: str, seq: int) -> str:
     """Prefix of all parts that were made for the point to be committed at `seq`."""
     return f"vm/{vm_id}/part/{seq:016d}."
@@ -38,6 +43,10 @@ def parts(vm_id: str, seq: int) -> str:
 
 def map_(vm_id: str, seq: int) -> str:
     return f"vm/{vm_id}/map/{seq:016d}"
+
+
+def horizon(vm_id: str, number: int) -> str:
+    return f"vm/{vm_id}/horizon/{number:08d}"
 
 
 def document(vm_id: str, kind: str, number: int) -> str:
@@ -67,4 +76,6 @@ def key_of(identity: Identity) -> str | None:
         return part(vm_id, identity.seq, identity.part)
     if identity.kind is Kind.MAP:
         return map_(vm_id, identity.seq)
+    if identity.kind is Kind.HORIZON:
+        return horizon(vm_id, identity.part)
     return None

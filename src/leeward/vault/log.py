@@ -44,9 +44,10 @@ class VmLog:
             return PointImage(self._history, state, state.last_point, cache_bytes)
         if not point_id.isdecimal():
             raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id)
-        if not self._history.exists(int(point_id)):
+        try:
+            state = self._history.state(int(point_id))
+        except NotFound:
             return self._missing(point_id)
-        state = self._history.state(int(point_id))
         if state.last_point is None or state.last_point.id != str(int(point_id)):
             return self._missing(point_id)
         return PointImage(self._history, state, state.last_point, cache_bytes)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 
 from leeward.domain.errors import Fenced, ObjectExists
 from leeward.domain.points import RecoveryPoint
@@ -15,7 +14,8 @@ from leeward.vault.checkpoint import Checkpoint
 from leeward.vault.format import Identity, Kind
 from leeward.vault.history import Entry, History, Part, fold
 from leeward.vault.index import MapState
-from leeward.vault.segment import Meta, Sealer, byte_frames, verified
+from leeward.vault.maps import put_map
+from leeward.vault.segment import Meta, Sealer, verified
 from leeward.vault.transaction import PointTransaction
 
 # A map after this many entries keeps opening any point to a few hundred small reads …
@@ -132,21 +132,12 @@ class LogWriter:
     def write_map(self) -> None:
         """Write a map checkpoint as of the tail. One that exists already serves as well."""
         history, state = self._history, checkpoint.compacted(self.state)
-        reader = history.reader
         if self._points is None:
             # Up to our tail only: when another writer has gone on from here, its points are not this map's.
             self._points = history.points_between(self._last_map, state.seq)
-        info, stream = checkpoint.encode(Checkpoint(state, self._last_map, self._points))
-        identity = Identity(
-            Kind.MAP, reader.keys.vault_id, history.vm_uuid, state.epoch, state.seq, 0, time.time_ns()
-        )
-        sealer = Sealer.make(reader.keys, history.vm_uuid, state.epoch, state.seq)
-        buffers, header = sealer.seal(identity, state.head, Meta.of(info), byte_frames(sealer, stream))
-        with suppress(ObjectExists):
-            reader.store.put(keyspace.map_(history.vm_id, state.seq), buffers)
+        self._map_bytes = put_map(history, Checkpoint(state, self._last_map, self._points))
         self.state = state
         self._last_map = state.seq
-        self._map_bytes = header.total
         self._many_parts = False
         self._points = []
 

@@ -1,0 +1,67 @@
+"""Which recovery points are kept: pure rules."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from leeward.domain.points import RecoveryPoint
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """All points for `window_s`; beyond it the newest of each hour for `hourly_s`, of each day (UTC) for `daily_s`.
+
+    All three are ages in seconds, counted from now; 0 switches a rule off, except that the newest point always stays.
+    """
+
+    window_s: float
+    hourly_s: float = 0.0
+    daily_s: float = 0.0
+
+
+def ages(points: Sequence[RecoveryPoint], now_ns: int, window_s: float) -> list[float]:
+    """How old each point counts as being, in seconds; points ascending by log order.
+
+    Ages run from the newest point, not from the clock: a VM that has been off for a week keeps the points from
+    before. For the same reason, and because a clock that jumped ahead must not make a whole log look old at once, a
+    stretch without points counts for at most half the window.
+    """
+    if not points:
+        return []
+    result = [0.0] * len(points)
+    for index in range(len(points) - 2, -1, -1):
+        gap = (min(points[index + 1].time_ns, now_ns) - min(points[index].time_ns, now_ns)) / 1e9
+        result[index] = result[index + 1] + min(max(gap, 0.0), window_s / 2)
+    return result
+
+
+def kept(
+    points: Sequence[RecoveryPoint], retention: Retention, now_ns: int, pinned: Collection[str] = ()
+) -> list[RecoveryPoint]:
+    """The points that stay, ascending. pinned: ids that stay whatever their age."""
+    old = ages(points, now_ns, retention.window_s)
+    wanted = set(pinned)
+    wanted.update(_newest_of(points, old, retention.hourly_s, "%Y-%m-%d %H"))
+    wanted.update(_newest_of(points, old, retention.daily_s, "%Y-%m-%d"))
+    last = len(points) - 1
+    return [
+        point
+        for index, point in enumerate(points)
+        if index == last or old[index] <= retention.window_s or point.id in wanted
+    ]
+
+
+def _newest_of(points: Sequence[RecoveryPoint], old: Sequence[float], upto_s: float, period: str) -> Iterator[str]:
+    """Ids of the newest point of each period that is at most `upto_s` old."""
+    if upto_s <= 0:
+        return
+    before = ""
+    for point, age in zip(reversed(points), reversed(old), strict=True):
+        if age > upto_s:
+            return
+        name = datetime.fromtimestamp(point.time_ns / 1e9, UTC).strftime(period)
+        if name != before:
+            yield point.id
+        before = name
