@@ -144,3 +144,43 @@ def test_mistakes_are_told_in_one_line_with_their_code(run, words, code, said):
     assert "Traceback" not in done.stderr
     if code != 2 or words[0] != "nonsense":
         assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_vault_prune(run):
+    assert run("vault", "init", "--json").returncode == 0
+    from tests.vault.conftest import VM
+    from tests.vault.pen import Pen
+
+    from leeward.vault.facade import Vault
+    from leeward.vault.stores.opening import open_store
+
+    vault = Vault.open(open_store(f"file://{run.folder}/vault"), passphrase="secret")
+    vault.put_document(VM, "catalog", {"name": "web", "policy": {"retain_s": 60}})
+    pen = Pen(vault, VM)
+    pen.resize("vda", 2)
+    for number in range(100):
+        pen.put("vda", number % 2, bytes([number + 1]) * 65536).commit()
+
+    plan = json.loads(run("vault", "prune", "web", "--dry-run", "--json").stdout)
+    assert plan["dry_run"] is True
+    (row,) = plan["vms"]
+    assert (row["vm"], row["vm_id"]) == ("web", VM)
+    assert row["dropped"] + row["points"] == 100
+    assert row["objects"] > 0
+    assert row["bytes"] > 0
+    assert len(vault.log(VM).points()) == 100
+
+    text = run("vault", "prune")
+    assert text.returncode == 0, text.stderr
+    assert "web" in text.stdout
+    left = len(vault.log(VM).points())
+    assert left == row["points"]
+    assert run("vault", "check").returncode == 0
+    nothing = json.loads(run("vault", "prune", "--json").stdout)["vms"][0]
+    assert (nothing["dropped"], nothing["objects"]) == (0, 0)
+    assert json.loads(run("vault", "prune", "web", "--retain", "10s", "--json").stdout)["vms"][0]["points"] == 11
+
+    unknown = run("vault", "prune", "nobody")
+    assert unknown.returncode == 3
+    assert len(unknown.stderr.strip().splitlines()) <= 2
+    assert run("vault", "prune", "--retain", "soon").returncode == 2

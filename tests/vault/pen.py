@@ -90,7 +90,7 @@ class Pen:
         """Prune, and forget what is gone; what the rules keep must have stayed."""
         before = self.vault.log(self.vm_id).points()
         pinned = {pin.point_id for pin in self.vault.pins(self.vm_id)}
-        done = self.vault.prune(self.vault.prune_plan(self.vm_id, retention, self.time), on_step)
+        done = self.vault.prune(self.vault.prune_plan(self.vm_id, retention, now_ns=self.time), on_step)
         left = [point.id for point in self.vault.log(self.vm_id).points()]
         assert {point.id for point in kept(before, retention, self.time, pinned)} <= set(left)
         assert len(before) - len(left) == done.points

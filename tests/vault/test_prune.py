@@ -1,14 +1,17 @@
 """Pruning: what the rules keep stays exact whatever happens, what goes is gone for good, and nothing else."""
 
 import random
+import threading
+import time
 
 import pytest
 from tests.vault.conftest import VM
 
-from leeward.domain.errors import Damaged, Refused, StoreError, StoreReadOnly
+from leeward.domain.errors import Damaged, Fenced, Refused, StoreError, StoreReadOnly
 from leeward.domain.retention import Retention
 from leeward.vault import keyspace, prune
 from leeward.vault.check import check
+from leeward.vault.lease import Lease
 
 SHORT = Retention(10.0)
 
@@ -52,16 +55,16 @@ def test_what_is_old_goes_and_the_rest_stays_exact(long):
 
 def test_a_plan_changes_nothing(long):
     there = keys_of(long)
-    plan = long.vault.prune_plan(VM, SHORT, long.time)
+    plan = long.vault.prune_plan(VM, SHORT, now_ns=long.time)
     assert plan.drop
     assert plan.delete
     assert keys_of(long) == there
 
 
 def test_nothing_to_do_is_an_empty_plan(long):
-    assert long.vault.prune_plan(VM, Retention(3600.0), long.time).empty
+    assert long.vault.prune_plan(VM, Retention(3600.0), now_ns=long.time).empty
     long.prune(SHORT)
-    assert long.vault.prune_plan(VM, SHORT, long.time).empty
+    assert long.vault.prune_plan(VM, SHORT, now_ns=long.time).empty
 
 
 def test_writing_goes_on_after_and_pruning_goes_on_with_it(long):
@@ -116,7 +119,7 @@ def test_killed_at_every_step(long, step):
     sound(long)
     long.remembered = {point.id: everything[point.id] for point in long.vault.log(VM).points()}
     long.prune(SHORT)
-    assert long.vault.prune_plan(VM, SHORT, long.time).empty
+    assert long.vault.prune_plan(VM, SHORT, now_ns=long.time).empty
     long.reopen(expect_epoch=long.writer.state.epoch)
     long.put("vda", 1, b"on").commit()
     long.check_all()
@@ -161,8 +164,8 @@ def test_a_pin_on_an_unknown_point_stops_deletion(long):
 
 
 def test_two_at_once(long):
-    first = long.vault.prune_plan(VM, SHORT, long.time)
-    second = long.vault.prune_plan(VM, Retention(15.0), long.time)
+    first = long.vault.prune_plan(VM, SHORT, now_ns=long.time)
+    second = long.vault.prune_plan(VM, Retention(15.0), now_ns=long.time)
     long.vault.prune(first)
     with pytest.raises(Refused, match="another process"):
         long.vault.prune(second)
@@ -179,7 +182,7 @@ def spoil(store, key):
 
 
 def test_a_damaged_map_prunes_nothing(long):
-    plan = long.vault.prune_plan(VM, SHORT, long.time)
+    plan = long.vault.prune_plan(VM, SHORT, now_ns=long.time)
     key = keyspace.map_(VM, plan.after.base)
     assert key in keys_of(long), "this test wants a base that exists already"
     spoil(long.vault.store, key)
@@ -192,7 +195,7 @@ def test_a_damaged_map_prunes_nothing(long):
 
 def test_a_map_that_differs_from_the_log_prunes_nothing(long, monkeypatch):
     """Somebody's bug made a map that is well-formed and wrong."""
-    plan = long.vault.prune_plan(VM, SHORT, long.time)
+    plan = long.vault.prune_plan(VM, SHORT, now_ns=long.time)
     real = prune.History.checkpoint
 
     def wrong(history, seq):
@@ -209,7 +212,7 @@ def test_a_map_that_differs_from_the_log_prunes_nothing(long, monkeypatch):
 
 
 def test_a_missing_part_prunes_nothing(long):
-    plan = long.vault.prune_plan(VM, SHORT, long.time)
+    plan = long.vault.prune_plan(VM, SHORT, now_ns=long.time)
     going = {info.key for info in plan.delete}
     base = plan.after.base
     data = [key for key in sorted(keys_of(long)) if "/log/" in key and keyspace.number_of(key) < base]
@@ -235,7 +238,7 @@ def test_objects_under_a_lock_are_left_for_later(long, monkeypatch):
     done = long.prune(SHORT)
     assert done.locked == 2
     monkeypatch.undo()
-    assert {info.key for info in long.vault.prune_plan(VM, SHORT, long.time).delete} >= locked
+    assert {info.key for info in long.vault.prune_plan(VM, SHORT, now_ns=long.time).delete} >= locked
     done = long.prune(SHORT)
     assert done.objects >= 2
     assert not locked & keys_of(long)
@@ -248,13 +251,13 @@ def test_a_read_only_store_loses_nothing(long, monkeypatch):
     monkeypatch.setattr(long.vault.store, "put", put)
     there = keys_of(long)
     with pytest.raises(StoreReadOnly):
-        long.vault.prune(long.vault.prune_plan(VM, SHORT, long.time))
+        long.vault.prune(long.vault.prune_plan(VM, SHORT, now_ns=long.time))
     assert keys_of(long) == there
 
 
 def test_damage_after_pruning_is_named(long):
     long.prune(SHORT)
-    horizon = long.vault.prune_plan(VM, SHORT, long.time).after
+    horizon = long.vault.prune_plan(VM, SHORT, now_ns=long.time).after
     store = long.vault.store
     base = keyspace.map_(VM, horizon.base)
     kept = store.get(base)
@@ -274,3 +277,45 @@ def test_a_missing_entry_after_the_horizon_is_named(long):
     long.vault.store.delete(keyspace.log(VM, int(newest)))
     report = check(long.vault.store, keys=long.vault.keys)
     assert keyspace.log(VM, int(newest)) in [trouble.key for trouble in report.troubles]
+
+
+def test_a_fenced_writer_prunes_nothing(long):
+    epoch = long.writer.state.epoch
+    assert long.vault.prune_plan(VM, SHORT, epoch=epoch, now_ns=long.time).drop
+    long.writer.write_map()
+    assert long.vault.prune_plan(VM, SHORT, epoch=epoch, now_ns=long.time).drop
+    long.reopen(new_epoch=True)
+    with pytest.raises(Fenced, match="is over"):
+        long.vault.prune_plan(VM, SHORT, epoch=epoch, now_ns=long.time)
+
+
+def test_a_point_that_is_being_read_stays(long):
+    wanted = list(long.remembered)[2]
+    with long.vault.holding(VM, wanted, "test") as held:
+        assert held == wanted
+        long.prune(SHORT)
+        long.check(wanted)
+    assert long.vault.pins(VM) == []
+    long.prune(SHORT)
+    assert wanted not in long.remembered
+
+
+def test_a_lease_is_renewed_without_a_gap(long):
+    made, dropped = [], []
+
+    def put():
+        made.append(long.vault.pin(VM, "3", "test", 3600))
+        return made[-1]
+
+    def drop(name):
+        assert len(long.vault.pins(VM)) >= (2 if not over.is_set() else 1)
+        dropped.append(name)
+        long.vault.unpin(VM, name)
+
+    over = threading.Event()
+    with Lease(put, drop, every_s=0.01):
+        while len(made) < 4:
+            time.sleep(0.005)
+        over.set()
+    assert made == dropped
+    assert long.vault.pins(VM) == []

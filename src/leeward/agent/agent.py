@@ -15,6 +15,7 @@ from functools import partial
 import structlog
 
 from leeward.agent.config import HostConfig
+from leeward.agent.keeper import Keeper
 from leeward.agent.ledger import Ledger
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, VmGone
@@ -41,8 +42,6 @@ class Source:
 
 
 class Agent:
-    """open_vault: the vault as one VM's worker sees it, through that VM's own spool."""
-
     def __init__(
         self,
         name: str,
@@ -50,7 +49,9 @@ class Agent:
         open_vault: Callable[[str], tuple[Vault, SpoolingStore]],
         ledger: Ledger,
         services: Services,
+        open_plain_vault: Callable[[], Vault],
     ) -> None:
+        """open_vault: through a VM's own spool. open_plain_vault: what is really in the vault."""
         self.name = name
         self._hosts = hosts
         self._open_vault = open_vault
@@ -61,12 +62,17 @@ class Agent:
         self._lock = threading.RLock()
         self._hosts_cache: tuple[float, list[HostReport]] | None = None
         self._running = False
+        self._keeper = Keeper(self._kept, lambda: dict(ledger.epochs), open_plain_vault)
+
+    def _kept(self) -> list[ProtectionMessage]:
+        return [wish for wish in self._ledger.desired.protections if not wish.paused]
 
     def start(self) -> None:
         """Begin to act on the desired state of the last run."""
         with self._lock:
             self._running = True
             self._reconcile()
+            self._keeper.start()
 
     def stop(self) -> None:
         """End all workers; the desired state stays."""
@@ -78,6 +84,7 @@ class Agent:
                 if not worker.join(STOP_TIMEOUT_S):
                     log.warning("worker did not end in time", vm_id=vm_id)
             self._workers.clear()
+        self._keeper.stop(STOP_TIMEOUT_S)
 
     def apply(self, desired: DesiredState) -> None:
         """Take over a newer generation, durably, and act on it. An older or equal one is ignored."""
@@ -134,12 +141,18 @@ class Agent:
     def report(self) -> AgentReport:
         now = time.time_ns()
         with self._lock:
-            reports = [worker.report(now) for worker in self._workers.values()]
+            reports = [self._noted(worker.report(now)) for worker in self._workers.values()]
             for wish in self._ledger.desired.protections:
                 if wish.vm_id not in self._workers:
                     reports.append(_trouble(wish, self._troubles.get(wish.vm_id, "the agent is stopped")))
             generation = self._ledger.desired.generation
         return AgentReport(agent=self.name, generation=generation, time=utc(now), protections=tuple(reports))
+
+    def _noted(self, report: ProtectionReport) -> ProtectionReport:
+        trouble = self._keeper.troubles.get(report.vm_id)
+        if not trouble or report.state is not ProtectionState.ENABLED or report.reason:
+            return report
+        return report.model_copy(update={"reason": f"old points could not be pruned: {trouble}"})
 
     def hosts(self) -> list[HostReport]:
         """Every host with its VMs, not older than a second; a host that cannot be asked says why."""

@@ -30,7 +30,14 @@ def build_agent(config: AgentConfig) -> Agent:
     )
     scratch = config.state_dir / "scratch"
     hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}
-    return Agent(config.name, hosts, partial(_open_vault, config), ledger, services)
+    return Agent(
+        config.name, hosts, partial(_open_vault, config), ledger, services, partial(_open_plain_vault, config)
+    )
+
+
+def _open_plain_vault(config: AgentConfig) -> Vault:
+    store = open_store(config.vault_url, retry_s=_RETRY_S, create=False)
+    return Vault.open(store, keys=load_keys(config.state_dir))
 
 
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:

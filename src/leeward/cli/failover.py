@@ -121,7 +121,8 @@ def export(
     vm_id, name = find_in_vault(vault, vm)
     columns = (TextColumn("Exporting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with (
-        vault.log(vm_id).open_point(point) as image,
+        vault.holding(vm_id, point, "export") as held,
+        vault.log(vm_id).open_point(held) as image,
         Progress(*columns, console=err, disable=as_json, transient=True) as bar,
     ):
         task = bar.add_task("export", total=None)

@@ -14,7 +14,7 @@ import structlog
 import typer
 
 from leeward import __version__
-from leeward.cli import failover, protection, vaults
+from leeward.cli import failover, protection, pruning, vaults
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -38,6 +38,7 @@ app = typer.Typer(
 app.add_typer(protection.host_app, name="host")
 app.add_typer(protection.vm_app, name="vm")
 app.add_typer(vaults.app, name="vault")
+vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
 for command in (
     protection.protect,

@@ -41,7 +41,13 @@ def list_vms(as_json: JSON = False) -> None:
 def protect(
     vm: Vm,
     rpo: Annotated[str | None, typer.Option(help="Time between points: 1s … 24h. Default 5s.")] = None,
-    retain: Annotated[str | None, typer.Option(help="How long points are kept. Default 24h.")] = None,
+    retain: Annotated[str | None, typer.Option(help="How long all points are kept. Default 24h.")] = None,
+    hourly: Annotated[
+        str | None, typer.Option(help="How long one point an hour is kept, like 3d; 0 for not. Default 0.")
+    ] = None,
+    daily: Annotated[
+        str | None, typer.Option(help="How long one point a day is kept, like 30d; 0 for not. Default 0.")
+    ] = None,
     app_interval: Annotated[
         str | None, typer.Option(help="Time between application-consistent points; 0 for none. Default 1h.")
     ] = None,
@@ -56,6 +62,8 @@ def protect(
     request = {
         "rpo_s": seconds(rpo) if rpo is not None else None,
         "retain_s": seconds(retain) if retain is not None else None,
+        "hourly_s": seconds(hourly) if hourly is not None else None,
+        "daily_s": seconds(daily) if daily is not None else None,
         "app_interval_s": seconds(app_interval) if app_interval is not None else None,
         "bandwidth": size(bandwidth) if bandwidth is not None else None,
     }

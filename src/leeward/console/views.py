@@ -89,6 +89,8 @@ class ProtectRequest(BaseModel):
 
     rpo_s: float | None = None
     retain_s: float | None = None
+    hourly_s: float | None = None
+    daily_s: float | None = None
     app_interval_s: float | None = None
     bandwidth: int | None = None
 

@@ -19,12 +19,15 @@ class ProtectionState(StrEnum):
 class Policy:
     """What the operator wants for one VM.
 
-    rpo_s: target seconds between recovery points (1 … 86,400). retain_s: how long points are kept.
+    rpo_s: target seconds between recovery points (1 … 86,400). retain_s: how long all
+    points are kept. hourly_s, daily_s: for how long the newest point of each hour, of each day is kept; 0 = not.
     app_interval_s: seconds between application-consistent points; 0 = never.
     bandwidth: upload limit in bytes a second; 0 = none.
     """
 
     rpo_s: float = 5.0
     retain_s: float = 86_400.0
+    hourly_s: float = 0.0
+    daily_s: float = 0.0
     app_interval_s: float = 3_600.0
     bandwidth: int = 0

@@ -34,6 +34,7 @@ STEPS = {
     "boot": "nothing: only looked",
     "hydrate": "nothing: goes with the overlays",
 }
+# A copy that is not hydrated keeps its point for as long as somebody looks after it, and this long after.
 _PIN_S = 7 * 86_400.0
 _BOOT_TIMEOUT_S = 180.0
 
@@ -86,6 +87,7 @@ class TestRecord:
     bridge: str = ""
     copy_id: str = ""
     pin: str = ""
+    pinned: float = 0.0
     steps: list[StepRecord] = field(default_factory=lambda: [StepRecord(name) for name in STEPS])
     evidence: dict[str, Any] = field(default_factory=dict)
     hydrated: bool = False
@@ -224,8 +226,17 @@ class TestFailover:
 
     def _pin(self, record: TestRecord) -> str:
         if not record.pin:
-            record.pin = self._vault.pin(record.vm_id, record.point_id, f"test failover {record.tag}", _PIN_S)
+            self._renew_pin(record)
         return f"point {record.point_id}"
+
+    def _renew_pin(self, record: TestRecord) -> None:
+        """The new pin first: at no instant is there none."""
+        old = record.pin
+        record.pin = self._vault.pin(record.vm_id, record.point_id, f"test failover {record.tag}", _PIN_S)
+        record.pinned = time.time()
+        self._save(record)
+        if old:
+            self._vault.unpin(record.vm_id, old)
 
     def _serve(self, record: TestRecord) -> str:
         export = self._export(record)
@@ -298,6 +309,8 @@ class TestFailover:
                         fresh.hydrated = True
                         self._save(fresh)
                         self._export(record).stop()
+                elif time.time() - record.pinned > _PIN_S / 4 and self.record(record.vm_id) is not None:
+                    self._renew_pin(record)
             except VmGone:
                 continue  # removed behind our back; cleanup still works
             except LeewardError as error:

@@ -144,7 +144,5 @@ def _count(session: Session) -> None:
 
 
 def _message(row: ProtectedVm) -> ProtectionMessage:
-    policy = PolicyMessage(
-        rpo_s=row.rpo_s, retain_s=row.retain_s, app_interval_s=row.app_interval_s, bandwidth=row.bandwidth
-    )
+    policy = PolicyMessage.model_validate({name: getattr(row, name) for name in PolicyMessage.model_fields})
     return ProtectionMessage(vm_id=row.vm_id, vm_name=row.name, host=row.host, policy=policy, paused=row.paused)

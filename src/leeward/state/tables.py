@@ -20,6 +20,8 @@ class ProtectedVm(Base):
     host: Mapped[str] = mapped_column(String(255))
     rpo_s: Mapped[float] = mapped_column(Float)
     retain_s: Mapped[float] = mapped_column(Float)
+    hourly_s: Mapped[float] = mapped_column(Float, default=0.0)
+    daily_s: Mapped[float] = mapped_column(Float, default=0.0)
     app_interval_s: Mapped[float] = mapped_column(Float)
     bandwidth: Mapped[int] = mapped_column(Integer)
     paused: Mapped[bool] = mapped_column(Boolean)

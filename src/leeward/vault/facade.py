@@ -6,12 +6,12 @@ import os
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from leeward.domain.errors import BadInput, Damaged, NotFound, ObjectExists, ObjectNotFound, Refused, WrongKey
+from leeward.domain.errors import BadInput, Damaged, Fenced, NotFound, ObjectExists, ObjectNotFound, Refused, WrongKey
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.retention import Retention
 from leeward.ports.objects import ObjectStore
@@ -19,6 +19,7 @@ from leeward.vault import keyspace, prune
 from leeward.vault.crypto import Argon2, Keyring, VaultKeys, recovery_text, seal_keyring
 from leeward.vault.format import Identity, Kind
 from leeward.vault.history import History
+from leeward.vault.lease import LEASE_S, Lease
 from leeward.vault.log import VmLog
 from leeward.vault.prune import Pruned, PrunePlan
 from leeward.vault.segment import Meta, ObjectReader, Sealer
@@ -216,8 +217,32 @@ class Vault:
 
     # --- pruning ------------------------------------------------------------------------------------
 
-    def prune_plan(self, vm_id: str, retention: Retention, now_ns: int | None = None) -> PrunePlan:
-        """What `prune` would do. Raises Damaged, StoreError."""
+    @contextmanager
+    def holding(self, vm_id: str, point_id: str, owner: str) -> Iterator[str]:
+        """Keep a point ("latest" or an id) from being pruned while it is read; gives its id. Raises NotFound.
+
+        A vault that cannot be written cannot be pruned by us either: then there is no pin, and none is needed.
+        """
+        chosen = self.log(vm_id).point(point_id).id
+        lease = Lease(lambda: self.pin(vm_id, chosen, owner, LEASE_S), lambda name: self.unpin(vm_id, name))
+        with lease:
+            yield chosen
+
+    def prune_plan(
+        self, vm_id: str, retention: Retention, *, epoch: int | None = None, now_ns: int | None = None
+    ) -> PrunePlan:
+        """What `prune` would do. epoch: the one that the caller reigns in; raises Fenced when another has begun.
+
+        Raises Damaged, StoreError.
+        """
+        if epoch is not None:
+            newest = History(self._reader, vm_id).tail_epoch()
+            if newest != epoch:
+                raise Fenced(
+                    f"epoch {epoch} of this VM is over: epoch {newest} has begun",
+                    subject=vm_id,
+                    hint="Nothing is pruned from here any more",
+                )
         return prune.plan(History(self._reader, vm_id), retention, self._pinned(vm_id), now_ns)
 
     def prune(self, plan: PrunePlan, on_step: Callable[[str], None] = lambda step: None) -> Pruned:

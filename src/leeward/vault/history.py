@@ -168,6 +168,15 @@ class History:
             return False
         return True
 
+    def tail_epoch(self) -> int:
+        """The epoch that the log's last entry was written in; 0 of an empty log."""
+        found = self._listed(max(self.maps(), default=0), None)
+        last = keyspace.log(self.vm_id, found[-1]) if found else ""
+        if not last:
+            newest = max(self.maps(), default=0)
+            return self.reader.open(keyspace.map_(self.vm_id, newest)).header.identity.epoch if newest else 0
+        return self.reader.open(last).header.identity.epoch
+
     # --- state --------------------------------------------------------------------------------------
 
     def maps(self) -> dict[int, int]:

@@ -23,6 +23,8 @@ class PolicyMessage(Message):
 
     rpo_s: float = Field(default=5.0, ge=1, le=86_400)
     retain_s: float = Field(default=86_400.0, ge=60)
+    hourly_s: float = Field(default=0.0, ge=0)
+    daily_s: float = Field(default=0.0, ge=0)
     app_interval_s: float = Field(default=3_600.0, ge=0)
     bandwidth: int = Field(default=0, ge=0)
 

@@ -1,0 +1,51 @@
+"""A pin that is renewed for as long as somebody reads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+
+from leeward.domain.errors import StoreError, StoreReadOnly
+
+LEASE_S = 3600.0
+
+
+class Lease:
+    """A context manager. put: makes a pin and returns its name. drop: takes one away.
+
+    Errors of the first `put` come through, except that a read-only vault needs no pin; later ones are tried again.
+    """
+
+    def __init__(self, put: Callable[[], str], drop: Callable[[str], None], every_s: float = LEASE_S / 4) -> None:
+        self._put = put
+        self._drop = drop
+        self._every_s = every_s
+        self._name = ""
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Lease:
+        try:
+            self._name = self._put()
+        except StoreReadOnly:
+            return self
+        self._thread.start()
+        return self
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._every_s):
+            with suppress(StoreError):
+                # The new pin first: at no instant is there none.
+                old, self._name = self._name, self._put()
+                self._drop(old)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._name:
+            self._thread.join()
+            with suppress(StoreError):  # it expires by itself
+                self._drop(self._name)
