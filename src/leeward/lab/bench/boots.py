@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import statistics
+import subprocess
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leeward.hypervisors.libvirt.host import LibvirtHost
@@ -40,16 +41,50 @@ class _Quick(TestFailover):
 
 
 def boots(stage: Stage, rounds: int) -> list[Boots]:
-    """Local disk, vault, vault with 5 ms on each read without and with a record of the last boot; in turn."""
-    lab, guest = stage.lab, stage.guest
+    """Local disk, vault, vault with 5 ms on each read without and with a record of the last boot; in turn.
+
+    Then from the vault again, with a boot disk of 1 GiB and one of 100 GiB, both sparse.
+    """
     vault_dir = stage.fresh("vault")
     vault, _ = Vault.create(LocalStore(vault_dir), "bench")
     key = stage.work / "boot.key"
     key.write_bytes(vault.keys.to_bytes())
-    host = LibvirtHost("office", lab.libvirt("office"), stage.fresh("s"))
+    found = _distances(stage, rounds, vault, vault_dir, key)
+    sized = {gib: _grown(stage, gib, vault) for gib in (1, 100)}
+    rows = {gib: Boots(f"vault, disk of {gib} GiB") for gib in sized}
+    for number in range(rounds):
+        for gib, where in sized.items():
+            drill = _Quick(_recovery(where), stage.work / "t", str(vault_dir), key, vault)
+            rows[gib].seconds.append(_from_vault(where, drill, number))
+    return [*found, *rows.values()]
+
+
+def _recovery(stage: Stage) -> LibvirtRecoveryHost:
+    lab = stage.lab
+    return LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), Path(lab.places.images("recovery")))
+
+
+def _replicate(stage: Stage, vault: Vault) -> LibvirtHost:
+    host = LibvirtHost("office", stage.lab.libvirt("office"), stage.fresh("s"))
+    vm_id = stage.guest.uuid
     with copy_pool() as pool:
-        Replicator(host, vault.log(guest.uuid), guest.uuid, pool, writer_name="bench").cycle()
-    recovery = LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), Path(lab.places.images("recovery")))
+        Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
+    return host
+
+
+def _grown(stage: Stage, gib: int, vault: Vault) -> Stage:
+    """A guest like the other one whose boot disk has this size, replicated."""
+    guest = stage.lab.define_guest("office", f"bench{gib}", disks=(64, 32), ip=f"10.77.0.{90 + gib}", start=False)
+    subprocess.run(["qemu-img", "resize", "-q", str(guest.disk()), f"{gib}G"], check=True)
+    where = replace(stage, guest=guest)
+    _replicate(where, vault)
+    return where
+
+
+def _distances(stage: Stage, rounds: int, vault: Vault, vault_dir: Path, key: Path) -> list[Boots]:
+    guest = stage.guest
+    host = _replicate(stage, vault)
+    recovery = _recovery(stage)
     found = {name: Boots(name) for name in ("local disk", "vault", "vault + 5 ms, no record", "vault + 5 ms")}
     for number in range(rounds):
         found["local disk"].seconds.append(_local(stage))

@@ -12,10 +12,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
+import libvirt
+
+from leeward.agent.pace import MARGIN
 from leeward.agent.worker import Services, Worker
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.lab.bench.cycles import bare
 from leeward.lab.bench.stage import Stage
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
@@ -53,20 +58,22 @@ class RpoFigures:
     points: int = 0
     ages: list[float] = field(default_factory=list)
     plain: Feeling = field(default_factory=Feeling)
+    bare: Feeling = field(default_factory=Feeling)
     protected: Feeling = field(default_factory=Feeling)
 
     def age(self, share: float) -> float:
         ordered = sorted(self.ages)
         return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
-    def ratio(self, what: str) -> float:
-        """Median over the phases of the guest's p50 or p99, protected over unprotected."""
-        before, during = (statistics.median(getattr(felt, what)) for felt in (self.plain, self.protected))
+    def ratio(self, what: str, over: str = "plain") -> float:
+        """Median over the phases of the guest's p50 or p99, protected over unprotected (or "bare")."""
+        before, during = (statistics.median(getattr(felt, what)) for felt in (getattr(self, over), self.protected))
         return float(during / before)
 
 
 def hold_rpo(stage: Stage, minutes: float, phases: int, rpo_s: float, note: Callable[[str], None]) -> RpoFigures:
-    """minutes: protected in all, in `phases` equal parts, each between two unprotected ones of half its length."""
+    """minutes: protected in all, in `phases` equal parts. Between them come unprotected phases and phases of bare
+    libvirt cycles (begin, end, delete, nothing read, nothing stored), each of half that length."""
     lab, guest = stage.lab, stage.guest
     lab.start_guest("office", guest.name)
     lab.wait_http("office", guest.ip, timeout_s=120)
@@ -77,6 +84,8 @@ def hold_rpo(stage: Stage, minutes: float, phases: int, rpo_s: float, note: Call
         for number in range(phases):
             note(f"phase {number + 1} of {phases}: unprotected")
             _unprotected(stage, figures, each / 2)
+            note(f"phase {number + 1} of {phases}: bare libvirt cycles")
+            _bare(stage, figures, each / 2)
             note(f"phase {number + 1} of {phases}: protected")
             _protected(stage, figures, each, number)
         _unprotected(stage, figures, each / 2)
@@ -87,6 +96,30 @@ def _unprotected(stage: Stage, figures: RpoFigures, seconds: float) -> None:
     stage.lab.http("office", stage.guest.ip, "/reset")
     time.sleep(seconds)
     figures.plain.add(stage.lab.http("office", stage.guest.ip, "/"))
+
+
+def _bare(stage: Stage, figures: RpoFigures, seconds: float) -> None:
+    """The least that any backup through libvirt asks of the guest, as often as ours."""
+    connection = libvirt.open(stage.lab.libvirt("office"))
+    domain = connection.lookupByUUIDString(stage.guest.uuid)
+    folder = stage.fresh("bare")
+    targets = [f"vd{letter}" for letter in "ab"]
+    base = None
+    try:
+        stage.lab.http("office", stage.guest.ip, "/reset")
+        began = time.monotonic()
+        for number in count():
+            next_one = began + number * figures.target_s * MARGIN
+            if next_one > began + seconds:
+                break
+            time.sleep(max(0.0, next_one - time.monotonic()))
+            bare(domain, targets, folder, base, f"bare-{number}")
+            base = f"bare-{number}"
+        figures.bare.add(stage.lab.http("office", stage.guest.ip, "/"))
+    finally:
+        if base:
+            domain.checkpointLookupByName(base).delete(0)
+        connection.close()
 
 
 def _protected(stage: Stage, figures: RpoFigures, seconds: float, number: int) -> None:
