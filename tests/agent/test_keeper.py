@@ -40,7 +40,7 @@ def wish(**policy):
 def keeper(pen, clock, *, epochs=None, wishes=None, open_vault=None):
     epochs = {VM: pen.writer.state.epoch} if epochs is None else epochs
     wishes = [wish(retain_s=60)] if wishes is None else wishes
-    return Keeper(lambda: wishes, lambda: epochs, open_vault or (lambda: pen.vault), clock)
+    return Keeper(lambda: wishes, lambda: epochs, open_vault or (lambda: pen.vault), clock=clock)
 
 
 def count(pen):

@@ -12,7 +12,9 @@ from tests.vault.pen import Pen
 from leeward.domain.retention import Retention
 from leeward.vault import checkpoint, transaction
 from leeward.vault.check import check
+from leeward.vault.compaction import move
 from leeward.vault.facade import Vault
+from leeward.vault.history import History
 from leeward.vault.index import PAGE, DiskMap
 from leeward.vault.stores.memory import MemoryStore
 
@@ -93,6 +95,13 @@ class LogMachine(RuleBasedStateMachine):
         self.pen.prune(Retention(float(window), float(hourly)))
         # Long after its own start, a writer must be able to go on as if nothing had happened.
         assert check(self.vault.store, keys=self.vault.keys, deep=True).troubles == []
+
+    @rule(share=st.integers(0, 4))
+    def compact(self, share):
+        """Any objects at all may be moved at any time: not a byte changes."""
+        numbers = [n for n in range(1, len(self.pen.writer.state.objects) + 1) if n % 5 <= share]
+        if self.pen.remembered and not self.in_doubt:
+            move(History(self.vault._reader, VM), self.pen.writer, numbers)
 
     @invariant()
     def newest_point_is_exact(self):

@@ -62,10 +62,15 @@ class Agent:
         self._lock = threading.RLock()
         self._hosts_cache: tuple[float, list[HostReport]] | None = None
         self._running = False
-        self._keeper = Keeper(self._kept, lambda: dict(ledger.epochs), open_plain_vault)
+        self._keeper = Keeper(self._kept, lambda: dict(ledger.epochs), open_plain_vault, self._pruned)
 
     def _kept(self) -> list[ProtectionMessage]:
         return [wish for wish in self._ledger.desired.protections if not wish.paused]
+
+    def _pruned(self, vm_id: str) -> None:
+        worker = self._workers.get(vm_id)
+        if worker is not None:
+            worker.pruned()
 
     def start(self) -> None:
         """Begin to act on the desired state of the last run."""

@@ -34,6 +34,7 @@ class Keeper:
 
     wishes, epochs: what is protected, and the epoch in which this agent writes each VM's log: only its writer prunes
     a log. open_vault: the vault itself, not what is seen through a spool, whose points nobody else has yet.
+    on_pruned: told the VM whose log was looked through, pruned or not.
     """
 
     def __init__(
@@ -41,11 +42,13 @@ class Keeper:
         wishes: Callable[[], Sequence[ProtectionMessage]],
         epochs: Callable[[], Mapping[str, int]],
         open_vault: Callable[[], Vault],
+        on_pruned: Callable[[str], None] = lambda vm_id: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._wishes = wishes
         self._epochs = epochs
         self._open_vault = open_vault
+        self._on_pruned = on_pruned
         self._clock = clock
         self._vault: Vault | None = None
         self._due: dict[str, float] = {}
@@ -90,6 +93,7 @@ class Keeper:
                 done = self._vault.prune(plan)
                 log.info("pruned", vm=wish.vm_name, points=done.points, objects=done.objects, bytes=done.bytes)
             self.troubles.pop(wish.vm_id, None)
+            self._on_pruned(wish.vm_id)
         except Refused as busy:
             log.info("pruning put off", vm=wish.vm_name, reason=str(busy))
         except LeewardError as error:

@@ -8,7 +8,7 @@ MARGIN = 0.9
 # The shortest rest between two cycles, as a share of the last cycle: a guest that writes faster than the vault takes
 # still gets half of the host's time for itself.
 REST = 0.5
-BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
+BACKOFF_S = (1.0, 2.0, 4.0, 8.0, 15.0)
 
 
 def next_start(began: float, ended: float, usual_s: float, rpo_s: float) -> float:

@@ -128,6 +128,15 @@ class Replicator:
             self.meter = None
         return result
 
+    def compact(self, budget: int) -> int:
+        """One slice of the log's compaction, between two cycles. budget: blocks. Returns blocks moved."""
+        writer = self.open()
+        try:
+            return self._log.compact(writer, budget)
+        except BaseException:
+            self._writer = None  # as after a failed cycle
+            raise
+
     def _cycle(self, writer: LogWriter, consistency: Consistency, began: float) -> CycleResult:
         state = writer.state
         token = f"{state.seq + 1}-{secrets.token_hex(4)}"

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from leeward.domain.errors import Damaged
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, Disk
 from leeward.vault.format import HASH_SIZE
 from leeward.vault.index import DiskMap, MapState, ObjectRef, ObjectTable
 
+# Which arrays a map consists of, and in what order.
+LAYOUT = 2
 _LOG_ENTRY = np.uint64(2**64 - 1)  # in the array of part numbers: the object is a log entry
 
 
@@ -69,12 +72,14 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
     parts = [int(_LOG_ENTRY) if ref.part < 0 else ref.part for ref in refs]
     arrays.append(("part", np.array(parts, np.uint64)))
     arrays.append(("digest", np.frombuffer(b"".join(ref.digest for ref in refs), np.uint8)))
+    arrays.append(("blocks", np.array([ref.blocks for ref in refs], np.uint64)))
     for disk in state.disks:
         starts, counts, locations = state.maps[disk.name].encode()
         arrays += [("starts", starts), ("counts", counts), ("locations", locations)]
     layouts, rows = point_rows(checkpoint.points)
     arrays.append(("points", np.array(rows, np.int64).reshape(-1, 6)))
     info = {
+        "layout": LAYOUT,
         "prev_map": checkpoint.prev_map,
         "epoch": state.epoch,
         "head": state.head.hex(),
@@ -89,21 +94,24 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
 
 
 def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
+    if info.get("layout") != LAYOUT:
+        # An accelerator that is of no use to us; the log has it all.
+        raise Damaged("this map was made by another version of Leeward", subject=str(seq))
     pieces: list[memoryview] = []
     at = 0
     for length in info["lengths"]:
         pieces.append(memoryview(stream)[at : at + length])
         at += length
     seqs, parts = np.frombuffer(pieces[0], "<u8"), np.frombuffer(pieces[1], "<u8")
-    digests = bytes(pieces[2])
+    digests, blocks = bytes(pieces[2]), np.frombuffer(pieces[3], "<u8").tolist()
     table = ObjectTable()
     for row, (number, part) in enumerate(zip(seqs.tolist(), parts.tolist(), strict=True)):
         digest = digests[row * HASH_SIZE : (row + 1) * HASH_SIZE]
-        table.add(ObjectRef(number, -1 if part == int(_LOG_ENTRY) else part, digest))
+        table.add(ObjectRef(number, -1 if part == int(_LOG_ENTRY) else part, digest, blocks[row]))
     disks = tuple(Disk(name, size) for name, size in info["disks"])
     maps = {}
     for index, disk in enumerate(disks):
-        starts, counts, locations = (np.frombuffer(pieces[3 + index * 3 + array], "<u8") for array in range(3))
+        starts, counts, locations = (np.frombuffer(pieces[4 + index * 3 + array], "<u8") for array in range(3))
         maps[disk.name] = DiskMap.decode(starts, counts, locations)
     state = MapState(
         info["epoch"],

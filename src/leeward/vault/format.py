@@ -36,6 +36,7 @@ class Kind(IntEnum):
     MAP = 4
     DOCUMENT = 5
     HORIZON = 6
+    MOVE = 7
 
 
 @dataclass(frozen=True, slots=True)

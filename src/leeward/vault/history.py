@@ -83,13 +83,15 @@ def fold(state: MapState, entry: Entry) -> None:
         raise Damaged("the log's chain is broken here", subject=entry.opened.key)
     if identity.epoch != state.epoch + (entry.kind is Kind.EPOCH):
         raise Damaged(f"epoch {identity.epoch} cannot follow epoch {state.epoch}", subject=entry.opened.key)
-    if entry.kind is Kind.COMMIT:
+    if entry.kind in (Kind.COMMIT, Kind.MOVE):
         info = entry.meta.info
         for part in entry.parts:
             state.apply_runs(ObjectRef(identity.seq, part.number, part.digest), part.disks, part.runs)
         names = [name for name, _ in info["disks"]]
         state.apply_runs(ObjectRef(identity.seq, -1, entry.opened.digest), names, entry.meta.runs)
         state.set_disks(tuple(Disk(name, size) for name, size in info["disks"]))
+    if entry.kind is Kind.COMMIT:
+        info = entry.meta.info
         state.tracking = info["tracking"]
         state.definition = info.get("definition", state.definition)
         state.last_point = entry.point()

@@ -32,7 +32,7 @@ class PointImage:
         self.point = point
         self.definition = state.definition
         self.on_read: OnRead | None = None
-        frames = _FrameCache(history, state, cache_bytes)
+        frames = FrameCache(history, state, cache_bytes)
         self.disks: dict[str, PointDisk] = {
             disk.name: PointDisk(self, disk.name, disk.size, state.maps[disk.name], frames) for disk in state.disks
         }
@@ -52,7 +52,7 @@ class PointImage:
 class PointDisk:
     """See `leeward.ports.blocks.DiskImage`."""
 
-    def __init__(self, image: PointImage, name: str, size: int, blocks: DiskMap, frames: _FrameCache) -> None:
+    def __init__(self, image: PointImage, name: str, size: int, blocks: DiskMap, frames: FrameCache) -> None:
         self._image = image
         self._map = blocks
         self.name = name
@@ -105,7 +105,7 @@ class PointDisk:
 _ZEROS = memoryview(bytes(BLOCK_SIZE))
 
 
-class _FrameCache:
+class FrameCache:
     """Decoded frames by (object, frame). Two threads that want one frame fetch it once."""
 
     def __init__(self, history: History, state: MapState, limit: int) -> None:

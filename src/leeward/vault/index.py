@@ -8,7 +8,7 @@ object table, so location 0 means «reads as zeros». A disk is a dictionary of 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 import numpy as np
@@ -137,6 +137,19 @@ class DiskMap:
         every = np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
         return every[every > 0]
 
+    def pages(self) -> Iterator[U64]:
+        """The arrays of locations that the disk is made of; not to be changed."""
+        return iter(self._pages.values())
+
+    def inside(self, objects: Sequence[int]) -> U64:
+        """Numbers of all blocks that lie in one of these objects, ascending."""
+        wanted = np.array(objects, np.uint64)
+        found = [
+            np.flatnonzero(np.isin(self._pages[number] >> SHIFT, wanted)).astype(np.uint64) + np.uint64(number * PAGE)
+            for number in sorted(self._pages)
+        ]
+        return np.concatenate(found) if found else np.empty(0, np.uint64)
+
     def find(self, objects: Sequence[int]) -> tuple[int, int] | None:
         """(block, location) of the first block that lies in one of these objects."""
         wanted = np.array(objects, np.uint64)
@@ -159,11 +172,12 @@ class DiskMap:
 
 @dataclass(frozen=True, slots=True)
 class ObjectRef:
-    """An object by what the log calls it. part: -1 for a log entry, else the part's number."""
+    """An object by what the log calls it. part: -1 for a log entry, else the part's number. blocks: in its stream."""
 
     seq: int
     part: int
     digest: bytes
+    blocks: int = 0
 
 
 class ObjectTable:
@@ -223,7 +237,8 @@ class MapState:
 
     def apply_runs(self, ref: ObjectRef, disks: list[str], runs: NDArray[np.void]) -> None:
         """Fold one object's runs: its stream blocks become the newest content of the blocks that it names."""
-        number = self.objects.add(ref)
+        total = int(runs["count"][runs["zero"] == 0].sum())
+        number = self.objects.add(replace(ref, blocks=total))
         stream = 0
         for disk, zero, start, count in runs.tolist():
             target = self.maps.setdefault(disks[disk], DiskMap())

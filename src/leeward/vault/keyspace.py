@@ -70,7 +70,7 @@ def numbered(infos: Iterable[ObjectInfo]) -> Iterator[tuple[int, ObjectInfo]]:
 def key_of(identity: Identity) -> str | None:
     """Where an object of this identity must stand; None for documents and pins, whose names are not in the header."""
     vm_id = str(identity.vm_id)
-    if identity.kind in (Kind.COMMIT, Kind.EPOCH):
+    if identity.kind in (Kind.COMMIT, Kind.EPOCH, Kind.MOVE):
         return log(vm_id, identity.seq)
     if identity.kind is Kind.PART:
         return part(vm_id, identity.seq, identity.part)

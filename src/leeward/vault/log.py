@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from leeward.domain.errors import NotFound
 from leeward.domain.points import RecoveryPoint
+from leeward.vault.compaction import compact
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
 from leeward.vault.segment import ObjectReader
@@ -55,6 +56,10 @@ class VmLog:
     def _missing(self, point_id: str) -> PointImage:
         self.point(point_id)
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id)
+
+    def compact(self, writer: LogWriter, budget: int) -> int:
+        """One slice of compaction with this log's writer; see `leeward.vault.compaction.compact`."""
+        return compact(self._history, writer, budget)
 
     def open_writer(
         self, *, writer: str, new_epoch: bool = False, reason: str = "", expect_epoch: int | None = None

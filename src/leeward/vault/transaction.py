@@ -56,7 +56,7 @@ class PointTransaction:
         self,
         history: History,
         state: MapState,
-        put_entry: Callable[[list[bytes], Meta, PointTransaction], RecoveryPoint],
+        put_entry: Callable[[list[bytes], Meta, PointTransaction], RecoveryPoint | None],
         *,
         time_ns: int,
         consistency: Consistency,
@@ -64,7 +64,10 @@ class PointTransaction:
         definition: str,
         tracking: str,
         compare: bool,
+        kind: Kind = Kind.COMMIT,
     ) -> None:
+        """kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on."""
+        self.kind = kind
         self.history = history
         self.seq = state.seq + 1
         self.epoch = state.epoch
@@ -256,7 +259,7 @@ class PointTransaction:
             info["definition"] = self.definition
         # Zeros come first: in an object's runs the order counts, and a block is in at most one of the two anyway.
         meta = Meta(info, run_rows(self._zeros + rows), hashes)
-        buffers, header = self._draft.sealer.seal(self._identity(Kind.COMMIT, 0), before.head, meta, frames)
+        buffers, header = self._draft.sealer.seal(self._identity(self.kind, 0), before.head, meta, frames)
         point = self._put_entry(buffers, meta, self)
         with self._lock:
             self._draft = self._new_draft()

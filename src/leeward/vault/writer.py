@@ -83,6 +83,22 @@ class LogWriter:
             compare=compare,
         )
 
+    def begin_move(self) -> PointTransaction:
+        """Start an entry that only moves blocks to other places. What it is filled with must be what they hold."""
+        state = self.state
+        return PointTransaction(
+            self._history,
+            state,
+            self._put_commit,
+            time_ns=time.time_ns(),
+            consistency=Consistency.CRASH,
+            disks=state.disks,
+            definition=state.definition,
+            tracking=state.tracking,
+            compare=False,
+            kind=Kind.MOVE,
+        )
+
     # --- entries ------------------------------------------------------------------------------------
 
     def _put_epoch(self, writer: str, reason: str) -> None:
@@ -95,12 +111,15 @@ class LogWriter:
         buffers, _ = sealer.seal(identity, state.head, meta, [])
         self._put(buffers, meta, ())
 
-    def _put_commit(self, buffers: list[bytes], meta: Meta, transaction: PointTransaction) -> RecoveryPoint:
+    def _put_commit(self, buffers: list[bytes], meta: Meta, transaction: PointTransaction) -> RecoveryPoint | None:
         parts = transaction.part_entries()
-        point = self._put(buffers, meta, parts).point()
+        entry = self._put(buffers, meta, parts)
+        self._many_parts = self._many_parts or len(parts) >= MAP_PARTS
+        if entry.kind is Kind.MOVE:
+            return None
+        point = entry.point()
         if self._points is not None:
             self._points.append(point)
-        self._many_parts = self._many_parts or len(parts) >= MAP_PARTS
         return point
 
     def _put(self, buffers: list[bytes], meta: Meta, parts: tuple[Part, ...]) -> Entry:
