@@ -25,4 +25,4 @@ def test_backoff_grows_and_is_bounded():
     waits = [backoff(n) for n in range(1, 20)]
     assert waits == sorted(waits)
     assert waits[0] == 1.0
-    assert waits[-1] == 30.0
+    assert waits[-1] == 15.0
