@@ -1,6 +1,7 @@
 """What goes wrong on real hosts, done to a real guest: afterwards the vault still equals the disks, byte for byte."""
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -10,6 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import libvirt
+import libvirt_qemu
 import pytest
 
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
@@ -391,3 +393,87 @@ def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, t
     assert bench.checkpoints() == []
     bench.verify(tmp_path)
     bench.pool.shutdown()
+
+
+def stop_agent(bench, after_s, for_s):
+    """The guest's agent hangs (SIGSTOP) from `after_s` seconds on, for `for_s` seconds."""
+    script = f"p=$PPID; sleep {after_s}; kill -STOP $p; sleep {for_s}; kill -CONT $p"
+    arguments = {"path": "/bin/sh", "arg": ["-c", script]}
+    order = json.dumps({"execute": "guest-exec", "arguments": arguments})
+    ends = time.monotonic() + 30
+    while True:
+        try:
+            libvirt_qemu.qemuAgentCommand(bench.domain, order, 5, 0)
+            break
+        except libvirt.libvirtError:
+            assert time.monotonic() < ends
+            time.sleep(0.5)
+    time.sleep(after_s + 0.5)
+
+
+def test_a_hanging_agent_costs_consistency_not_points(bench, tmp_path):
+    bench.cycle()
+    stop_agent(bench, after_s=0.2, for_s=20)
+    began = time.monotonic()
+    result = bench.cycle(Consistency.APP)
+    assert time.monotonic() - began < 25
+    assert result.point.consistency is Consistency.CRASH
+    assert any("not frozen" in warning for warning in result.warnings)
+    before = bench.lab.http("office", IP, "/")["seq"]
+    assert bench.cycle().kind is Kind.DELTA
+    assert bench.lab.http("office", IP, "/")["seq"] > before
+    ends = time.monotonic() + 60
+    while bench.cycle(Consistency.APP).point.consistency is not Consistency.APP:
+        assert time.monotonic() < ends
+        time.sleep(1)
+    time.sleep(0.5)
+    before = bench.lab.http("office", IP, "/")["seq"]
+    time.sleep(0.5)
+    assert bench.lab.http("office", IP, "/")["seq"] > before  # nothing is left frozen
+    bench.verify(tmp_path)
+
+
+def test_an_agent_that_hangs_while_frozen_is_thawed_when_it_comes_back(bench):
+    bench.cycle()
+    freezer = bench.host._freezer(bench.id, bench.domain)
+    script_started = time.monotonic()
+    stop_agent(bench, after_s=0, for_s=12)
+    freezer._marker.touch()  # as after a freeze whose thaw was never heard
+    freezer.thaw()
+    assert freezer._marker.exists()
+    while time.monotonic() - script_started < 14:
+        time.sleep(0.2)
+    bench.restart()
+    bench.cycle()
+    assert not freezer._marker.exists()
+    before = bench.lab.http("office", IP, "/")["seq"]
+    time.sleep(0.5)
+    assert bench.lab.http("office", IP, "/")["seq"] > before
+
+
+def test_a_guest_reset_in_mid_cycle(bench, tmp_path):
+    """The point is the instant before the reset, whatever the guest does to its disks meanwhile."""
+    bench.cycle()
+    bench.domain.suspend()
+    expected = {}
+    for target in ("vda", "vdb"):
+        raw = tmp_path / f"{target}.before"
+        subprocess.run(["qemu-img", "convert", "-U", "-O", "raw", bench.image(target), str(raw)], check=True)
+        expected[target] = raw.read_bytes()
+
+    def reset(step):
+        if step == "cycle-opened":
+            bench.domain.resume()
+            bench.domain.reset()
+            time.sleep(3)
+
+    bench.restart()
+    bench.engine._on_step = reset
+    point = bench.cycle().point
+    bench.engine._on_step = lambda step: None
+    with bench.vault.log(bench.id).open_point(point.id) as image:
+        for name, data in expected.items():
+            assert image.disks[name].read(0, len(data)) == data, name
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)

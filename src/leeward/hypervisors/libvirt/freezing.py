@@ -36,6 +36,8 @@ class Freezer:
         """Thaw, twice if need be. Harmless when nothing is frozen."""
         for _ in range(2):
             try:
+                # Without it libvirt waits for a hanging agent for ever, and a cycle with it.
+                self._domain.agentSetResponseTimeout(AGENT_TIMEOUT_S)
                 self._domain.fsThaw()
             except libvirt.libvirtError as error:
                 if error.get_error_code() == libvirt.VIR_ERR_AGENT_UNRESPONSIVE:
