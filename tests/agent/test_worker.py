@@ -324,6 +324,7 @@ def test_a_bandwidth_limit_holds(site):
     assert took < sent / MIB + 5
 
 
+@pytest.mark.slow
 def test_a_pruned_log_is_compacted_by_its_worker(site, monkeypatch):
     from leeward.domain.retention import Retention
     from leeward.vault import compaction

@@ -49,6 +49,7 @@ def _daemon_pid(config):
     return None
 
 
+@pytest.mark.slow
 def test_every_command_explains_itself(run):
     text = run("--help").stdout
     commands = re.findall(r"^│ ([a-z]+) ", text, re.MULTILINE)
@@ -101,6 +102,7 @@ def test_damage_has_its_exit_code(run):
     assert "keyring" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_daemon_starts_by_itself_and_tells_of_an_unreachable_host(run):
     run("vault", "init")
     hosts = json.loads(run("host", "list", "--json").stdout)
@@ -146,6 +148,7 @@ def test_mistakes_are_told_in_one_line_with_their_code(run, words, code, said):
         assert len(done.stderr.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_vault_prune(run):
     assert run("vault", "init", "--json").returncode == 0
     from tests.vault.conftest import VM
