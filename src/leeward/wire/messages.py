@@ -6,6 +6,8 @@ by itself and answers with *reports* (facts). Both are complete each time: losin
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 from leeward.domain.protection import ProtectionState
@@ -30,21 +32,37 @@ class PolicyMessage(Message):
 
 
 class ProtectionMessage(Message):
-    """One VM that is to be protected. paused: keep what is there, replicate nothing."""
+    """One VM that is to be protected. paused: keep what is there, replicate nothing.
+
+    claim: the epoch of the VM's log that the console saw when it gave this wish (0: none yet). An agent that does not
+    reign there already may begin the next epoch after just this one, and no other: a wish from before a failover
+    never takes a VM back.
+    """
 
     vm_id: str
     vm_name: str
     host: str
     policy: PolicyMessage = PolicyMessage()
     paused: bool = False
+    claim: int = 0
+
+
+class StandDownMessage(Message):
+    """A VM of this agent's host that must stay off, because it runs elsewhere; what is on its host is kept."""
+
+    vm_id: str
+    vm_name: str
+    host: str
+    reason: str
 
 
 class DesiredState(Message):
-    """Everything one agent is to protect. An agent ignores a generation older than the one it holds."""
+    """Everything one agent is to protect or keep off. An agent ignores a generation older than the one it holds."""
 
     version: int = WIRE_VERSION
     generation: int
     protections: tuple[ProtectionMessage, ...] = ()
+    standdowns: tuple[StandDownMessage, ...] = ()
 
 
 class DiskMessage(Message):
@@ -120,9 +138,53 @@ class HostReport(Message):
     vms: tuple[VmMessage, ...]
 
 
+class StepMessage(Message):
+    """state: waiting | running | done | failed. started: UTC seconds; seconds: how long it took."""
+
+    name: str
+    state: str
+    started: float | None = None
+    seconds: float | None = None
+    detail: str = ""
+
+
+class CopyReport(Message):
+    """A VM that was made out of a recovery point and runs (or is to run) on an agent's host.
+
+    purpose: test (apart from everything) or failover. copy_id, copy_name: of the VM that was made. network: what it
+    hangs on. hydrated: it needs the vault no longer. evidence: what was seen of its boot.
+    """
+
+    vm_id: str
+    vm_name: str
+    purpose: str
+    point: str
+    copy_id: str
+    copy_name: str
+    host: str
+    network: str
+    steps: tuple[StepMessage, ...]
+    evidence: dict[str, Any]
+    hydrated: bool
+    failed: str
+
+
+class StandDownReport(Message):
+    """A VM that this agent keeps off. running: it runs all the same (just now, or since it cannot be stopped)."""
+
+    vm_id: str
+    vm_name: str
+    host: str
+    reason: str
+    running: bool = False
+    note: str = ""
+
+
 class AgentReport(Message):
     version: int = WIRE_VERSION
     agent: str
     generation: int
     time: str
     protections: tuple[ProtectionReport, ...]
+    copies: tuple[CopyReport, ...] = ()
+    standdowns: tuple[StandDownReport, ...] = ()
