@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from leeward.agent.ledger import Ledger
+from leeward.agent.ledger import Ledger, StandDown
 from leeward.domain.errors import BadInput
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 
@@ -14,25 +14,25 @@ WISH = ProtectionMessage(vm_id="a" * 8, vm_name="web", host="office", policy=Pol
 def test_remembers_across_restarts(tmp_path):
     ledger = Ledger(tmp_path / "agent.json")
     ledger.save_desired(DesiredState(generation=3, protections=(WISH,)))
-    ledger.save_epoch(WISH.vm_id, 4)
+    ledger.save_epoch(WISH.vm_id, 4, "office")
     again = Ledger(tmp_path / "agent.json")
     assert again.desired == ledger.desired
-    assert again.epochs == {WISH.vm_id: 4}
+    assert again.epochs() == {WISH.vm_id: 4}
     again.forget(WISH.vm_id)
-    assert Ledger(tmp_path / "agent.json").epochs == {}
+    assert Ledger(tmp_path / "agent.json").epochs() == {}
 
 
 def test_a_kill_between_write_and_rename_keeps_the_old_content(tmp_path, monkeypatch):
     ledger = Ledger(tmp_path / "agent.json")
-    ledger.save_epoch("vm", 1)
+    ledger.save_epoch("vm", 1, "office")
 
     def die(descriptor):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(os, "fsync", die)
     with pytest.raises(KeyboardInterrupt):
-        ledger.save_epoch("vm", 2)
-    assert Ledger(tmp_path / "agent.json").epochs == {"vm": 1}
+        ledger.save_epoch("vm", 2, "office")
+    assert Ledger(tmp_path / "agent.json").epochs() == {"vm": 1}
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", '{"desired": {"generation": "x"}, "epochs": {}}'])
@@ -42,3 +42,32 @@ def test_damage_is_one_clear_error(tmp_path, content):
         Ledger(tmp_path / "agent.json")
     assert "agent.json" in str(caught.value)
     assert caught.value.hint
+
+
+def test_an_epoch_counts_only_for_the_host_it_was_begun_from(tmp_path):
+    ledger = Ledger(tmp_path / "agent.json")
+    ledger.save_epoch("vm", 3, "recovery")
+    assert ledger.epoch_of("vm", "recovery") == 3
+    assert ledger.epoch_of("vm", "office") is None
+
+
+def test_a_ledger_from_before_hosts_were_noted_is_understood(tmp_path):
+    path = tmp_path / "agent.json"
+    path.write_text('{"desired": {"generation": 1}, "epochs": {"vm": 2}}')
+    assert Ledger(path).epoch_of("vm", "office") == 2
+
+
+def test_what_is_held_or_stands_down_is_remembered(tmp_path):
+    ledger = Ledger(tmp_path / "agent.json")
+    ledger.hold("a", "office")
+    ledger.stand_down(StandDown("b", "web", "office", "it runs at recovery"))
+    again = Ledger(tmp_path / "agent.json")
+    assert again.holds("a", "office")
+    assert not again.holds("a", "recovery")
+    assert again.holds("b", "office")
+    assert again.standdowns() == [StandDown("b", "web", "office", "it runs at recovery")]
+    again.stand_up("b", "office")
+    again.unhold("a", "office")
+    last = Ledger(tmp_path / "agent.json")
+    assert not last.holds("a", "office")
+    assert not last.holds("b", "office")

@@ -92,3 +92,70 @@ def test_a_lost_acknowledgement_is_no_loss(pen, vault, monkeypatch):
     pen.dirty = {}
     pen.put("vda", 2, b"c" * 65536).commit()
     pen.check_all()
+
+
+WHO = {"writer": "b", "reason": "failover", "host": "recovery", "run": "r1"}
+
+
+def test_an_epoch_is_taken_only_after_the_one_that_was_seen(pen, vault):
+    pen.resize("vda", 4).put("vda", 0, b"a" * 65536).commit()
+    log = vault.log(VM)
+    with pytest.raises(Fenced):
+        log.take_epoch(0, WHO)
+    assert log.take_epoch(1, WHO).state.epoch == 2
+    assert log.reign().info == WHO
+    with pytest.raises(Fenced):
+        log.take_epoch(1, {**WHO, "run": "another"})
+    with pytest.raises(Fenced):
+        pen.writer.check_reign()
+
+
+def test_a_taking_that_died_before_it_was_remembered_is_recognized(pen, vault):
+    pen.resize("vda", 4).put("vda", 0, b"a" * 65536).commit()
+    log = vault.log(VM)
+    first = log.take_epoch(1, WHO)
+    again = log.take_epoch(1, WHO)
+    assert again.state.epoch == 2
+    assert again.state.seq == first.state.seq
+    again.check_reign()
+
+
+def test_the_first_epoch_of_an_empty_log_can_be_taken(vault):
+    log = vault.log(VM)
+    assert log.reign() is None
+    assert log.take_epoch(0, WHO).state.epoch == 1
+    assert log.reign().epoch == 1
+
+
+def test_the_reign_is_found_in_a_long_log_of_many_epochs(pen, vault):
+    pen.resize("vda", 4)
+    for number in range(1, 8):
+        for block in range(number):
+            pen.put("vda", block % 4, bytes([number]) * 65536).commit()
+        info = {**WHO, "run": f"r{number}"}
+        pen.writer = vault.log(VM).take_epoch(number, info)
+        reign = vault.log(VM).reign()
+        assert (reign.epoch, reign.info) == (number + 1, info)
+    pen.put("vda", 0, b"z" * 65536).commit()
+    assert vault.log(VM).reign().info["run"] == "r7"
+
+
+def test_only_one_of_many_racers_takes_an_epoch(pen, vault):
+    pen.resize("vda", 4).put("vda", 0, b"a" * 65536).commit()
+    won, lost = [], []
+
+    def race(number):
+        try:
+            vault.log(VM).take_epoch(1, {**WHO, "run": str(number)})
+            won.append(number)
+        except Fenced:
+            lost.append(number)
+
+    threads = [threading.Thread(target=race, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(won) == 1
+    assert len(lost) == 7
+    assert vault.log(VM).reign().info["run"] == str(won[0])

@@ -1,7 +1,8 @@
 """The agent: desired state in, facts out; one worker a protected VM.
 
 `apply` may be called at any time with any generation; the agent compares wish and reality and starts, restarts or
-stops workers. It holds the last wish on disk and acts on it after a restart without asking anybody.
+stops workers. It holds the last wish on disk and acts on it after a restart without asking anybody. What a failover
+does on a host comes as jobs (`agent/tasks`), which hold a VM's replication still or let the VM stand down.
 """
 
 from __future__ import annotations
@@ -9,16 +10,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import structlog
 
 from leeward.agent.config import HostConfig
+from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
-from leeward.agent.ledger import Ledger
+from leeward.agent.ledger import Ledger, StandDown
 from leeward.agent.worker import Services, Worker
-from leeward.domain.errors import LeewardError, VmGone
+from leeward.domain.errors import LeewardError, NotFound, VmGone
 from leeward.domain.protection import ProtectionState
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.spool import SpoolingStore
@@ -31,6 +33,8 @@ log = structlog.get_logger(__name__)
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
 STOP_TIMEOUT_S = 30.0
 HOSTS_CACHE_S = 1.0
+# Reasons of an epoch that mean: the VM itself runs elsewhere from here on.
+MOVES = ("failover", "failback", "undo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +66,10 @@ class Agent:
         self._lock = threading.RLock()
         self._hosts_cache: tuple[float, list[HostReport]] | None = None
         self._running = False
-        self._keeper = Keeper(self._kept, lambda: dict(ledger.epochs), open_plain_vault, self._pruned)
+        self._open_plain_vault = open_plain_vault
+        self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
+        drivers = {name: source.hypervisor for name, source in hosts.items()}
+        self._guard = Guard(ledger, drivers, self._end_held)
 
     def _kept(self) -> list[ProtectionMessage]:
         return [wish for wish in self._ledger.desired.protections if not wish.paused]
@@ -76,11 +83,14 @@ class Agent:
         """Begin to act on the desired state of the last run."""
         with self._lock:
             self._running = True
+            self._guard.look()  # before anything else: what runs elsewhere must not run here
             self._reconcile()
             self._keeper.start()
+            self._guard.start()
 
     def stop(self) -> None:
         """End all workers; the desired state stays."""
+        self._guard.stop(STOP_TIMEOUT_S)
         with self._lock:
             self._running = False
             for worker in self._workers.values():
@@ -98,15 +108,25 @@ class Agent:
                 return
             before = {wish.vm_id: wish for wish in self._ledger.desired.protections}
             self._ledger.save_desired(desired)
+            for off in desired.standdowns:
+                if off.host in self._hosts and self._ledger.standdown(off.vm_id, off.host) is None:
+                    self._ledger.stand_down(StandDown(off.vm_id, off.vm_name, off.host, off.reason))
             if self._running:
                 self._reconcile()
             wanted = {wish.vm_id for wish in desired.protections}
             for vm_id, wish in before.items():
-                if vm_id not in wanted:
+                if vm_id not in wanted and self._ledger.standdown(vm_id, wish.host) is None:
+                    self._ledger.unhold(vm_id, wish.host)
                     self._forget(wish)
+        self._guard.wake()
+
+    def _wishes(self) -> dict[str, ProtectionMessage]:
+        """What is to be replicated now: what is held still or stands down is left out."""
+        wishes = self._ledger.desired.protections
+        return {wish.vm_id: wish for wish in wishes if not self._ledger.holds(wish.vm_id, wish.host)}
 
     def _reconcile(self) -> None:
-        wishes = {wish.vm_id: wish for wish in self._ledger.desired.protections}
+        wishes = self._wishes()
         for vm_id in list(self._workers):
             if wishes.get(vm_id) != self._workers[vm_id].wish:
                 worker = self._workers.pop(vm_id)
@@ -116,14 +136,67 @@ class Agent:
             if vm_id not in self._workers:
                 self._begin(wish)
 
+    def _end_held(self) -> None:
+        """Workers of VMs that were found to stand down by themselves end here, in the guard's thread."""
+        with self._lock:
+            if self._running and self._workers.keys() - self._wishes().keys():
+                self._reconcile()
+
+    # --- what jobs do -------------------------------------------------------------------------------
+
+    def hold(self, vm_id: str, host: str) -> None:
+        """Replicate nothing of this VM until `stand_up`; when this returns its worker has ended."""
+        with self._lock:
+            self._ledger.hold(vm_id, host)
+            if self._running:
+                self._reconcile()
+
+    def stand_down(self, standdown: StandDown) -> bool:
+        """From now on the VM stays off on this host. True when it is off already. Raises NotFound."""
+        self.source(standdown.host)
+        with self._lock:
+            self._ledger.stand_down(standdown)
+            if self._running:
+                self._reconcile()
+        return self._guard.keep_off(standdown)
+
+    def stand_up(self, vm_id: str, host: str) -> None:
+        """The VM may run, and be replicated, on this host again."""
+        with self._lock:
+            self._ledger.stand_up(vm_id, host)
+            if self._running:
+                self._reconcile()
+
+    def source(self, host: str) -> Source:
+        """Raises NotFound."""
+        if host not in self._hosts:
+            raise NotFound("this agent has no such host", subject=host, hint=f"It has: {', '.join(self._hosts)}")
+        return self._hosts[host]
+
+    def _fenced(self, wish: ProtectionMessage) -> None:
+        """Another writer has this VM's log. If that is because the VM runs elsewhere now, it must not run here."""
+        reign = self._open_plain_vault().log(wish.vm_id).reign()
+        if reign is None or reign.reason not in MOVES or reign.info.get("host") == wish.host:
+            return
+        since = f" since {utc(reign.time_ns)}" if reign.time_ns else ""
+        reason = f"it runs at {reign.info.get('host')}{since}"
+        log.warning("standing down: the VM was taken over while we were away", vm=wish.vm_name, reason=reason)
+        self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason))
+        self._guard.wake()
+
     def _begin(self, wish: ProtectionMessage) -> None:
         source = self._hosts.get(wish.host)
         if source is None:
             self._troubles[wish.vm_id] = f"host {wish.host} is not among this agent's hosts"
             return
         self._troubles.pop(wish.vm_id, None)
-        epoch = self._ledger.epochs.get(wish.vm_id)
-        worker = Worker(wish, source.hypervisor, partial(self._open_vault, wish.vm_id), self._services, epoch)
+        epoch = self._ledger.epoch_of(wish.vm_id, wish.host)
+        services = replace(
+            self._services,
+            save_epoch=lambda vm_id, number: self._ledger.save_epoch(vm_id, number, wish.host),
+            on_fenced=self._fenced,
+        )
+        worker = Worker(wish, source.hypervisor, partial(self._open_vault, wish.vm_id), services, epoch)
         self._workers[wish.vm_id] = worker
         worker.start()
 
@@ -147,11 +220,27 @@ class Agent:
         now = time.time_ns()
         with self._lock:
             reports = [self._noted(worker.report(now)) for worker in self._workers.values()]
-            for wish in self._ledger.desired.protections:
-                if wish.vm_id not in self._workers:
-                    reports.append(_trouble(wish, self._troubles.get(wish.vm_id, "the agent is stopped")))
+            reports += [_idle(wish, *self._why(wish)) for wish in self._unworked()]
             generation = self._ledger.desired.generation
-        return AgentReport(agent=self.name, generation=generation, time=utc(now), protections=tuple(reports))
+        return AgentReport(
+            agent=self.name,
+            generation=generation,
+            time=utc(now),
+            protections=tuple(reports),
+            standdowns=self._guard.reports(),
+        )
+
+    def _unworked(self) -> list[ProtectionMessage]:
+        return [wish for wish in self._ledger.desired.protections if wish.vm_id not in self._workers]
+
+    def _why(self, wish: ProtectionMessage) -> tuple[ProtectionState, str]:
+        """Why a wished VM is not replicated now."""
+        standdown = self._ledger.standdown(wish.vm_id, wish.host)
+        if standdown is not None:
+            return ProtectionState.PAUSED, f"stays off on this host: {standdown.reason}"
+        if self._ledger.holds(wish.vm_id, wish.host):
+            return ProtectionState.PAUSED, "held still: a failover is under way"
+        return ProtectionState.ERROR, self._troubles.get(wish.vm_id, "the agent is stopped")
 
     def _noted(self, report: ProtectionReport) -> ProtectionReport:
         trouble = self._keeper.troubles.get(report.vm_id)
@@ -168,9 +257,6 @@ class Agent:
         self._hosts_cache = (time.monotonic(), reports)
         return reports
 
-    def hypervisor(self, host: str) -> Hypervisor:
-        return self._hosts[host].hypervisor
-
 
 def _ask(source: Source) -> HostReport:
     config = source.config
@@ -181,11 +267,10 @@ def _ask(source: Source) -> HostReport:
     return HostReport(name=config.name, site=config.site, uri=config.uri, error=error, vms=vms)
 
 
-def _trouble(wish: ProtectionMessage, reason: str) -> ProtectionReport:
-
+def _idle(wish: ProtectionMessage, state: ProtectionState, reason: str) -> ProtectionReport:
     return ProtectionReport(
         vm_id=wish.vm_id,
-        state=ProtectionState.ERROR,
+        state=state,
         reason=reason,
         progress=None,
         rpo_target_s=wish.policy.rpo_s,

@@ -1,14 +1,34 @@
-"""What an agent remembers across restarts: the desired state, and the epoch each of its writers reigns in."""
+"""What an agent remembers across restarts: the desired state, where it reigns, what it holds still and keeps off."""
 
 from __future__ import annotations
 
 import json
 import os
 import threading
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from leeward.domain.errors import BadInput
 from leeward.wire.messages import DesiredState
+
+
+@dataclass(frozen=True, slots=True)
+class Reigned:
+    """The epoch in which this agent writes a VM's log, and from which of its hosts ("": older, not noted)."""
+
+    epoch: int
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StandDown:
+    """A VM that must not run on this host. reason: for people."""
+
+    vm_id: str
+    vm_name: str
+    host: str
+    reason: str
 
 
 class Ledger:
@@ -18,13 +38,13 @@ class Ledger:
         self._path = path
         self._lock = threading.Lock()
         self.desired = DesiredState(generation=0)
-        self.epochs: dict[str, int] = {}
+        self._reigns: dict[str, Reigned] = {}
+        self._held: dict[str, str] = {}
+        self._standdowns: dict[tuple[str, str], StandDown] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             try:
-                stored = json.loads(path.read_text())
-                self.desired = DesiredState.model_validate(stored["desired"])
-                self.epochs = {str(vm): int(epoch) for vm, epoch in stored["epochs"].items()}
+                self._read(json.loads(path.read_text()))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise BadInput(
                     f"the agent's ledger cannot be read ({error})",
@@ -32,32 +52,111 @@ class Ledger:
                     hint="Restore it, or move it away and protect the VMs again: what is in the vault is kept",
                 ) from error
 
+    def _read(self, stored: dict[str, Any]) -> None:
+        self.desired = DesiredState.model_validate(stored["desired"])
+        for vm_id, found in stored["epochs"].items():
+            self._reigns[str(vm_id)] = Reigned(found) if isinstance(found, int) else Reigned(**found)
+        self._held = {str(vm_id): str(host) for vm_id, host in stored.get("held", {}).items()}
+        for found in stored.get("standdowns", []):
+            standdown = StandDown(**found)
+            self._standdowns[standdown.host, standdown.vm_id] = standdown
+
+    # --- desired state and epochs ---------------------------------------------------------------------
+
     def save_desired(self, desired: DesiredState) -> None:
         with self._lock:
             self.desired = desired
             self._write()
 
-    def save_epoch(self, vm_id: str, epoch: int) -> None:
+    def epoch_of(self, vm_id: str, host: str) -> int | None:
+        """The epoch in which the VM's log is written from this host; None when it is not, as far as we know."""
         with self._lock:
-            if self.epochs.get(vm_id) != epoch:
-                self.epochs[vm_id] = epoch
+            found = self._reigns.get(vm_id)
+        return found.epoch if found and found.host in (host, "") else None
+
+    def epochs(self) -> dict[str, int]:
+        with self._lock:
+            return {vm_id: reigned.epoch for vm_id, reigned in self._reigns.items()}
+
+    def save_epoch(self, vm_id: str, epoch: int, host: str) -> None:
+        with self._lock:
+            if self._reigns.get(vm_id) != Reigned(epoch, host):
+                self._reigns[vm_id] = Reigned(epoch, host)
                 self._write()
 
     def forget(self, vm_id: str) -> None:
         with self._lock:
-            if self.epochs.pop(vm_id, None) is not None:
+            if self._reigns.pop(vm_id, None) is not None:
                 self._write()
 
+    # --- held still -----------------------------------------------------------------------------------
+
+    def hold(self, vm_id: str, host: str) -> None:
+        """Replicate nothing from this host although it is wished, until `unhold`: a failover is under way."""
+        with self._lock:
+            if self._held.get(vm_id) != host:
+                self._held[vm_id] = host
+                self._write()
+
+    def unhold(self, vm_id: str, host: str) -> None:
+        with self._lock:
+            if self._held.get(vm_id) == host:
+                del self._held[vm_id]
+                self._write()
+
+    def holds(self, vm_id: str, host: str) -> bool:
+        with self._lock:
+            return self._held.get(vm_id) == host or (host, vm_id) in self._standdowns
+
+    # --- kept off -------------------------------------------------------------------------------------
+
+    def stand_down(self, standdown: StandDown) -> None:
+        with self._lock:
+            self._standdowns[standdown.host, standdown.vm_id] = standdown
+            self._write()
+
+    def stand_up(self, vm_id: str, host: str) -> None:
+        """From here on the VM may run on this host again."""
+        with self._lock:
+            gone = self._standdowns.pop((host, vm_id), None)
+            held = self._held.get(vm_id) == host and self._held.pop(vm_id)
+            if gone or held:
+                self._write()
+
+    def standdown(self, vm_id: str, host: str) -> StandDown | None:
+        with self._lock:
+            return self._standdowns.get((host, vm_id))
+
+    def standdowns(self) -> list[StandDown]:
+        with self._lock:
+            return list(self._standdowns.values())
+
     def _write(self) -> None:
-        """Temporary file, fsync, rename, fsync of the folder: after a power cut the old or the new one is there."""
-        temporary = self._path.with_suffix(".new")
-        with temporary.open("w") as file:
-            json.dump({"desired": self.desired.model_dump(mode="json"), "epochs": self.epochs}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self._path)
-        folder = os.open(self._path.parent, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        write_durably(
+            self._path,
+            {
+                "desired": self.desired.model_dump(mode="json"),
+                "epochs": {vm_id: asdict(reigned) for vm_id, reigned in self._reigns.items()},
+                "held": self._held,
+                "standdowns": [asdict(standdown) for standdown in self._standdowns.values()],
+            },
+        )
+
+
+def write_durably(path: Path, document: dict[str, Any]) -> None:
+    """Temporary file, fsync, rename, fsync of the folder: after a power cut the old or the new one is there."""
+    temporary = path.with_suffix(".new")
+    with temporary.open("w") as file:
+        json.dump(document, file)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    sync_folder(path.parent)
+
+
+def sync_folder(path: Path) -> None:
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

@@ -26,7 +26,6 @@ def build_agent(config: AgentConfig) -> Agent:
     services = Services(
         agent=config.name,
         pool=copy_pool(config.workers or 0),
-        save_epoch=ledger.save_epoch,
     )
     scratch = config.state_dir / "scratch"
     hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}

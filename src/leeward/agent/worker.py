@@ -28,18 +28,25 @@ log = structlog.get_logger(__name__)
 
 # What waiting does not mend: the worker stops and says so until the operator changes something.
 PERMANENT = (Fenced, WrongKey)
+# A VM that changes nothing puts nothing, and so would never meet the entry of whoever took it over: look this often.
+_REIGN_S = 10.0
+_FENCED_RETRY_S = 5.0
 # A slice of compaction: 16 MiB of disk delay the next cycle by little.
 _COMPACT_BLOCKS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """What every worker of an agent shares. save_epoch: durably remembers the epoch a VM's writer reigns in."""
+    """What every worker of an agent shares. save_epoch: durably remembers the epoch a VM's writer reigns in.
+
+    on_fenced: told the wish whose epoch is over; what it raises is tried again a little later.
+    """
 
     agent: str
     pool: ThreadPoolExecutor
-    save_epoch: Callable[[str, int], None]
+    save_epoch: Callable[[str, int], None] = lambda vm_id, epoch: None
     on_step: Callable[[str], None] = lambda step: None
+    on_fenced: Callable[[ProtectionMessage], None] = lambda wish: None
 
 
 OpenVault = Callable[[], tuple[Vault, SpoolingStore]]
@@ -76,6 +83,7 @@ class Worker:
         self._wake = threading.Event()
         self._worn = threading.Event()
         self._next_app = 0.0
+        self._next_look = 0.0
         self._usual: float | None = None
         self._vm_id = wish.vm_id
         self._thread = threading.Thread(target=self._run, name=f"protect-{wish.vm_name}", daemon=True)
@@ -119,6 +127,8 @@ class Worker:
             except PERMANENT as error:
                 log.warning("replication stopped for good", vm=self.wish.vm_name, error=str(error))
                 self._facts.fail(str(error), permanent=True)
+                if isinstance(error, Fenced):
+                    self._tell_fenced()
                 return
             except LeewardError as error:
                 failures += 1
@@ -130,6 +140,17 @@ class Worker:
                 log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
                 self._facts.fail(f"internal error: {error!r}", permanent=False)
                 self._wait(time.monotonic() + backoff(failures))
+
+    def _tell_fenced(self) -> None:
+        """Until whoever must know has really taken note: a VM that runs elsewhere must not run on here."""
+        while not self._stop.is_set():
+            try:
+                self._services.on_fenced(self.wish)
+            except LeewardError as error:
+                log.warning("cannot find out who took the VM over", vm=self.wish.vm_name, error=str(error))
+                self._stop.wait(_FENCED_RETRY_S)
+            else:
+                return
 
     def _open(self) -> Opened:
         """The vault, and the newest point that is really in it."""
@@ -143,6 +164,8 @@ class Worker:
                 self._services.pool,
                 writer_name=self._services.agent,
                 epoch=self._epoch,
+                claim=self.wish.claim,
+                host=self.wish.host,
                 limiter=Limiter(self.wish.policy.bandwidth),
                 stop=self._stop,
                 on_step=self._services.on_step,
@@ -164,6 +187,8 @@ class Worker:
             self._next_app = began + app
         self._facts.record(result)
         self._settle(opened.store)
+        if result.point is None and not opened.store.pending_bytes:
+            self._look_who_reigns(opened)
         log.debug(
             "cycle",
             vm=self.wish.vm_name,
@@ -172,6 +197,17 @@ class Worker:
             ms=round(result.seconds * 1000, 1),
             bytes=result.stored,
         )
+
+    def _look_who_reigns(self, opened: Opened) -> None:
+        if time.monotonic() < self._next_look:
+            return
+        self._next_look = time.monotonic() + _REIGN_S
+        try:
+            opened.replicator.open().check_reign()
+        except Fenced:
+            raise
+        except LeewardError as error:  # away or damaged: the next cycle with changes tells
+            log.debug("who reigns is not known", vm=self.wish.vm_name, error=str(error))
 
     def _compact(self, opened: Opened) -> None:
         """One slice after a cycle, as long as there is something to gain; never while points wait in the spool."""

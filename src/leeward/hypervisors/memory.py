@@ -29,6 +29,7 @@ class MemoryVm:
     job: bool = False
     has_agent: bool = True
     obeys_shutdown: bool = True
+    autostart: bool = False
     frozen: bool = False
     lock: threading.RLock = field(default_factory=threading.RLock)
 
@@ -113,6 +114,12 @@ class MemoryHypervisor:
 
     def force_off(self, vm_id: str) -> None:
         self._set_power(vm_id, Power.OFF)
+
+    def autostart(self, vm_id: str) -> bool:
+        return self._vm(vm_id).autostart
+
+    def set_autostart(self, vm_id: str, wanted: bool) -> None:
+        self._vm(vm_id).autostart = wanted
 
     def _set_power(self, vm_id: str, power: Power) -> None:
         vm = self._vm(vm_id)

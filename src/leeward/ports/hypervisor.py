@@ -95,6 +95,11 @@ class Hypervisor(Protocol):
 
     def force_off(self, vm_id: str) -> None: ...
 
+    def autostart(self, vm_id: str) -> bool:
+        """Whether the host starts the VM by itself when it boots."""
+
+    def set_autostart(self, vm_id: str, wanted: bool) -> None: ...
+
     def open_cycle(
         self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
     ) -> Cycle:

@@ -67,12 +67,15 @@ class Replicator:
         *,
         writer_name: str,
         epoch: int | None = None,
+        claim: int | None = None,
+        host: str = "",
         limiter: Limiter | None = None,
         stop: threading.Event | None = None,
         on_step: Callable[[str], None] = lambda step: None,
         on_kind: Callable[[Kind, str], None] = lambda kind, reason: None,
     ) -> None:
-        """epoch: the epoch this writer reigned before a restart; None opens a new one on the first cycle.
+        """epoch: the epoch this writer reigned before a restart; None begins a new one on the first cycle: just after
+        epoch `claim`, or, without a claim, after whatever epoch there is. host: where the VM runs, told in the epoch.
 
         on_step: called at every name of STEPS. on_kind: told what a cycle turns out to be, and why, before it reads.
         """
@@ -82,6 +85,8 @@ class Replicator:
         self._pool = pool
         self._writer_name = writer_name
         self._epoch = epoch
+        self._claim = claim
+        self._host = host
         self._limiter = limiter
         self._stop = stop
         self._on_step = on_step
@@ -99,9 +104,13 @@ class Replicator:
     def open(self) -> LogWriter:
         """The writer at the log's tail. Raises Fenced when another one has opened a newer epoch."""
         if self._writer is None:
-            self._writer = self._log.open_writer(
-                writer=self._writer_name, new_epoch=self._epoch is None, expect_epoch=self._epoch
-            )
+            if self._epoch is None and self._claim is not None:
+                info = {"writer": self._writer_name, "host": self._host, "reason": "protect"}
+                self._writer = self._log.take_epoch(self._claim, info)
+            else:
+                self._writer = self._log.open_writer(
+                    writer=self._writer_name, new_epoch=self._epoch is None, expect_epoch=self._epoch
+                )
             self._epoch = self._writer.state.epoch
         return self._writer
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from leeward.domain.errors import NotFound
 from leeward.domain.points import RecoveryPoint
 from leeward.vault.compaction import compact
-from leeward.vault.history import History
+from leeward.vault.history import History, Reign
 from leeward.vault.image import PointImage
 from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import LogWriter
 
-__all__ = ["LogWriter", "PointImage", "PointTransaction", "Ticket", "VmLog"]
+__all__ = ["LogWriter", "PointImage", "PointTransaction", "Reign", "Ticket", "VmLog"]
 
 
 class VmLog:
@@ -72,3 +74,16 @@ class VmLog:
         return LogWriter.open(
             self._history, writer=writer, new_epoch=new_epoch, reason=reason, expect_epoch=expect_epoch
         )
+
+    def take_epoch(self, claim: int, info: dict[str, Any]) -> LogWriter:
+        """Begin epoch claim + 1, which fences the writer of epoch `claim` for good.
+
+        claim: the epoch that whoever allows this has seen; 0 of an empty log. info: who begins it and why (writer,
+        reason, …), plain JSON, alike for every try of one and the same taking: a try that began the epoch and died is
+        recognized by it. Raises Fenced when the log is in any other epoch.
+        """
+        return LogWriter.take(self._history, claim, info)
+
+    def reign(self) -> Reign | None:
+        """Who writes this log now; None of an empty log."""
+        return self._history.reign()

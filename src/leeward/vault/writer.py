@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from leeward.domain.errors import Fenced, ObjectExists
 from leeward.domain.points import RecoveryPoint
@@ -54,11 +55,36 @@ class LogWriter:
             if not new_epoch and state.seq:
                 return opened
             try:
-                opened._put_epoch(writer, reason)
+                opened._put_epoch({"writer": writer, "reason": reason})
             except Fenced:
                 # Another writer was quicker at this very place. Reading the tail again puts our epoch after theirs.
                 continue
             return opened
+
+    @staticmethod
+    def take(history: History, claim: int, info: dict[str, Any]) -> LogWriter:
+        """See `VmLog.take_epoch`."""
+        while True:
+            state = history.state()
+            if state.epoch == claim + 1:
+                reign = history.reign()
+                if reign is not None and reign.epoch == state.epoch and reign.info == info:
+                    return LogWriter(history, state)  # we began it, and died before we could remember
+            if state.epoch != claim:
+                raise _fenced(history, state.epoch, claim)
+            opened = LogWriter(history, state)
+            try:
+                opened._put_epoch(info)
+            except Fenced:
+                continue  # the old writer put one more entry, or another one its epoch: look again
+            return opened
+
+    def check_reign(self) -> None:
+        """Raises Fenced when somebody else has put an entry after our last one. One small request."""
+        seq = self.state.seq + 1
+        if self._history.exists(seq):
+            theirs = self._history.reader.open(keyspace.log(self._history.vm_id, seq)).header.identity
+            raise _fenced(self._history, theirs.epoch, self.state.epoch)
 
     def begin(
         self,
@@ -101,12 +127,12 @@ class LogWriter:
 
     # --- entries ------------------------------------------------------------------------------------
 
-    def _put_epoch(self, writer: str, reason: str) -> None:
+    def _put_epoch(self, info: dict[str, Any]) -> None:
         state, reader = self.state, self._history.reader
         epoch, seq = state.epoch + 1, state.seq + 1
         vm_id = self._history.vm_uuid
         identity = Identity(Kind.EPOCH, reader.keys.vault_id, vm_id, epoch, seq, 0, time.time_ns())
-        meta = Meta.of({"writer": writer, "reason": reason})
+        meta = Meta.of(info)
         sealer = Sealer.make(reader.keys, vm_id, epoch, seq)
         buffers, _ = sealer.seal(identity, state.head, meta, [])
         self._put(buffers, meta, ())

@@ -33,10 +33,13 @@ class JobKind(StrEnum):
     COPY_BUILD = "copy-build"  # make a VM out of a recovery point, not yet started
     COPY_START = "copy-start"
     COPY_WATCH = "copy-watch"  # until its guest has come up
+    COPY_SETTLE = "copy-settle"  # it stays: nothing is kept for the way back any more
     COPY_DISCARD = "copy-discard"  # remove all that was made for it
     HOME_PREPARE = "home-prepare"  # write new disks beside the original's, while the VM runs elsewhere
+    HOME_CATCH_UP = "home-catch-up"  # bring them up to a later point
     HOME_SWITCH = "home-switch"  # let the original VM use the new disks
     HOME_START = "home-start"
+    HOME_WATCH = "home-watch"  # until its guest has come up
     HOME_SETTLE = "home-settle"  # the new disks stay: delete the old ones
     HOME_REVERT = "home-revert"  # the old disks stay: delete the new ones
 

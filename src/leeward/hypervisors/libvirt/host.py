@@ -116,6 +116,12 @@ class LibvirtHost:
     def force_off(self, vm_id: str) -> None:
         power.force_off(self._connection.domain(vm_id))
 
+    def autostart(self, vm_id: str) -> bool:
+        return bool(call(vm_id, self._connection.domain(vm_id).autostart))
+
+    def set_autostart(self, vm_id: str, wanted: bool) -> None:
+        call(vm_id, self._connection.domain(vm_id).setAutostart, int(wanted))
+
     # --- cycles -------------------------------------------------------------------------------------
 
     def open_cycle(

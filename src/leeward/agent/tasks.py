@@ -1,0 +1,139 @@
+"""What jobs do to the VMs of this agent's hosts as a source: stop them, prove the vault, keep them off, take logs over.
+
+Each is harmless to repeat, whatever it was killed in. Arguments and results are told in each task's docstring.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from leeward.agent.agent import Agent
+from leeward.agent.jobs import Context, Task
+from leeward.agent.lastcycle import LastCycle
+from leeward.agent.ledger import Ledger, StandDown
+from leeward.domain.errors import HypervisorError, Refused, VmGone
+from leeward.domain.vm import Power
+from leeward.vault.facade import Vault
+from leeward.wire.jobs import JobKind
+from leeward.wire.translate import utc
+
+STOP_TIMEOUT_S = 120.0
+_OFF_TIMEOUT_S = 30.0
+
+
+class SourceTasks:
+    """open_vault: what is really in the vault, not what a spool shows."""
+
+    def __init__(self, agent: Agent, ledger: Ledger, open_vault: Callable[[], Vault], last_cycle: LastCycle) -> None:
+        self._agent = agent
+        self._ledger = ledger
+        self._open_vault = open_vault
+        self._last_cycle = last_cycle
+
+    def tasks(self) -> dict[JobKind, Task]:
+        return {
+            JobKind.STOP: self.stop,
+            JobKind.START: self.start,
+            JobKind.LAST_CYCLE: self.last_cycle,
+            JobKind.STAND_DOWN: self.stand_down,
+            JobKind.STAND_UP: self.stand_up,
+            JobKind.TAKE_EPOCH: self.take_epoch,
+        }
+
+    def stop(self, context: Context) -> dict[str, Any]:
+        """Shut the guest down. timeout_s: how long it may take; force: power it off when it does not obey.
+
+        → forced: it did not shut down by itself. Replication goes on meanwhile. Raises Refused when it does not obey.
+        """
+        job = context.job
+        hypervisor = self._agent.source(job.host).hypervisor
+        timeout = float(job.arguments.get("timeout_s", STOP_TIMEOUT_S))
+        if hypervisor.vm(job.vm_id).power is Power.OFF:
+            return {"forced": False}
+        context.tell("the guest is shutting down")
+        if hypervisor.shutdown(job.vm_id, timeout):
+            return {"forced": False}
+        if not job.arguments.get("force"):
+            raise Refused(
+                f"the guest did not shut down within {timeout:.0f} s",
+                subject=hypervisor.vm(job.vm_id).name,
+                hint="Shut it down from inside and retry, or retry with --force to power it off",
+            )
+        hypervisor.force_off(job.vm_id)
+        self._wait_off(job.host, job.vm_id)
+        return {"forced": True}
+
+    def start(self, context: Context) -> dict[str, Any]:
+        """Start a VM that was stopped for a failover which is taken back. Refused while it stands down."""
+        job = context.job
+        standdown = self._ledger.standdown(job.vm_id, job.host)
+        if standdown is not None:
+            raise Refused(f"it must stay off here: {standdown.reason}", subject=standdown.vm_name)
+        self._agent.source(job.host).hypervisor.start(job.vm_id)
+        return {}
+
+    def last_cycle(self, context: Context) -> dict[str, Any]:
+        """Of a VM that is off: its last changes into the vault, and the proof that nothing differs any more.
+
+        → point, time: the newest recovery point; compared: bytes of disk compared in the proving pass.
+        """
+        job = context.job
+        self._agent.hold(job.vm_id, job.host)
+        proof = self._last_cycle.run(job.vm_id, job.host, context)
+        return {"point": proof.point.id, "time": utc(proof.point.time_ns), "compared": proof.compared}
+
+    def stand_down(self, context: Context) -> dict[str, Any]:
+        """Let the VM be off here and stay off. name: of the VM; reason: for people.
+
+        → was_running. From now on the agent stops the VM whenever it is started on this host.
+        """
+        job = context.job
+        was_running = not self._is_off(job.host, job.vm_id)
+        standdown = StandDown(job.vm_id, str(job.arguments["name"]), job.host, str(job.arguments["reason"]))
+        if not self._agent.stand_down(standdown):
+            raise HypervisorError("the VM could not be stopped on this host", subject=standdown.vm_name)
+        self._wait_off(job.host, job.vm_id)
+        return {"was_running": was_running}
+
+    def stand_up(self, context: Context) -> dict[str, Any]:
+        """Take a stand-down and a hold back."""
+        self._agent.stand_up(context.job.vm_id, context.job.host)
+        return {}
+
+    def take_epoch(self, context: Context) -> dict[str, Any]:
+        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log.
+
+        → epoch; point, time: the newest recovery point now that no other writer can add one.
+        """
+        job = context.job
+        arguments = job.arguments
+        info = {
+            "writer": self._agent.name,
+            "host": job.host,
+            "reason": str(arguments["reason"]),
+            "run": str(arguments["run"]),
+        }
+        log = self._open_vault().log(job.vm_id)
+        writer = log.take_epoch(int(arguments["claim"]), info)
+        state = writer.state
+        self._ledger.save_epoch(job.vm_id, state.epoch, job.host)
+        point = state.last_point
+        if point is None:
+            raise Refused("the vault has no recovery point of it", subject=job.vm_id)
+        return {"epoch": state.epoch, "point": point.id, "time": utc(point.time_ns)}
+
+    def _wait_off(self, host: str, vm_id: str) -> None:
+        ends = time.monotonic() + _OFF_TIMEOUT_S
+        while not self._is_off(host, vm_id):
+            if time.monotonic() > ends:
+                raise HypervisorError("the VM does not go off", subject=vm_id)
+            time.sleep(0.1)
+
+    def _is_off(self, host: str, vm_id: str) -> bool:
+        """A VM that is not defined there cannot run there."""
+        try:
+            return self._agent.source(host).hypervisor.vm(vm_id).power is Power.OFF
+        except VmGone:
+            return True
