@@ -1,4 +1,4 @@
-"""What jobs do to the VMs of this agent's hosts as a source: stop them, prove the vault, keep them off, take logs over.
+"""What jobs do to the VMs of this agent's hosts: stop them, prove the vault, keep them off, take their logs over.
 
 Each is harmless to repeat, whatever it was killed in. Arguments and results are told in each task's docstring.
 """

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -16,6 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import LeewardError, Refused
+from leeward.state.clock import now
+from leeward.state.lives import Lives
+from leeward.state.runs import Runs
 from leeward.state.tables import Counter, Event, ProtectedVm
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 
@@ -65,6 +67,9 @@ class Database:
                 hint="See whether its folder is writable and its disk has room",
             ) from error
 
+        self.lives = Lives(self._engine)
+        self.runs = Runs(self._engine)
+
     def close(self) -> None:
         self._engine.dispose()
 
@@ -86,6 +91,7 @@ class Database:
                 "name": wish.vm_name,
                 "host": wish.host,
                 "paused": wish.paused,
+                "claim": wish.claim,
                 **wish.policy.model_dump(),
             }
             if row is None:
@@ -122,10 +128,6 @@ class Database:
             ]
 
 
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
-
-
 def _tune_sqlite(connection: Any, _: Any) -> None:
     """WAL lets readers and the one writer work together; full sync so that what was told survives a power cut."""
     cursor = connection.cursor()
@@ -145,4 +147,6 @@ def _count(session: Session) -> None:
 
 def _message(row: ProtectedVm) -> ProtectionMessage:
     policy = PolicyMessage.model_validate({name: getattr(row, name) for name in PolicyMessage.model_fields})
-    return ProtectionMessage(vm_id=row.vm_id, vm_name=row.name, host=row.host, policy=policy, paused=row.paused)
+    return ProtectionMessage(
+        vm_id=row.vm_id, vm_name=row.name, host=row.host, policy=policy, paused=row.paused, claim=row.claim
+    )

@@ -25,6 +25,7 @@ class ProtectedVm(Base):
     app_interval_s: Mapped[float] = mapped_column(Float)
     bandwidth: Mapped[int] = mapped_column(Integer)
     paused: Mapped[bool] = mapped_column(Boolean)
+    claim: Mapped[int] = mapped_column(Integer, default=0)
     created: Mapped[str] = mapped_column(String(32))
 
 
@@ -48,3 +49,38 @@ class Event(Base):
     subject: Mapped[str] = mapped_column(String(255))
     who: Mapped[str] = mapped_column(String(255))
     detail: Mapped[str] = mapped_column(Text)
+
+
+class VmLife(Base):
+    """Where a protected VM stands between its sites (see leeward.domain.lifecycle).
+
+    home, away: host names; away "" until a first failover. definition: of the VM at home as it was when it left.
+    run_id: the run that is moving it, or moved it last. version: counts changes, so that none is lost between two
+    writers.
+    """
+
+    __tablename__ = "vm_life"
+
+    vm_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    vm_name: Mapped[str] = mapped_column(String(255))
+    phase: Mapped[str] = mapped_column(String(32))
+    home: Mapped[str] = mapped_column(String(255))
+    away: Mapped[str] = mapped_column(String(255))
+    definition: Mapped[str] = mapped_column(Text)
+    run_id: Mapped[str] = mapped_column(String(64))
+    changed: Mapped[str] = mapped_column(String(32))
+    version: Mapped[int] = mapped_column(Integer)
+
+
+class RunRow(Base):
+    """One run of a procedure (see leeward.domain.runs). document: all of it as JSON; the columns serve to find it."""
+
+    __tablename__ = "run"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    vm_id: Mapped[str] = mapped_column(String(36), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    created: Mapped[float] = mapped_column(Float, index=True)
+    document: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)

@@ -1,0 +1,131 @@
+"""Which job each step of a run is: pure. A step without a job is the console's own deed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run
+from leeward.wire.jobs import Job, JobKind
+
+_FAILOVER, _TEST = "failover", "test"
+
+
+def _purpose(run: Run) -> str:
+    return _TEST if run.kind in (Kind.TEST, Kind.CLEANUP) else _FAILOVER
+
+
+def _stop(run: Run) -> dict[str, Any]:
+    return {name: value for name, value in run.options.items() if name in ("timeout_s", "force")}
+
+
+def _stand_down(run: Run, where: str) -> dict[str, Any]:
+    return {"name": run.vm_name, "reason": f"it runs at {where}"}
+
+
+def _claim(run: Run, check: str, reason: str) -> dict[str, Any]:
+    """To follow the epoch that was seen when the run began, and no other."""
+    return {"claim": run.result(check)["claim"], "reason": reason, "run": run.id}
+
+
+def _unclaim(run: Run, check: str) -> dict[str, Any]:
+    """To follow the epoch that this run began; nothing to do where it never came to that."""
+    claim = run.result(check)["claim"]
+    return {"claim": claim + 1, "reason": "undo", "run": run.id, "unless": claim}
+
+
+def _point(run: Run) -> str:
+    """Once no other writer can add a point, the newest one is fixed for this run."""
+    if run.point != "latest":
+        return run.point
+    return str(run.result("epoch").get("point", "latest"))
+
+
+def _build(run: Run) -> dict[str, Any]:
+    found = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
+    if run.kind is not Kind.TEST:
+        found["networks"] = run.options.get("networks", {})
+    return found
+
+
+def _copy(run: Run) -> dict[str, Any]:
+    return {"purpose": _purpose(run)}
+
+
+def _start_away(run: Run) -> dict[str, Any]:
+    return _copy(run) if run.kind is Kind.TEST else {**_copy(run), "epoch": run.result("epoch")["epoch"]}
+
+
+def _prepare(run: Run) -> dict[str, Any]:
+    return {"name": run.vm_name, "point": "latest"}
+
+
+def _catch_up(run: Run) -> dict[str, Any]:
+    return {"point": run.result("last-cycle-away")["point"]}
+
+
+def _switch(run: Run) -> dict[str, Any]:
+    return {"definition": run.result("check-home").get("definition", "")}
+
+
+def _start_home(run: Run) -> dict[str, Any]:
+    return {"epoch": run.result("epoch-home")["epoch"]}
+
+
+def _nothing(run: Run) -> dict[str, Any]:
+    return {}
+
+
+_Arguments = Callable[[Run], dict[str, Any]]
+
+# Name of a step or undo action → job's kind, whether it is done at home, its arguments.
+_JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
+    "stop": (JobKind.STOP, True, _stop),
+    "restart": (JobKind.START, True, _nothing),
+    "last-cycle": (JobKind.LAST_CYCLE, True, _nothing),
+    "fence": (JobKind.STAND_DOWN, True, lambda run: _stand_down(run, run.away)),
+    "stand-down": (JobKind.STAND_DOWN, True, lambda run: _stand_down(run, run.away)),
+    "stand-up": (JobKind.STAND_UP, True, _nothing),
+    "epoch": (JobKind.TAKE_EPOCH, False, lambda run: _claim(run, "check", "failover")),
+    "epoch-back": (JobKind.TAKE_EPOCH, True, lambda run: _unclaim(run, "check")),
+    "build": (JobKind.COPY_BUILD, False, _build),
+    "start": (JobKind.COPY_START, False, _start_away),
+    "boot": (JobKind.COPY_WATCH, False, _copy),
+    "discard": (JobKind.COPY_DISCARD, False, _copy),
+    "settle": (JobKind.COPY_SETTLE, False, _copy),
+    "prepare": (JobKind.HOME_PREPARE, True, _prepare),
+    "stop-away": (JobKind.STOP, False, _stop),
+    "restart-away": (JobKind.START, False, _nothing),
+    "last-cycle-away": (JobKind.LAST_CYCLE, False, _nothing),
+    "stand-down-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
+    "stand-up-away": (JobKind.STAND_UP, False, _nothing),
+    "catch-up": (JobKind.HOME_CATCH_UP, True, _catch_up),
+    "epoch-home": (JobKind.TAKE_EPOCH, True, lambda run: _claim(run, "check-home", "failback")),
+    "epoch-away": (JobKind.TAKE_EPOCH, False, lambda run: _unclaim(run, "check-home")),
+    "switch": (JobKind.HOME_SWITCH, True, _switch),
+    "revert": (JobKind.HOME_REVERT, True, _nothing),
+    "start-home": (JobKind.HOME_START, True, _start_home),
+    "boot-home": (JobKind.HOME_WATCH, True, _nothing),
+    "settle-home": (JobKind.HOME_SETTLE, True, _nothing),
+    "discard-away": (JobKind.COPY_DISCARD, False, _copy),
+}
+
+
+def job_of(run: Run, name: str, *, undo: bool) -> Job | None:
+    """The job of a step (undo: of an undo step); None when the console does it itself.
+
+    Its id is the same for every try of this attempt, and another one after a retry: what failed is done anew.
+    """
+    found = _JOBS.get(name)
+    if found is None:
+        return None
+    kind, at_home, arguments = found
+    way = "undo" if undo else "do"
+    return Job(
+        id=f"{run.id}/{run.attempt}/{way}/{name}",
+        kind=kind,
+        vm_id=run.vm_id,
+        host=run.home if at_home else run.away,
+        arguments=arguments(run),
+    )

@@ -1,0 +1,114 @@
+"""Where VMs stand between their sites, in the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from sqlalchemy import Engine, delete, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from leeward.domain.errors import Refused
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.state.clock import now
+from leeward.state.tables import VmLife
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """See `leeward.state.tables.VmLife`."""
+
+    vm_id: str
+    vm_name: str
+    phase: Phase
+    home: str
+    away: str = ""
+    definition: str = ""
+    run_id: str = ""
+    changed: str = ""
+    version: int = 0
+
+
+class Lives:
+    """A VM without a row is at home; `home` must then be given."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def get(self, vm_id: str) -> Life | None:
+        with Session(self._engine) as session:
+            row = session.get(VmLife, vm_id)
+            return _life(row) if row else None
+
+    def all(self) -> dict[str, Life]:
+        with Session(self._engine) as session:
+            return {row.vm_id: _life(row) for row in session.scalars(select(VmLife))}
+
+    def put(self, life: Life) -> None:
+        """Write down what is known from elsewhere (the vault), whatever stood here."""
+        with Session(self._engine) as session:
+            row = session.get(VmLife, life.vm_id)
+            if row is None:
+                session.add(VmLife(vm_id=life.vm_id, version=1, **_values(life)))
+            else:
+                for name, value in _values(life).items():
+                    setattr(row, name, value)
+                row.version += 1
+            session.commit()
+
+    def move(self, before: Life, event: Event, **changes: Any) -> Life:
+        """On to the phase that follows. Raises Refused when there is none, or somebody else was quicker."""
+        following = after(before.phase, event, before.vm_name)
+        if isinstance(following, Refusal):
+            raise Refused(following.reason, subject=before.vm_name, hint=following.hint)
+        moved = replace(before, phase=following, **changes)
+        with Session(self._engine) as session:
+            if before.version == 0:
+                session.add(VmLife(vm_id=before.vm_id, version=1, **_values(moved)))
+                changed = True
+            else:
+                done = session.execute(
+                    update(VmLife)
+                    .where(VmLife.vm_id == before.vm_id, VmLife.version == before.version)
+                    .values(version=before.version + 1, **_values(moved))
+                )
+                changed = bool(done.rowcount)  # type: ignore[attr-defined]
+            try:
+                session.commit()
+            except IntegrityError:
+                changed = False
+        if not changed:
+            raise Refused("somebody else is moving it at this moment", subject=before.vm_name, hint="Look again")
+        return replace(moved, version=before.version + 1)
+
+    def forget(self, vm_id: str) -> None:
+        with Session(self._engine) as session:
+            session.execute(delete(VmLife).where(VmLife.vm_id == vm_id))
+            session.commit()
+
+
+def _values(life: Life) -> dict[str, Any]:
+    return {
+        "vm_name": life.vm_name,
+        "phase": life.phase.value,
+        "home": life.home,
+        "away": life.away,
+        "definition": life.definition,
+        "run_id": life.run_id,
+        "changed": now(),
+    }
+
+
+def _life(row: VmLife) -> Life:
+    return Life(
+        row.vm_id,
+        row.vm_name,
+        Phase(row.phase),
+        row.home,
+        row.away,
+        row.definition,
+        row.run_id,
+        row.changed,
+        row.version,
+    )

@@ -1,0 +1,86 @@
+"""Runs in the database. See `leeward.orchestrator.conductor.RunBook`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Engine, select, update
+from sqlalchemy.orm import Session
+
+from leeward.domain.errors import NotFound, Unavailable
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState, StepRecord, StepState, with_record
+from leeward.state.tables import RunRow
+
+_TRIES = 50
+UNFINISHED = (RunState.RUNNING, RunState.UNDOING)
+
+
+class Runs:
+    """Thread-safe, and safe beside other consoles on the same database: a change that met another is made anew."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def add(self, run: Run) -> None:
+        with Session(self._engine) as session:
+            session.add(RunRow(id=run.id, vm_id=run.vm_id, created=run.created, version=1, **_columns(run)))
+            session.commit()
+
+    def run(self, run_id: str) -> Run:
+        """Raises NotFound."""
+        return self._read(run_id)[0]
+
+    def find(
+        self, *, vm_id: str | None = None, states: Collection[RunState] | None = None, limit: int = 100
+    ) -> list[Run]:
+        """Newest first."""
+        query = select(RunRow).order_by(RunRow.created.desc(), RunRow.id).limit(limit)
+        if vm_id is not None:
+            query = query.where(RunRow.vm_id == vm_id)
+        if states is not None:
+            query = query.where(RunRow.state.in_([state.value for state in states]))
+        with Session(self._engine) as session:
+            return [_run(row.document) for row in session.scalars(query)]
+
+    def record(self, run_id: str, name: str, *, undo: bool, **changes: Any) -> Run:
+        return self.replace(run_id, lambda run: with_record(run, name, undo=undo, **changes))
+
+    def replace(self, run_id: str, change: Callable[[Run], Run]) -> Run:
+        for _ in range(_TRIES):
+            before, version = self._read(run_id)
+            after = change(before)
+            if after == before:
+                return before
+            with Session(self._engine) as session:
+                done = session.execute(
+                    update(RunRow)
+                    .where(RunRow.id == run_id, RunRow.version == version)
+                    .values(version=version + 1, **_columns(after))
+                )
+                session.commit()
+                if done.rowcount:  # type: ignore[attr-defined]
+                    return after
+        raise Unavailable("the run is being changed by somebody else all the time", subject=run_id)
+
+    def _read(self, run_id: str) -> tuple[Run, int]:
+        with Session(self._engine) as session:
+            row = session.get(RunRow, run_id)
+            if row is None:
+                raise NotFound("there is no such run", subject=run_id)
+            return _run(row.document), row.version
+
+
+def _columns(run: Run) -> dict[str, Any]:
+    return {"kind": run.kind.value, "state": run.state.value, "document": json.dumps(asdict(run))}
+
+
+def _run(document: str) -> Run:
+    found = json.loads(document)
+    found["kind"], found["state"] = Kind(found["kind"]), RunState(found["state"])
+    for name in ("steps", "undo"):
+        found[name] = tuple(StepRecord(**{**record, "state": StepState(record["state"])}) for record in found[name])
+    return Run(**found)
