@@ -103,7 +103,8 @@ class SourceTasks:
         return {}
 
     def take_epoch(self, context: Context) -> dict[str, Any]:
-        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log.
+        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; unless: while
+        the log is in this epoch there is nothing to take.
 
         → epoch; point, time: the newest recovery point now that no other writer can add one.
         """
@@ -116,6 +117,9 @@ class SourceTasks:
             "run": str(arguments["run"]),
         }
         log = self._open_vault().log(job.vm_id)
+        reign = log.reign()
+        if reign is not None and reign.epoch == arguments.get("unless"):
+            return {"epoch": reign.epoch}
         writer = log.take_epoch(int(arguments["claim"]), info)
         state = writer.state
         self._ledger.save_epoch(job.vm_id, state.epoch, job.host)

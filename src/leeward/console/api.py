@@ -9,8 +9,20 @@ from fastapi.responses import JSONResponse
 
 from leeward import __version__
 from leeward.console.service import Service
-from leeward.console.views import HostView, ProtectRequest, StatusView, TestRequest, TestView, VmView
+from leeward.console.views import (
+    FailbackRequest,
+    FailoverRequest,
+    HostView,
+    ProtectRequest,
+    RetryRequest,
+    RunView,
+    StatusView,
+    TestRequest,
+    TestView,
+    VmView,
+)
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
+from leeward.domain.lifecycle import Event
 
 _STATUS: list[tuple[type[LeewardError], int]] = [
     (BadInput, 422),
@@ -81,5 +93,41 @@ def build_api(service: Service) -> FastAPI:
     @app.delete("/api/v1/vms/{vm}/test-failover")
     def cleanup(vm: str) -> TestView:
         return service.cleanup_test(vm)
+
+    @app.post("/api/v1/vms/{vm}/failover/planned", status_code=202)
+    def planned(vm: str, request: FailoverRequest) -> RunView:
+        return service.failover(vm, Event.PLANNED, request)
+
+    @app.post("/api/v1/vms/{vm}/failover/unplanned", status_code=202)
+    def unplanned(vm: str, request: FailoverRequest) -> RunView:
+        return service.failover(vm, Event.UNPLANNED, request)
+
+    @app.post("/api/v1/vms/{vm}/failback", status_code=202)
+    def failback(vm: str, request: FailbackRequest) -> RunView:
+        return service.failback(vm, request)
+
+    @app.post("/api/v1/vms/{vm}/commit", status_code=202)
+    def commit(vm: str) -> RunView:
+        return service.commit(vm)
+
+    @app.post("/api/v1/vms/{vm}/retry", status_code=202)
+    def retry(vm: str, request: RetryRequest) -> RunView:
+        return service.retry(vm, request)
+
+    @app.post("/api/v1/vms/{vm}/cancel", status_code=202)
+    def cancel(vm: str) -> RunView:
+        return service.cancel(vm)
+
+    @app.get("/api/v1/vms/{vm}/run")
+    def last_run(vm: str) -> RunView:
+        return service.last_run(vm)
+
+    @app.get("/api/v1/runs")
+    def runs(vm: str | None = None, limit: int = 50) -> list[RunView]:
+        return service.runs(vm, limit)
+
+    @app.get("/api/v1/runs/{run}")
+    def run(run: str) -> RunView:
+        return service.run(run)
 
     return app

@@ -2,107 +2,83 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Sequence
-from typing import Protocol
+import time
 
 import structlog
 from pydantic import ValidationError
 
-from leeward.console.views import HostView, ProtectRequest, StatusView, StepView, TestView, VmView
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
-from leeward.domain.protection import ProtectionState
-from leeward.recovery.drill import TestFailover, TestRecord
+from leeward.console.desk import Desk, VaultOpener
+from leeward.console.failovers import Failovers
+from leeward.console.fleet import Fleet
+from leeward.console.showing import disabled_view, host_view, run_view, status_view, test_view, vm_view
+from leeward.console.views import (
+    FailbackRequest,
+    FailoverRequest,
+    HostView,
+    ProtectRequest,
+    RetryRequest,
+    RunView,
+    StatusView,
+    TestView,
+    VmView,
+)
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
 from leeward.vault.facade import Vault
-from leeward.wire.messages import (
-    AgentReport,
-    DesiredState,
-    HostReport,
-    PolicyMessage,
-    ProtectionMessage,
-    ProtectionReport,
-    VmMessage,
-)
+from leeward.wire.messages import PolicyMessage, ProtectionMessage, VmMessage
 
 log = structlog.get_logger(__name__)
 
+_CLEANUP_S = 60.0
 CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM by name
 
 
-class AgentLink(Protocol):
-    """An agent as the console sees it: in this process, or far away."""
-
-    def apply(self, desired: DesiredState) -> None: ...
-    def report(self) -> AgentReport: ...
-    def hosts(self) -> list[HostReport]: ...
-
-
 class Service:
-    """`tests`: where test failovers run; None without a recovery host. open_vault: raises while there is no key."""
+    """vault: its `open` raises while there is no key."""
 
     def __init__(
-        self,
-        database: Database,
-        agent: AgentLink,
-        vault: VaultOpener,
-        tests: DrillOpener,
-        recovery: Sequence[HostView],
+        self, database: Database, fleet: Fleet, vault: VaultOpener, desk: Desk, failovers: Failovers
     ) -> None:
         self._database = database
-        self._agent = agent
+        self._fleet = fleet
         self._vault = vault
-        self._tests = tests
-        self._recovery = recovery
-        self._running: dict[str, threading.Thread] = {}
-        self._lock = threading.Lock()
+        self._desk = desk
+        self._failovers = failovers
 
     # --- looking ------------------------------------------------------------------------------------
 
     def hosts(self) -> list[HostView]:
-        found = [
-            HostView(
-                name=host.name,
-                site=host.site,
-                uri=host.uri,
-                reachable=not host.error,
-                error=host.error,
-                vms=len(host.vms),
-            )
-            for host in self._agent.hosts()
-        ]
-        return found + list(self._recovery)
+        return [host_view(host, present=self._fleet.present(host.name)) for host in self._fleet.hosts()]
 
     def vms(self) -> list[VmView]:
         protected = {wish.vm_id for wish in self._database.desired().protections}
-        return [
-            VmView(
-                id=vm.id,
-                name=vm.name,
-                host=vm.host,
-                power=vm.power,
-                memory_mib=vm.memory_mib,
-                vcpus=vm.vcpus,
-                disks=list(vm.disks),
-                protected=vm.id in protected,
-                unsupported=vm.unsupported,
-            )
-            for vm in self._all_vms()
-        ]
+        copies = {copy.copy_id: copy for copy in self._fleet.copies() if copy.purpose == "test"}
+        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in self._all_vms()]
 
     def _all_vms(self) -> list[VmMessage]:
-        return [vm for host in self._agent.hosts() for vm in host.vms]
+        return [vm for host in self._fleet.hosts() for vm in host.vms]
 
     def status(self, ref: str | None = None) -> list[StatusView]:
         """Of one VM, or of all: protected ones first as they were made known, then the others as disabled."""
         wishes = {wish.vm_id: wish for wish in self._database.desired().protections}
-        reports = {report.vm_id: report for report in self._agent.report().protections}
-        tests = {record.vm_id: record.vm_name for record in self._tests.existing()}
-        present = {vm.id: vm for vm in self._all_vms()}
+        lives = self._database.lives.all()
+        copies = {copy.vm_id: copy for copy in self._fleet.copies() if copy.purpose == "test"}
+        found = self._all_vms()
+        copied = {copy.copy_id for copy in copies.values()}
+        # The same VM can be defined at both sites: what counts is where it is protected.
+        present = {vm.id: vm for vm in found if vm.id not in wishes or vm.host == wishes[vm.id].host}
         views = [
-            _status(wish, reports.get(vm_id), present.get(vm_id), tests.get(vm_id)) for vm_id, wish in wishes.items()
+            status_view(wish, self._fleet.protection(wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
+            for vm_id, wish in wishes.items()
         ]
-        views += [_disabled(vm, tests.get(vm.id)) for vm_id, vm in present.items() if vm_id not in wishes]
+        views += [
+            disabled_view(vm, copies.get(vm_id), lives.get(vm_id))
+            for vm_id, vm in present.items()
+            if vm_id not in wishes and vm_id not in copied
+        ]
         if ref is None:
             return sorted(views, key=lambda view: (view.vm, view.vm_id))
         vm_id = self._resolve(ref)
@@ -132,39 +108,60 @@ class Service:
     def protect(self, ref: str, request: ProtectRequest) -> StatusView:
         vm_id = self._resolve(ref)
         known = {wish.vm_id: wish for wish in self._database.desired().protections}.get(vm_id)
-        present = {vm.id: vm for vm in self._all_vms()}.get(vm_id)
+        host = known.host if known else None
+        present = next((vm for vm in self._all_vms() if vm.id == vm_id and host in (None, vm.host)), None)
         if present is not None and present.unsupported:
             raise Refused(f"it cannot be protected: {present.unsupported}", subject=present.name)
         policy = _policy(known.policy if known else PolicyMessage(), request, ref)
-        if present is not None:
-            wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy)
-        elif known is not None:
-            wish = known.model_copy(update={"policy": policy, "paused": False})
-        else:
-            raise NotFound("there is no such VM", subject=ref)
         # Without the vault's key nothing could ever be replicated: say so now, not in a state that stays red.
         vault = self._vault.open()
+        if known is not None:
+            name = present.name if present else known.vm_name
+            wish = known.model_copy(update={"policy": policy, "paused": False, "vm_name": name})
+        elif present is not None:
+            self._must_be_free(vm_id, present)
+            reign = vault.log(vm_id).reign()
+            claim = reign.epoch if reign else 0
+            wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy, claim=claim)
+        else:
+            raise NotFound("there is no such VM", subject=ref)
         vault.put_document(vm_id, CATALOG, {"name": wish.vm_name, **wish.model_dump(mode="json")})
-        self._agent.apply(self._database.protect(wish))
+        self._database.protect(wish)
+        self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())
         return self.status(vm_id)[0]
 
+    def _must_be_free(self, vm_id: str, vm: VmMessage) -> None:
+        """A VM that is kept off here because it runs elsewhere must not be protected from here."""
+        for off in self._fleet.standdowns():
+            if (off.vm_id, off.host) == (vm_id, vm.host):
+                raise Refused(
+                    f"it stays off here: {off.reason}", subject=vm.name, hint="Protect it where it runs, or fail back"
+                )
+
     def set_paused(self, ref: str, paused: bool) -> StatusView:
         wish = self._protected(ref)
-        self._agent.apply(self._database.protect(wish.model_copy(update={"paused": paused})))
+        self._database.protect(wish.model_copy(update={"paused": paused}))
+        self._desk.spread()
         self._database.record("pause" if paused else "resume", wish.vm_name)
         return self.status(wish.vm_id)[0]
 
     def unprotect(self, ref: str) -> None:
         """Stop replicating. Recovery points stay in the vault."""
         wish = self._protected(ref)
-        if self._tests.record(wish.vm_id) is not None:
+        life = self._failovers.life(wish.vm_id, wish.vm_name)
+        if life.phase not in (Phase.HOME, Phase.SETTLED):
+            refusal = after(life.phase, Event.PLANNED, wish.vm_name)
+            assert isinstance(refusal, Refusal)
+            raise Refused(refusal.reason, subject=wish.vm_name, hint=refusal.hint)
+        if self._fleet.copy(wish.vm_id, "test") is not None:
             raise Refused(
                 "a test failover of it exists",
                 subject=wish.vm_name,
                 hint=f"Remove it first with `leeward failover cleanup {wish.vm_name}`",
             )
-        self._agent.apply(self._database.unprotect(wish.vm_id))
+        self._database.unprotect(wish.vm_id)
+        self._desk.spread()
         self._database.record("unprotect", wish.vm_name)
 
     def _protected(self, ref: str) -> ProtectionMessage:
@@ -174,41 +171,88 @@ class Service:
                 return wish
         raise Refused("it is not protected", subject=ref, hint=f"Protect it with `leeward protect {ref}`")
 
-    # --- test failover ------------------------------------------------------------------------------
+    # --- failovers ------------------------------------------------------------------------------------
 
-    def start_test(self, ref: str, point: str) -> TestView:
+    def start_test(self, ref: str, point: str, by: str = "operator") -> TestView:
         """Begin in the background; look at it with `test`."""
         vm_id, name = self._known(ref)
-        tests = self._tests.open()
-        with self._lock:
-            running = self._running.get(vm_id)
-            if running is not None and running.is_alive():
-                raise Refused("a test failover of it is just being started", subject=name)
-            if tests.record(vm_id) is None:
-                self._vault.open().log(vm_id).point(point)  # an unknown point is refused before anything is made
-            begun = threading.Event()
-            thread = threading.Thread(
-                target=self._run_test, args=(tests, vm_id, name, point, begun), name=f"test-{name}", daemon=True
-            )
-            failure: list[LeewardError] = []
-            thread.failure = failure  # type: ignore[attr-defined]
-            self._running[vm_id] = thread
-            thread.start()
-        begun.wait(30)
-        if failure:
-            raise failure[0]
-        self._database.record("test failover", name, f"point {point}")
-        return self.test(vm_id)
+        run = self._failovers.test(vm_id, name, point, by)
+        return test_view(run, None)
 
-    def _run_test(self, tests: TestFailover, vm_id: str, name: str, point: str, begun: threading.Event) -> None:
-        try:
-            tests.start(vm_id, name, point, on_step=lambda record: begun.set())
-        except LeewardError as error:
-            log.warning("test failover failed", vm=name, error=str(error))
-            if not begun.is_set():
-                threading.current_thread().failure.append(error)  # type: ignore[attr-defined]
-        finally:
-            begun.set()
+    def test(self, ref: str) -> TestView:
+        vm_id, name = self._known(ref)
+        copy = self._fleet.copy(vm_id, "test")
+        run = self._newest_test(vm_id)
+        if run is None and copy is None:
+            raise Refused(
+                "there is no test failover of it", subject=name, hint=f"Start one: `leeward failover test {name}`"
+            )
+        return test_view(run, copy)
+
+    def _newest_test(self, vm_id: str) -> Run | None:
+        """The run of a test that is under way or whose copy still is there; None once it has been cleaned up."""
+        for run in self._failovers.runs(vm_id):
+            if run.kind is Kind.CLEANUP and run.over:
+                return None
+            if run.kind is Kind.TEST:
+                return run
+        return None
+
+    def tests(self) -> list[TestView]:
+        return [
+            test_view(self._newest_test(copy.vm_id), copy) for copy in self._fleet.copies() if copy.purpose == "test"
+        ]
+
+    def cleanup_test(self, ref: str, by: str = "operator") -> TestView:
+        """Remove the copy; returns when it is gone. Raises LeewardError when it could not be removed."""
+        vm_id, name = self._known(ref)
+        copy = self._fleet.copy(vm_id, "test")
+        run = self._failovers.cleanup(vm_id, name, by)
+        view = test_view(self._newest_test(vm_id), copy)
+        self._wait_over(run)
+        return view
+
+    def _wait_over(self, run: Run) -> None:
+        ends = time.monotonic() + _CLEANUP_S
+        while time.monotonic() < ends:
+            now = self._failovers.run(run.id)
+            if now.state is RunState.STALLED:
+                raise LeewardError(now.failure, subject=run.vm_name, hint="Mend that, then clean up again")
+            if now.over:
+                return
+            time.sleep(0.05)
+        raise Unavailable("it is still being removed", subject=run.vm_name, hint="Look at `leeward failover list`")
+
+    def failover(self, ref: str, event: Event, request: FailoverRequest, by: str = "operator") -> RunView:
+        vm_id, name = self._known(ref)
+        options = request.model_dump(exclude={"point"})
+        return self._run_view(self._failovers.failover(vm_id, name, event, request.point, by, options))
+
+    def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
+        vm_id, name = self._known(ref)
+        return self._run_view(self._failovers.failback(vm_id, name, by, request.model_dump()))
+
+    def commit(self, ref: str, by: str = "operator") -> RunView:
+        return self._run_view(self._failovers.commit(*self._known(ref), by))
+
+    def retry(self, ref: str, request: RetryRequest) -> RunView:
+        return self._run_view(self._failovers.retry(*self._known(ref), request.model_dump()))
+
+    def cancel(self, ref: str) -> RunView:
+        return self._run_view(self._failovers.cancel(*self._known(ref)))
+
+    def last_run(self, ref: str) -> RunView:
+        return self._run_view(self._failovers.last(*self._known(ref)))
+
+    def runs(self, ref: str | None, limit: int) -> list[RunView]:
+        vm_id = self._known(ref)[0] if ref else None
+        return [self._run_view(run) for run in self._failovers.runs(vm_id, limit)]
+
+    def run(self, run_id: str) -> RunView:
+        return self._run_view(self._failovers.run(run_id))
+
+    def _run_view(self, run: Run) -> RunView:
+        return run_view(run, self._failovers.life(run.vm_id, run.vm_name).phase)
 
     def _known(self, ref: str) -> tuple[str, str]:
         """(id, name) of a VM that hosts, state or the vault know."""
@@ -219,43 +263,6 @@ class Service:
         names = {vm.id: vm.name for vm in self._all_vms()}
         names |= {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
         return vm_id, names.get(vm_id, vm_id)
-
-    def test(self, ref: str) -> TestView:
-        vm_id, name = self._known(ref)
-        record = self._tests.record(vm_id)
-        if record is None:
-            raise Refused(
-                "there is no test failover of it", subject=name, hint=f"Start one: `leeward failover test {name}`"
-            )
-        return _test_view(record)
-
-    def tests(self) -> list[TestView]:
-        return [_test_view(record) for record in self._tests.existing()]
-
-    def cleanup_test(self, ref: str) -> TestView:
-        vm_id, name = self._known(ref)
-        running = self._running.get(vm_id)
-        if running is not None and running.is_alive():
-            raise Refused("the test failover is just being started", subject=name, hint="Wait until it is up")
-        if self._tests.record(vm_id) is None:
-            raise Refused("there is no test failover of it to clean up", subject=name)
-        record = self._tests.open().cleanup(vm_id)
-        self._database.record("test failover cleaned up", name, f"point {record.point_id}")
-        return _test_view(record)
-
-
-class VaultOpener(Protocol):
-    """The vault, opened when it is first needed."""
-
-    def open(self) -> Vault: ...
-
-
-class DrillOpener(Protocol):
-    """Test failovers: reading their records needs no vault, starting one does."""
-
-    def open(self) -> TestFailover: ...
-    def record(self, vm_id: str) -> TestRecord | None: ...
-    def existing(self) -> list[TestRecord]: ...
 
 
 def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
@@ -285,70 +292,3 @@ def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMes
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{name} = {first['input']}: {first['msg'].lower()}", subject=ref) from None
-
-
-def _status(
-    wish: ProtectionMessage, report: ProtectionReport | None, vm: VmMessage | None, test: str | None
-) -> StatusView:
-    gone = "" if vm else "the VM is not on its host now"
-    return StatusView(
-        vm=vm.name if vm else wish.vm_name,
-        vm_id=wish.vm_id,
-        host=wish.host,
-        state=report.state if report else ProtectionState.REPLICATING,
-        reason=(report.reason if report else "starting") or gone,
-        progress=report.progress if report else None,
-        rpo_target_s=wish.policy.rpo_s,
-        rpo_actual_s=report.rpo_actual_s if report else None,
-        verified_at=report.verified_at if report else None,
-        last_point=report.last_point if report else None,
-        failover_possible=bool(report and report.failover_possible),
-        policy=wish.policy,
-        cycles=report.cycles if report else 0,
-        last_cycle_ms=report.last_cycle_ms if report else None,
-        last_cycle_bytes=report.last_cycle_bytes if report else 0,
-        spool_bytes=report.spool_bytes if report else 0,
-        test_failover=test,
-    )
-
-
-def _disabled(vm: VmMessage, test: str | None) -> StatusView:
-    return StatusView(
-        vm=vm.name,
-        vm_id=vm.id,
-        host=vm.host,
-        state=ProtectionState.DISABLED,
-        reason=f"cannot be protected: {vm.unsupported}" if vm.unsupported else "not protected",
-        progress=None,
-        rpo_target_s=None,
-        rpo_actual_s=None,
-        verified_at=None,
-        last_point=None,
-        failover_possible=False,
-        policy=None,
-        cycles=0,
-        last_cycle_ms=None,
-        last_cycle_bytes=0,
-        spool_bytes=0,
-        test_failover=test,
-    )
-
-
-def _test_view(record: TestRecord) -> TestView:
-    steps = [
-        StepView(name=s.name, state=s.state, started=s.started, seconds=s.seconds, detail=s.detail)
-        for s in record.steps
-    ]
-    return TestView(
-        vm=record.source_name,
-        vm_id=record.vm_id,
-        point=record.point_id,
-        copy_name=record.vm_name,
-        host=record.host,
-        network=record.bridge,
-        steps=steps,
-        evidence=record.evidence,
-        hydrated=record.hydrated,
-        done=bool(record.failed) or record.steps[-1].state == "done",
-        failed=record.failed,
-    )

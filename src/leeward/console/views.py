@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Power
@@ -35,7 +35,10 @@ class VmView(BaseModel):
 
 
 class StatusView(BaseModel):
-    """One VM. Ages and targets in seconds; None where there is nothing to tell."""
+    """One VM. Ages and targets in seconds; None where there is nothing to tell.
+
+    host: where it is protected. phase: where it stands between its sites (docs/failover.md); home, away: their hosts.
+    """
 
     vm: str
     vm_id: str
@@ -54,6 +57,9 @@ class StatusView(BaseModel):
     last_cycle_bytes: int
     spool_bytes: int
     test_failover: str | None
+    phase: str
+    home: str
+    away: str
 
 
 class StepView(BaseModel):
@@ -99,3 +105,66 @@ class TestRequest(BaseModel):
     __test__ = False
 
     point: str = "latest"
+
+
+class RunStepView(BaseModel):
+    """tells: what the step does, for people. The rest as in StepView."""
+
+    name: str
+    tells: str
+    state: str
+    started: float | None
+    seconds: float | None
+    detail: str
+
+
+class RunView(BaseModel):
+    """One run of a procedure (docs/failover.md). point: what was asked for; the point's id once it is known.
+
+    reversible: it can still be taken back. rto_s: from the request until the guest had come up.
+    """
+
+    id: str
+    vm: str
+    vm_id: str
+    kind: str
+    state: str
+    phase: str
+    home: str
+    away: str
+    point: str
+    by: str
+    created: str
+    ended: str | None
+    steps: list[RunStepView]
+    undo: list[RunStepView]
+    reversible: bool
+    cancelling: bool
+    failure: str
+    rto_s: float | None
+
+
+class FailoverRequest(BaseModel):
+    """point: latest, app or an id. to: name of a recovery host. force: power the VM off when it does not shut down
+    within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}."""
+
+    point: str = "latest"
+    to: str | None = None
+    force: bool | None = None
+    timeout_s: float | None = Field(default=None, gt=0, le=3600)
+    networks: dict[str, str] | None = None
+
+
+class FailbackRequest(BaseModel):
+    """to: another host than the one it came from. The rest as in FailoverRequest."""
+
+    to: str | None = None
+    force: bool | None = None
+    timeout_s: float | None = Field(default=None, gt=0, le=3600)
+
+
+class RetryRequest(BaseModel):
+    """What is to be otherwise this time."""
+
+    force: bool | None = None
+    timeout_s: float | None = Field(default=None, gt=0, le=3600)

@@ -86,6 +86,24 @@ class MemoryHypervisor:
     def remove(self, vm_id: str) -> None:
         del self._vms[vm_id]
 
+    def disks(self, vm_id: str) -> dict[str, bytearray]:
+        """The contents themselves, not a copy."""
+        return self._vm(vm_id).disks
+
+    def set_disks(self, vm_id: str, disks: dict[str, bytearray]) -> None:
+        """Give a VM that is off other disks; tracking goes with the old ones."""
+        vm = self._vm(vm_id)
+        with vm.lock:
+            vm.disks = disks
+            vm.points.clear()
+            vm.facts = replace(vm.facts, disks=tuple(Disk(name, len(data)) for name, data in disks.items()))
+
+    def track(self, vm_id: str, token: str) -> None:
+        """Begin to track from now on: of a VM that is about to be started for the first time."""
+        vm = self._vm(vm_id)
+        with vm.lock:
+            vm.points.setdefault(token, {})
+
     def _vm(self, vm_id: str) -> MemoryVm:
         if vm_id not in self._vms:
             raise VmGone("the VM is no longer defined", subject=vm_id)

@@ -60,8 +60,8 @@ class Desk(Protocol):
     def act(self, run: Run, name: str) -> Done:
         """A step without a job. Raises LeewardError."""
 
-    def ended(self, run: Run) -> None:
-        """The run is done, undone or stalled: move the VM's phase on. Harmless to repeat."""
+    def follow(self, run: Run) -> None:
+        """Bring the VM's phase to where the run is now. Harmless to repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,11 +102,12 @@ class Conductor:
 
     def _advance(self, run_id: str) -> bool:
         run = self._book.run(run_id)
+        self._desk.follow(run)
         if run.state not in (RunState.RUNNING, RunState.UNDOING):
-            self._desk.ended(run)
             return False
         if run.cancel and run.state is RunState.RUNNING:
             run = self._turn_round(run)
+            self._desk.follow(run)
         move = next_move(run)
         if move.outcome is not None:
             self._finish(run, move.outcome)
@@ -122,7 +123,7 @@ class Conductor:
     def _finish(self, run: Run, outcome: RunState) -> None:
         ended = self._book.replace(run.id, lambda now: end(now, outcome, time.time()))
         log.info("run ended", run=run.id, vm=run.vm_name, kind=run.kind, outcome=outcome)
-        self._desk.ended(ended)
+        self._desk.follow(ended)
 
     def _perform(self, run: Run, move: Move) -> bool:
         record = next(r for r in (run.undo if move.undo else run.steps) if r.name == move.name)
@@ -159,7 +160,7 @@ class Conductor:
         log.warning("run stalled", run=run.id, vm=run.vm_name, step=move.name, error=why)
         self._book.record(run.id, move.name, undo=move.undo, state=StepState.FAILED, ended=time.time(), detail=why)
         stalled = self._book.replace(run.id, lambda now: stall(now, f"{move.name}: {why}"))
-        self._desk.ended(stalled)
+        self._desk.follow(stalled)
         return False
 
     # --- jobs -------------------------------------------------------------------------------------------

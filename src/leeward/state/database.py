@@ -112,6 +112,12 @@ class Database:
                 session.commit()
         return self.desired()
 
+    def count(self) -> None:
+        """Something that agents must know has changed: the desired state gets a new generation."""
+        with Session(self._engine) as session:
+            _count(session)
+            session.commit()
+
     # --- history ------------------------------------------------------------------------------------
 
     def record(self, what: str, subject: str, detail: str = "", who: str = "operator") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from leeward.domain.errors import NotFound
 from leeward.domain.points import RecoveryPoint
+from leeward.domain.vm import Consistency
 from leeward.vault.compaction import compact
 from leeward.vault.history import History, Reign
 from leeward.vault.image import PointImage
@@ -37,6 +38,17 @@ class VmLog:
                 return point
         hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
+
+    def choose(self, wanted: str) -> RecoveryPoint:
+        """latest, app (the newest application-consistent one) or an id. Raises NotFound."""
+        if wanted != "app":
+            return self.point(wanted)
+        for point in reversed(self.points()):
+            if point.consistency is Consistency.APP:
+                return point
+        raise NotFound(
+            "there is no application-consistent recovery point", subject=self.vm_id, hint="Use the newest one"
+        )
 
     def open_point(self, point_id: str, *, cache_bytes: int = 64 << 20) -> PointImage:
         """The disks of a point. Raises NotFound, or Damaged when the log up to it cannot be read."""

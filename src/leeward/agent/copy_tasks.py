@@ -1,0 +1,187 @@
+"""What jobs do with VMs made out of recovery points on this agent's hosts, and with VMs that come home to them.
+
+Each is harmless to repeat. Arguments and results are told in each task's docstring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from leeward.agent.agent import Agent
+from leeward.agent.jobs import Context, Task
+from leeward.agent.ledger import Ledger
+from leeward.domain.errors import Fenced, NotFound
+from leeward.vault.facade import Vault
+from leeward.wire.jobs import JobKind
+from leeward.wire.messages import CopyReport
+
+BOOT_TIMEOUT_S = 180.0
+
+
+class Copies(Protocol):
+    """Copies on one host; see `leeward.recovery.copies`. purpose: test or failover."""
+
+    def build(
+        self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]
+    ) -> CopyReport: ...
+    def start(self, vm_id: str, purpose: str) -> CopyReport: ...
+    def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport: ...
+    def settle(self, vm_id: str) -> None: ...
+    def discard(self, vm_id: str, purpose: str) -> None: ...
+    def reports(self) -> list[CopyReport]: ...
+    def supervise(self) -> None: ...
+
+
+class Homes(Protocol):
+    """VMs that come home to one host; see `leeward.recovery.home`. tell: progress; check: raises to end early."""
+
+    def prepare(
+        self, vm_id: str, vm_name: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]: ...
+    def catch_up(
+        self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]: ...
+    def switch(self, vm_id: str, definition: str) -> dict[str, Any]: ...
+    def start(self, vm_id: str) -> dict[str, Any]: ...
+    def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]: ...
+    def settle(self, vm_id: str) -> None: ...
+    def revert(self, vm_id: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CopyTasks:
+    """copies, homes: by host name. open_vault: what is really in the vault."""
+
+    agent: Agent
+    ledger: Ledger
+    copies: Mapping[str, Copies]
+    homes: Mapping[str, Homes]
+    open_vault: Callable[[], Vault]
+
+    def tasks(self) -> dict[JobKind, Task]:
+        return {
+            JobKind.COPY_BUILD: self.build,
+            JobKind.COPY_START: self.start,
+            JobKind.COPY_WATCH: self.watch,
+            JobKind.COPY_SETTLE: self.settle,
+            JobKind.COPY_DISCARD: self.discard,
+            JobKind.HOME_PREPARE: self.prepare,
+            JobKind.HOME_CATCH_UP: self.catch_up,
+            JobKind.HOME_SWITCH: self.switch,
+            JobKind.HOME_START: self.start_home,
+            JobKind.HOME_WATCH: self.watch_home,
+            JobKind.HOME_SETTLE: self.settle_home,
+            JobKind.HOME_REVERT: self.revert,
+        }
+
+    # --- copies ---------------------------------------------------------------------------------------
+
+    def build(self, context: Context) -> dict[str, Any]:
+        """name, point (latest, app or an id), purpose, networks (for a failover) → point, copy."""
+        job = context.job
+        wanted = job.arguments
+        point = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
+        context.tell(f"making the VM out of point {point.id}")
+        copy = self._copies(job.host).build(
+            job.vm_id, str(wanted["name"]), point.id, str(wanted["purpose"]), dict(wanted.get("networks", {}))
+        )
+        return {"point": copy.point, "copy": copy.copy_name}
+
+    def start(self, context: Context) -> dict[str, Any]:
+        """purpose, epoch (for a failover: the one in which this host reigns)."""
+        job = context.job
+        if job.arguments["purpose"] == "failover":
+            self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
+            self.agent.stand_up(job.vm_id, job.host)
+        self._copies(job.host).start(job.vm_id, str(job.arguments["purpose"]))
+        return {}
+
+    def watch(self, context: Context) -> dict[str, Any]:
+        """purpose → evidence of the boot. A guest that does not come up is told, but is no failure of the job."""
+        job = context.job
+        context.tell("waiting for the guest")
+        copy = self._copies(job.host).watch(job.vm_id, str(job.arguments["purpose"]), BOOT_TIMEOUT_S)
+        context.tell(next((step.detail for step in copy.steps if step.name == "boot"), ""))
+        return {"evidence": copy.evidence}
+
+    def settle(self, context: Context) -> dict[str, Any]:
+        self._copies(context.job.host).settle(context.job.vm_id)
+        return {}
+
+    def discard(self, context: Context) -> dict[str, Any]:
+        """purpose. Of a failover's copy also what kept it off, when it had come home."""
+        job = context.job
+        purpose = str(job.arguments["purpose"])
+        self._copies(job.host).discard(job.vm_id, purpose)
+        if purpose == "failover":
+            self.agent.stand_up(job.vm_id, job.host)
+        return {}
+
+    # --- coming home ----------------------------------------------------------------------------------
+
+    def prepare(self, context: Context) -> dict[str, Any]:
+        """name, point → point, and what was fetched from the vault (bytes)."""
+        job = context.job
+        point = self.open_vault().log(job.vm_id).choose(str(job.arguments["point"]))
+        homes = self._homes(job.host)
+        return homes.prepare(job.vm_id, str(job.arguments["name"]), point.id, context.tell, context.check)
+
+    def catch_up(self, context: Context) -> dict[str, Any]:
+        """point: an id → point, fetched."""
+        job = context.job
+        return self._homes(job.host).catch_up(job.vm_id, str(job.arguments["point"]), context.tell, context.check)
+
+    def switch(self, context: Context) -> dict[str, Any]:
+        """definition: for a host on which the VM is not defined."""
+        job = context.job
+        return self._homes(job.host).switch(job.vm_id, str(job.arguments["definition"]))
+
+    def start_home(self, context: Context) -> dict[str, Any]:
+        """epoch: the one in which this host reigns."""
+        job = context.job
+        self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
+        self.agent.stand_up(job.vm_id, job.host)
+        return self._homes(job.host).start(job.vm_id)
+
+    def watch_home(self, context: Context) -> dict[str, Any]:
+        """→ evidence of the boot."""
+        job = context.job
+        context.tell("waiting for the guest")
+        found = self._homes(job.host).watch(job.vm_id, BOOT_TIMEOUT_S)
+        context.tell(str(found.get("detail", "")))
+        return found
+
+    def settle_home(self, context: Context) -> dict[str, Any]:
+        self._homes(context.job.host).settle(context.job.vm_id)
+        return {}
+
+    def revert(self, context: Context) -> dict[str, Any]:
+        self._homes(context.job.host).revert(context.job.vm_id)
+        return {}
+
+    # --- insides --------------------------------------------------------------------------------------
+
+    def _must_reign(self, vm_id: str, host: str, epoch: int) -> None:
+        """Nobody starts a primary who is not, at this moment, the one writer of its log."""
+        reign = self.open_vault().log(vm_id).reign()
+        ours = self.ledger.epoch_of(vm_id, host)
+        if reign is None or not reign.epoch == epoch == ours:
+            raise Fenced(
+                f"it must not be started here: its log is in epoch {reign.epoch if reign else 0}, ours was {ours}",
+                subject=vm_id,
+                hint="See where it runs with `leeward status`",
+            )
+
+    def _copies(self, host: str) -> Copies:
+        if host not in self.copies:
+            raise NotFound(
+                "this host is not set up to run recovered VMs", subject=host, hint="Give it a storage folder"
+            )
+        return self.copies[host]
+
+    def _homes(self, host: str) -> Homes:
+        if host not in self.homes:
+            raise NotFound("this host is not set up to take VMs home", subject=host)
+        return self.homes[host]

@@ -1,0 +1,210 @@
+"""What the console itself does in a run: looks before it begins, moves protection along, writes the outcome down."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import structlog
+
+from leeward.console.fleet import Fleet
+from leeward.console.links import AgentLink
+from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.domain.lifecycle import Event, Phase, under_way
+from leeward.domain.procedures import Kind
+from leeward.domain.protection import ProtectionState
+from leeward.domain.runs import Run, RunState
+from leeward.orchestrator.conductor import Done
+from leeward.state.database import Database
+from leeward.state.lives import Life
+from leeward.vault.facade import Vault
+from leeward.vault.log import VmLog
+from leeward.wire.messages import DesiredState, StandDownMessage
+
+log = structlog.get_logger(__name__)
+
+# The vault's document that tells any console, also one that knows nothing, where a VM stands.
+LIFE = "life"
+_TRIES = 20
+# Phases in which a VM has its rightful place, and the other host's must be kept off.
+_HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
+_AWAY_OFF = (Phase.BACK, Phase.FINISHING)
+
+
+class VaultOpener(Protocol):
+    """The vault, opened when it is first needed."""
+
+    def open(self) -> Vault: ...
+
+
+class Desk:
+    """See `leeward.orchestrator.conductor.Desk`."""
+
+    def __init__(self, database: Database, fleet: Fleet, vault: VaultOpener) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._vault = vault
+
+    def vault(self) -> Vault:
+        return self._vault.open()
+
+    def link(self, host: str) -> AgentLink:
+        return self._fleet.link(host)
+
+    def act(self, run: Run, name: str) -> Done:
+        actions = {
+            "check": self._check,
+            "protect": self._protect_away,
+            "check-home": self._check_home,
+            "protect-home": self._protect_home,
+        }
+        return actions[name](run)
+
+    # --- looking before leaping -----------------------------------------------------------------------
+
+    def _check(self, run: Run) -> Done:
+        """→ claim: the epoch that may be followed; definition: of the VM at home."""
+        vm_log = self._vault.open().log(run.vm_id)
+        point = vm_log.choose(run.point)
+        self._must_answer(run.away, "the recovery host")
+        if run.kind is Kind.PLANNED:
+            self._must_answer(run.home, "the home host")
+        if self._fleet.copy(run.vm_id, "failover") is not None:
+            raise Refused(
+                "a copy from an earlier failover is still there",
+                subject=run.vm_name,
+                hint="See `leeward failover show`",
+            )
+        with vm_log.open_point(point.id, cache_bytes=0) as image:
+            definition = image.definition
+        return Done(f"newest usable point: {point.id}", {"claim": _epoch(vm_log), "definition": definition})
+
+    def _check_home(self, run: Run) -> Done:
+        """→ claim, definition."""
+        life = self._database.lives.get(run.vm_id)
+        self._must_answer(run.away, "the recovery host")
+        self._must_answer(run.home, "the home host")
+        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
+        report = self._fleet.protection(wish) if wish else None
+        if report is None or report.state is not ProtectionState.ENABLED:
+            why = report.reason if report else "it is not protected"
+            raise Refused(
+                f"it is not protected at the recovery site yet: {why}",
+                subject=run.vm_name,
+                hint="Wait until `leeward status` shows it as enabled, then retry",
+            )
+        definition = life.definition if life else ""
+        return Done("", {"claim": _epoch(self._vault.open().log(run.vm_id)), "definition": definition})
+
+    def _must_answer(self, host: str, what: str) -> None:
+        self._fleet.link(host)
+        if not self._fleet.present(host):
+            raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
+        report = self._fleet.host(host)
+        if report is not None and report.error:
+            raise Unavailable(f"{what} does not answer: {report.error}", subject=host)
+
+    # --- protection follows the VM ----------------------------------------------------------------------
+
+    def _protect_away(self, run: Run) -> Done:
+        return self._protect_at(run, run.away, run.result("epoch")["epoch"])
+
+    def _protect_home(self, run: Run) -> Done:
+        return self._protect_at(run, run.home, run.result("epoch-home")["epoch"])
+
+    def _protect_at(self, run: Run, host: str, epoch: int) -> Done:
+        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
+        if wish is None:
+            return Done("it is not protected; nothing to move")
+        self._database.protect(wish.model_copy(update={"host": host, "claim": epoch}))
+        self.spread()
+        return Done(f"replicated from {host}")
+
+    def spread(self) -> None:
+        """Tell every agent what is wished now."""
+        self._fleet.apply(self.desired())
+
+    def desired(self) -> DesiredState:
+        desired = self._database.desired()
+        standdowns = [off for life in self._database.lives.all().values() for off in _kept_off(life)]
+        return desired.model_copy(update={"standdowns": tuple(standdowns)})
+
+    # --- outcomes ---------------------------------------------------------------------------------------
+
+    def follow(self, run: Run) -> None:
+        """While a run is under way it is the truth, and the VM's phase follows it."""
+        for _ in range(_TRIES):
+            life = self._database.lives.get(run.vm_id)
+            if life is None or life.run_id != run.id or not under_way(life.phase):
+                return  # a test, or told already
+            events = leading(life.phase, run.state)
+            try:
+                for event in events:
+                    life = self._database.lives.move(life, event, **_changes(run, event))
+            except Refused:
+                continue  # somebody else was quicker: look again
+            if events:
+                self._tell(run, life)
+            return
+
+    def _tell(self, run: Run, life: Life) -> None:
+        self._database.count()
+        self.spread()
+        if run.state in (RunState.DONE, RunState.UNDONE, RunState.STALLED):
+            self._database.record(f"{run.kind} {run.state}", run.vm_name, run.failure, run.by)
+        self.publish(life)
+
+    def publish(self, life: Life) -> None:
+        """Write into the vault where the VM stands, so that a console elsewhere finds out. Best effort: the epochs in
+        the log are what keeps two sites apart, this only explains them."""
+        try:
+            self._vault.open().put_document(life.vm_id, LIFE, life_document(life))
+        except LeewardError as error:
+            log.warning("the vault was not told where the VM stands", vm=life.vm_name, error=str(error))
+
+
+def leading(phase: Phase, state: RunState) -> list[Event]:
+    """The events that bring a VM's phase to where its run is. Pure."""
+    stalled = phase in (Phase.FAILOVER_STALLED, Phase.FAILBACK_STALLED)
+    undoing = phase in (Phase.FAILOVER_UNDOING, Phase.FAILBACK_UNDOING)
+    if state is RunState.RUNNING:
+        return [Event.RETRY] if stalled else []
+    if state is RunState.UNDOING:
+        return [] if undoing else [Event.CANCEL]
+    if state is RunState.STALLED:
+        return [] if stalled else [Event.STALLED]
+    if state is RunState.DONE:
+        return [Event.RETRY, Event.DONE] if stalled else [Event.DONE]
+    return [Event.UNDONE] if undoing else [Event.CANCEL, Event.UNDONE]
+
+
+def _changes(run: Run, event: Event) -> dict[str, Any]:
+    """What is to be remembered with a step of the VM's life."""
+    if event is Event.DONE and run.kind in (Kind.PLANNED, Kind.UNPLANNED):
+        return {"definition": run.result("check")["definition"]}
+    return {}
+
+
+def life_document(life: Life) -> dict[str, Any]:
+    return {
+        "vm_name": life.vm_name,
+        "phase": life.phase.value,
+        "home": life.home,
+        "away": life.away,
+        "definition": life.definition,
+        "run": life.run_id,
+    }
+
+
+def _kept_off(life: Life) -> list[StandDownMessage]:
+    if life.phase in _HOME_OFF:
+        host, reason = life.home, f"it runs at {life.away}"
+    elif life.phase in _AWAY_OFF:
+        host, reason = life.away, f"it runs at {life.home}"
+    else:
+        return []
+    return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason)]
+
+
+def _epoch(vm_log: VmLog) -> int:
+    reign = vm_log.reign()
+    return reign.epoch if reign else 0

@@ -1,0 +1,238 @@
+"""What an operator can ask of a VM's life between its sites: checked, written down, then carried on."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+from leeward.console.desk import Desk
+from leeward.console.fleet import Fleet
+from leeward.domain.errors import BadInput, NotFound, Refused
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState, begin_undo, end, new_run, retry
+from leeward.state.database import Database
+from leeward.state.lives import Life
+
+# Kinds that leave a VM's phase alone.
+_STILL = (Kind.TEST, Kind.CLEANUP)
+
+
+class Engine(Protocol):
+    """See `leeward.orchestrator.engine.Engine`."""
+
+    def walk(self, run_id: str) -> None: ...
+    def walking(self) -> set[str]: ...
+
+
+class Failovers:
+    """away: the recovery host to use when none is named; raises when there is none."""
+
+    def __init__(self, database: Database, fleet: Fleet, desk: Desk, engine: Engine, away: Callable[[], str]) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._desk = desk
+        self._engine = engine
+        self._away = away
+
+    # --- looking --------------------------------------------------------------------------------------
+
+    def life(self, vm_id: str, name: str) -> Life:
+        """Where the VM stands; a VM that never moved is at home."""
+        known = self._database.lives.get(vm_id)
+        if known is not None:
+            return known
+        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
+        return Life(vm_id, wish.vm_name if wish else name, Phase.HOME, wish.host if wish else "")
+
+    def runs(self, vm_id: str | None = None, limit: int = 50) -> list[Run]:
+        return self._database.runs.find(vm_id=vm_id, limit=limit)
+
+    def run(self, run_id: str) -> Run:
+        return self._database.runs.run(run_id)
+
+    def last(self, vm_id: str, name: str) -> Run:
+        """The VM's newest run. Raises Refused when there never was one."""
+        found = self._database.runs.find(vm_id=vm_id, limit=1)
+        if not found:
+            raise Refused("it has never been failed over or tested", subject=name)
+        return found[0]
+
+    def revive(self) -> None:
+        """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
+        walking = self._engine.walking()
+        for run in self._database.runs.find(states=(RunState.RUNNING, RunState.UNDOING), limit=10_000):
+            life = self._database.lives.get(run.vm_id)
+            if run.kind not in _STILL and (life is None or life.run_id != run.id):
+                self._drop(run)  # written down, but we died before the VM was given to it
+            elif run.id not in walking:
+                self._engine.walk(run.id)
+
+    def _drop(self, run: Run) -> None:
+        self._database.runs.replace(run.id, lambda now: end(now, RunState.UNDONE, time.time()))
+
+    # --- asking ---------------------------------------------------------------------------------------
+
+    def failover(self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any]) -> Run:
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks."""
+        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
+        life = self.life(vm_id, name)
+        self._allowed(life, event)
+        if wish is None:
+            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
+        if event is Event.PLANNED and point != "latest":
+            raise BadInput(
+                "a planned failover always brings the newest data", subject=point, hint="Leave --point out"
+            )
+        away = str(options.pop("to", None) or self._away())
+        if away == life.home:
+            raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
+        self._fleet.link(away)
+        self._point_exists(vm_id, name, point)
+        if event is Event.UNPLANNED and life.phase is Phase.FAILOVER_STALLED:
+            self._give_up_planned(life)
+        return self._begin(life, event, Kind(event.value), away, point, by, options)
+
+    def _give_up_planned(self, life: Life) -> None:
+        """A planned failover stalled, since its source broke down under it: its run ends here, a new one begins."""
+        run = self._database.runs.run(life.run_id)
+        if any(step.name == "epoch" and step.state.value != "waiting" for step in run.steps):
+            raise Refused(
+                "its failover has gone too far to begin another one",
+                subject=life.vm_name,
+                hint=f"Go on with `leeward failover retry {life.vm_name}`",
+            )
+        self._drop(run)
+
+    def failback(self, vm_id: str, name: str, by: str, options: dict[str, Any]) -> Run:
+        """options: to (another host of the home site), force, timeout_s."""
+        life = self.life(vm_id, name)
+        self._allowed(life, Event.FAILBACK)
+        home = str(options.pop("to", None) or life.home)
+        self._fleet.link(home)
+        life = replace(life, home=home)
+        return self._begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
+
+    def commit(self, vm_id: str, name: str, by: str) -> Run:
+        life = self.life(vm_id, name)
+        self._allowed(life, Event.COMMIT)
+        kind = Kind.FINISH if life.phase is Phase.BACK else Kind.COMMIT
+        return self._begin(life, Event.COMMIT, kind, life.away, "latest", by, {})
+
+    def test(self, vm_id: str, name: str, point: str, by: str) -> Run:
+        """Phases do not matter: a test touches nothing."""
+        copy = self._fleet.copy(vm_id, "test")
+        if copy is not None:
+            raise Refused(
+                f"a test failover exists already ({copy.copy_name}, point {copy.point})",
+                subject=name,
+                hint=f"Remove it with `leeward failover cleanup {name}`",
+            )
+        self._not_testing(vm_id, name)
+        self._point_exists(vm_id, name, point)
+        life = self.life(vm_id, name)
+        return self._add(life, Kind.TEST, life.away or self._away(), point, by, {})
+
+    def cleanup(self, vm_id: str, name: str, by: str) -> Run:
+        copy = self._fleet.copy(vm_id, "test")
+        if copy is None:
+            raise Refused("there is no test failover of it to clean up", subject=name)
+        self._not_testing(vm_id, name)
+        life = self.life(vm_id, name)
+        return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {})
+
+    def _not_testing(self, vm_id: str, name: str) -> None:
+        for run in self._database.runs.find(vm_id=vm_id, states=(RunState.RUNNING,)):
+            if run.kind is Kind.TEST:
+                raise Refused("a test failover of it is just being started", subject=name, hint="Wait until it is up")
+            if run.kind is Kind.CLEANUP:
+                raise Refused("its test failover is just being removed", subject=name)
+
+    def retry(self, vm_id: str, name: str, options: dict[str, Any]) -> Run:
+        life = self.life(vm_id, name)
+        run = self._moving(life, Event.RETRY)
+        wanted = {name: value for name, value in options.items() if value is not None}
+        return self._carry_on(run, lambda now: retry(replace(now, options={**now.options, **wanted})))
+
+    def cancel(self, vm_id: str, name: str) -> Run:
+        """Take a run back, as long as nothing final has begun."""
+        life = self.life(vm_id, name)
+        run = self._moving(life, Event.CANCEL)
+        if not run.reversible:
+            raise Refused(
+                "the VM has been started at its new site: there is no way back, only forward",
+                subject=name,
+                hint=f"Let it come up, `leeward failover commit {name}`, then bring it home with a failback",
+            )
+        if run.state is RunState.STALLED:
+            return self._carry_on(run, begin_undo)
+        return self._database.runs.replace(run.id, lambda now: replace(now, cancel=True))
+
+    # --- insides --------------------------------------------------------------------------------------
+
+    def _allowed(self, life: Life, event: Event) -> None:
+        following = after(life.phase, event, life.vm_name)
+        if isinstance(following, Refusal):
+            raise Refused(following.reason, subject=life.vm_name, hint=following.hint)
+
+    def _point_exists(self, vm_id: str, name: str, point: str) -> None:
+        try:
+            self._desk.vault().log(vm_id).choose(point)
+        except NotFound as error:
+            raise NotFound(error.message, subject=name, hint=error.hint) from None
+
+    def _moving(self, life: Life, event: Event) -> Run:
+        self._allowed(life, event)
+        return self._database.runs.run(life.run_id)
+
+    def _carry_on(self, run: Run, change: Callable[[Run], Run]) -> Run:
+        changed = self._database.runs.replace(run.id, change)
+        self._desk.follow(changed)
+        self._engine.walk(run.id)
+        return changed
+
+    def _begin(
+        self, life: Life, event: Event, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]
+    ) -> Run:
+        run = self._make(replace(life, away=away), kind, away, point, by, options)
+        # The run first: a phase that names a run which does not exist would be stuck for ever, a run that no phase
+        # names is dropped.
+        self._database.runs.add(run)
+        try:
+            moved = self._database.lives.move(life, event, home=life.home, away=away, run_id=run.id)
+        except Refused:
+            self._drop(run)
+            raise
+        self._database.count()
+        self._desk.spread()
+        self._desk.publish(moved)
+        self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
+        self._engine.walk(run.id)
+        return run
+
+    def _add(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
+        run = self._make(life, kind, away, point, by, options)
+        self._database.runs.add(run)
+        self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
+        self._engine.walk(run.id)
+        return run
+
+    def _make(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
+        wanted = {name: value for name, value in options.items() if value is not None}
+        return new_run(
+            Run(
+                id=uuid.uuid4().hex[:12],
+                vm_id=life.vm_id,
+                vm_name=life.vm_name,
+                kind=kind,
+                home=life.home,
+                away=away,
+                point=point,
+                by=by,
+                created=time.time(),
+                options=wanted,
+            )
+        )

@@ -1,0 +1,206 @@
+"""From what agents and database tell to what the API answers with. Pure."""
+
+from __future__ import annotations
+
+from leeward.console.views import HostView, RunStepView, RunView, StatusView, StepView, TestView, VmView
+from leeward.domain.lifecycle import Phase
+from leeward.domain.procedures import steps
+from leeward.domain.protection import ProtectionState
+from leeward.domain.runs import Run, RunState, StepRecord, StepState
+from leeward.state.lives import Life
+from leeward.wire.messages import (
+    CopyReport,
+    HostReport,
+    ProtectionMessage,
+    ProtectionReport,
+    StepMessage,
+    VmMessage,
+)
+from leeward.wire.translate import utc
+
+_UNDO_TELLS = {
+    "discard": "Remove what was made at the recovery site",
+    "epoch-back": "Give the log back to the home site",
+    "stand-up": "Let the VM run at home again",
+    "restart": "Start the VM at home again",
+    "revert": "Let the VM at home keep its old disks",
+    "epoch-away": "Give the log back to the recovery site",
+    "stand-up-away": "Let the VM run at the recovery site again",
+    "restart-away": "Start the VM at the recovery site again",
+}
+
+
+def host_view(host: HostReport, *, present: bool) -> HostView:
+    error = host.error or ("" if present else "its agent does not answer")
+    return HostView(name=host.name, site=host.site, uri=host.uri, reachable=not error, error=error, vms=len(host.vms))
+
+
+def vm_view(vm: VmMessage, *, protected: bool, copy: CopyReport | None) -> VmView:
+    return VmView(
+        id=vm.id,
+        name=vm.name,
+        host=vm.host,
+        power=vm.power,
+        memory_mib=vm.memory_mib,
+        vcpus=vm.vcpus,
+        disks=list(vm.disks),
+        protected=protected,
+        unsupported=f"a test copy of {copy.vm_name}" if copy else vm.unsupported,
+    )
+
+
+def status_view(
+    wish: ProtectionMessage,
+    report: ProtectionReport | None,
+    vm: VmMessage | None,
+    test: CopyReport | None,
+    life: Life | None,
+) -> StatusView:
+    gone = "" if vm else "the VM is not on its host now"
+    phase = life.phase if life else Phase.HOME
+    return StatusView(
+        vm=vm.name if vm else wish.vm_name,
+        vm_id=wish.vm_id,
+        host=wish.host,
+        state=report.state if report else ProtectionState.REPLICATING,
+        reason=(report.reason if report else "starting") or gone,
+        progress=report.progress if report else None,
+        rpo_target_s=wish.policy.rpo_s,
+        rpo_actual_s=report.rpo_actual_s if report else None,
+        verified_at=report.verified_at if report else None,
+        last_point=report.last_point if report else None,
+        failover_possible=phase is Phase.HOME and bool(report and report.failover_possible),
+        policy=wish.policy,
+        cycles=report.cycles if report else 0,
+        last_cycle_ms=report.last_cycle_ms if report else None,
+        last_cycle_bytes=report.last_cycle_bytes if report else 0,
+        spool_bytes=report.spool_bytes if report else 0,
+        test_failover=test.copy_name if test else None,
+        **_whereabouts(life, wish.host),
+    )
+
+
+def disabled_view(vm: VmMessage, test: CopyReport | None, life: Life | None) -> StatusView:
+    return StatusView(
+        vm=vm.name,
+        vm_id=vm.id,
+        host=vm.host,
+        state=ProtectionState.DISABLED,
+        reason=f"cannot be protected: {vm.unsupported}" if vm.unsupported else "not protected",
+        progress=None,
+        rpo_target_s=None,
+        rpo_actual_s=None,
+        verified_at=None,
+        last_point=None,
+        failover_possible=False,
+        policy=None,
+        cycles=0,
+        last_cycle_ms=None,
+        last_cycle_bytes=0,
+        spool_bytes=0,
+        test_failover=test.copy_name if test else None,
+        **_whereabouts(life, vm.host),
+    )
+
+
+def _whereabouts(life: Life | None, host: str) -> dict[str, str]:
+    if life is None:
+        return {"phase": Phase.HOME.value, "home": host, "away": ""}
+    return {"phase": life.phase.value, "home": life.home, "away": life.away}
+
+
+def test_view(run: Run | None, copy: CopyReport | None) -> TestView:
+    """A test as its run and the copy's host tell it; at least one of them is there."""
+    failed = run.failure if run else ""
+    if copy is None:
+        assert run is not None
+        shown = [_step(record) for record in run.steps]
+        return TestView(
+            vm=run.vm_name,
+            vm_id=run.vm_id,
+            point=run.point,
+            copy_name="",
+            host=run.away,
+            network="",
+            steps=shown,
+            evidence={},
+            hydrated=False,
+            done=run.over or run.state is RunState.STALLED,
+            failed=failed,
+        )
+    return TestView(
+        vm=copy.vm_name,
+        vm_id=copy.vm_id,
+        point=copy.point,
+        copy_name=copy.copy_name,
+        host=copy.host,
+        network=copy.network,
+        steps=[_step_message(step) for step in copy.steps],
+        evidence=copy.evidence,
+        hydrated=copy.hydrated,
+        done=run is None or run.over or run.state is RunState.STALLED,
+        failed=copy.failed or failed,
+    )
+
+
+def _step(record: StepRecord) -> StepView:
+    return StepView(
+        name=record.name,
+        state=record.state.value,
+        started=record.started,
+        seconds=_seconds(record),
+        detail=record.detail,
+    )
+
+
+def _step_message(step: StepMessage) -> StepView:
+    return StepView(name=step.name, state=step.state, started=step.started, seconds=step.seconds, detail=step.detail)
+
+
+def _seconds(record: StepRecord) -> float | None:
+    if record.started is None or record.ended is None:
+        return None
+    return round(record.ended - record.started, 3)
+
+
+def run_view(run: Run, phase: Phase) -> RunView:
+    tells = {step.name: step.tells for step in steps(run.kind)}
+    return RunView(
+        id=run.id,
+        vm=run.vm_name,
+        vm_id=run.vm_id,
+        kind=run.kind.value,
+        state=run.state.value,
+        phase=phase.value,
+        home=run.home,
+        away=run.away,
+        point=str(run.result("epoch").get("point") or run.point),
+        by=run.by,
+        created=utc(int(run.created * 1e9)),
+        ended=utc(int(run.ended * 1e9)) if run.ended else None,
+        steps=[_run_step(record, tells) for record in run.steps],
+        undo=[_run_step(record, _UNDO_TELLS) for record in run.undo],
+        reversible=run.reversible,
+        cancelling=run.cancel,
+        failure=run.failure,
+        rto_s=_rto(run),
+    )
+
+
+def _run_step(record: StepRecord, tells: dict[str, str]) -> RunStepView:
+    return RunStepView(
+        name=record.name,
+        tells=tells.get(record.name, record.name),
+        state=record.state.value,
+        started=record.started,
+        seconds=_seconds(record),
+        detail=record.detail,
+    )
+
+
+def _rto(run: Run) -> float | None:
+    """From the request to a guest that has come up."""
+    for record in run.steps:
+        if record.name in ("boot", "boot-home") and record.state is StepState.DONE and record.ended:
+            return round(record.ended - run.created, 2)
+    return None

@@ -1,0 +1,200 @@
+"""Recovered VMs on a hypervisor in memory, for simulations: the same promises as on a real host, nothing to boot.
+
+See `leeward.agent.copy_tasks` for what copies and homes must do. State is kept in the object, which stands for the
+host's disks: it outlives the agents that use it.
+"""
+
+from __future__ import annotations
+
+import threading
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from leeward.domain.errors import NotFound, Refused
+from leeward.domain.vm import Power
+from leeward.hypervisors.memory import MemoryHypervisor
+from leeward.vault.facade import Vault
+from leeward.wire.messages import CopyReport, StepMessage
+
+_STEPS = ("build", "start", "boot")
+
+
+@dataclass(slots=True)
+class _Copy:
+    vm_id: str
+    name: str
+    purpose: str
+    point: str
+    copy_id: str
+    token: str
+    done: list[str]
+    settled: bool = False
+
+
+class MemoryCopies:
+    """One host. open_vault: raises while the vault is away."""
+
+    def __init__(self, hypervisor: MemoryHypervisor, open_vault: Callable[[], Vault]) -> None:
+        self._hypervisor = hypervisor
+        self._open_vault = open_vault
+        self._copies: dict[tuple[str, str], _Copy] = {}
+        self._lock = threading.RLock()
+
+    def build(self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]) -> CopyReport:
+        with self._lock:
+            copy = self._copies.get((vm_id, purpose))
+            if copy is None:
+                copy_id = vm_id if purpose == "failover" else str(uuid.uuid4())
+                if any(vm.id == copy_id for vm in self._hypervisor.vms()):
+                    raise Refused("a VM of this identity exists on the recovery host", subject=vm_name)
+                log = self._open_vault().log(vm_id)
+                with log.open_point(point_id) as image:
+                    disks = {name: image.disks[name].read(0, disk.size) for name, disk in image.disks.items()}
+                    newest = log.point("latest").id == point_id
+                    token = image.tracking if newest else ""
+                name = vm_name if purpose == "failover" else f"{vm_name}-test"
+                self._hypervisor.add(copy_id, name, disks, Power.OFF)
+                copy = _Copy(vm_id, name, purpose, point_id, copy_id, token, ["build"])
+                self._copies[vm_id, purpose] = copy
+            return self._report(copy)
+
+    def start(self, vm_id: str, purpose: str) -> CopyReport:
+        with self._lock:
+            copy = self._copy(vm_id, purpose)
+            if "start" not in copy.done:
+                if copy.token:
+                    self._hypervisor.track(copy.copy_id, copy.token)
+                copy.done.append("start")
+            self._hypervisor.start(copy.copy_id)
+            return self._report(copy)
+
+    def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport:
+        with self._lock:
+            copy = self._copy(vm_id, purpose)
+            if "boot" not in copy.done:
+                copy.done.append("boot")
+            return self._report(copy)
+
+    def settle(self, vm_id: str) -> None:
+        with self._lock:
+            self._copy(vm_id, "failover").settled = True
+
+    def discard(self, vm_id: str, purpose: str) -> None:
+        with self._lock:
+            copy = self._copies.pop((vm_id, purpose), None)
+            if copy is not None:
+                self._hypervisor.force_off(copy.copy_id)
+                self._hypervisor.remove(copy.copy_id)
+
+    def reports(self) -> list[CopyReport]:
+        with self._lock:
+            return [self._report(copy) for copy in self._copies.values()]
+
+    def supervise(self) -> None:
+        """Nothing hangs on the vault here."""
+
+    def _copy(self, vm_id: str, purpose: str) -> _Copy:
+        if (vm_id, purpose) not in self._copies:
+            raise NotFound("there is no such copy", subject=vm_id)
+        return self._copies[vm_id, purpose]
+
+    def _report(self, copy: _Copy) -> CopyReport:
+        return CopyReport(
+            vm_id=copy.vm_id,
+            vm_name=copy.name.removesuffix("-test"),
+            purpose=copy.purpose,
+            point=copy.point,
+            copy_id=copy.copy_id,
+            copy_name=copy.name,
+            host=self._hypervisor.name,
+            network="memory",
+            steps=tuple(StepMessage(name=name, state="done" if name in copy.done else "waiting") for name in _STEPS),
+            evidence={"agent": "answers"} if "boot" in copy.done else {},
+            hydrated="boot" in copy.done,
+            failed="",
+        )
+
+
+@dataclass(slots=True)
+class _Home:
+    old: dict[str, bytearray]
+    new: dict[str, bytearray]
+    point: str
+    token: str = ""
+    switched: bool = False
+    started: bool = False
+
+
+class MemoryHomes:
+    """VMs that come home to one host."""
+
+    def __init__(self, hypervisor: MemoryHypervisor, open_vault: Callable[[], Vault]) -> None:
+        self._hypervisor = hypervisor
+        self._open_vault = open_vault
+        self._homes: dict[str, _Home] = {}
+        self._lock = threading.RLock()
+
+    def prepare(
+        self, vm_id: str, vm_name: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        check()
+        with self._lock:
+            if self._hypervisor.vm(vm_id).power is not Power.OFF:
+                raise Refused("it runs here", subject=vm_name)
+            if vm_id not in self._homes:
+                old = self._hypervisor.disks(vm_id)
+                self._homes[vm_id] = _Home({name: bytearray(data) for name, data in old.items()}, {}, "")
+            return self._fetch(vm_id, point_id)
+
+    def catch_up(
+        self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        with self._lock:
+            return self._fetch(vm_id, point_id)
+
+    def _fetch(self, vm_id: str, point_id: str) -> dict[str, Any]:
+        home = self._home(vm_id)
+        log = self._open_vault().log(vm_id)
+        with log.open_point(point_id) as image:
+            home.new = {name: bytearray(image.disks[name].read(0, disk.size)) for name, disk in image.disks.items()}
+            home.token = image.tracking if log.point("latest").id == point_id else ""
+        home.point = point_id
+        return {"point": point_id}
+
+    def switch(self, vm_id: str, definition: str) -> dict[str, Any]:
+        with self._lock:
+            home = self._home(vm_id)
+            if not home.switched:
+                self._hypervisor.set_disks(vm_id, home.new)
+                home.switched = True
+            return {}
+
+    def start(self, vm_id: str) -> dict[str, Any]:
+        with self._lock:
+            home = self._home(vm_id)
+            if not home.started:
+                if home.token:
+                    self._hypervisor.track(vm_id, home.token)
+                home.started = True
+            self._hypervisor.start(vm_id)
+            return {}
+
+    def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]:
+        return {"agent": "answers"}
+
+    def settle(self, vm_id: str) -> None:
+        with self._lock:
+            self._homes.pop(vm_id, None)
+
+    def revert(self, vm_id: str) -> None:
+        with self._lock:
+            home = self._homes.pop(vm_id, None)
+            if home is not None and home.switched:
+                self._hypervisor.set_disks(vm_id, home.old)
+
+    def _home(self, vm_id: str) -> _Home:
+        if vm_id not in self._homes:
+            raise NotFound("nothing has been prepared for it", subject=vm_id)
+        return self._homes[vm_id]

@@ -1,0 +1,187 @@
+"""The life of a VM between its sites, on hypervisors in memory: real agents, vault, console and database."""
+
+import pytest
+from tests.console.world import VM
+
+from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest
+from leeward.domain.errors import Fenced, Refused
+from leeward.domain.lifecycle import Event, Phase
+from leeward.domain.vm import Power
+
+
+def planned(world):
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+
+
+def test_a_planned_failover_loses_nothing_and_comes_home(world):
+    for _ in range(5):
+        world.write(world.office)
+    before = world.disks(world.office)
+    planned(world)
+    assert world.running() == ["recovery"]
+    assert world.disks(world.recovery) == before
+    status = world.service.status("web")[0]
+    assert (status.phase, status.host) == ("away", "recovery")
+
+    # The other direction is protected from the first write on, without a resynchronization.
+    world.write(world.recovery)
+    world.until_current(world.recovery)
+    assert world.vault.log(VM).reign().info["host"] == "recovery"
+
+    world.service.commit("web")
+    world.until(Phase.SETTLED)
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
+    world.write(world.recovery)
+    last = world.disks(world.recovery)
+    world.service.failback("web", FailbackRequest())
+    world.until(Phase.BACK)
+    assert world.running() == ["office"]
+    assert world.disks(world.office) == last
+    world.write(world.office)
+    world.until_current(world.office)
+    world.service.commit("web")
+    world.until(Phase.HOME)
+    assert VM not in world.recovery.hypervisor._vms
+    assert world.running() == ["office"]
+    # And all of it once more.
+    world.write(world.office)
+    planned(world)
+    assert world.running() == ["recovery"]
+
+
+def test_an_unplanned_failover_closes_the_log_to_a_source_that_cannot_be_reached(world):
+    world.write(world.office)
+    world.until_current(world.office)
+    saved = world.disks(world.office)
+    world.office.stop_agent()
+    world.vm(world.office).facts = world.vm(world.office).facts.__class__(
+        **{
+            **{
+                f: getattr(world.vm(world.office).facts, f) for f in world.vm(world.office).facts.__dataclass_fields__
+            },
+            "power": Power.OFF,
+        }
+    )
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+    assert world.disks(world.recovery) == saved
+    run = world.service.last_run("web")
+    assert "cannot be reached" in next(step.detail for step in run.steps if step.name == "fence")
+
+
+def test_a_source_that_returns_finds_that_its_time_is_over(world):
+    world.write(world.office)
+    world.until_current(world.office)
+    office = world.links[0]
+    office.cut = True  # the console cannot reach it; its VM and its line to the vault go on
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    # Its next commit meets the new epoch: it stands down by itself, without any console.
+    world.write(world.office)
+    world.wait(lambda: world.running() == ["recovery"])
+    assert world.office.agent.report().standdowns[0].reason.startswith("it runs at recovery")
+    # Started by hand it is stopped again, and it cannot write into the log.
+    world.office.hypervisor.start(VM)
+    world.wait(lambda: world.running() == ["recovery"])
+    with pytest.raises(Fenced):
+        world.vault.log(VM).take_epoch(1, {"writer": "agent-office"})
+    office.cut = False
+    with pytest.raises(Refused):
+        world.service.failover("web", Event.PLANNED, FailoverRequest())
+
+
+def test_a_source_that_was_dead_all_the_time_stays_off_when_it_returns(world):
+    world.until_current(world.office)
+    world.office.stop_agent()
+    world.office.hypervisor.force_off(VM)
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    world.office.hypervisor.start(VM)  # its host started it while booting
+    world.office.start_agent()
+    world.wait(lambda: world.running() == ["recovery"])
+
+
+def test_a_failover_is_taken_back_before_the_vm_is_started(world):
+    world.recovery.hypervisor.add(VM, "somebody else's", {"vda": b"x"}, Power.OFF)  # build will fail
+    before = world.disks(world.office)
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.FAILOVER_STALLED)
+    assert world.running() == []
+    assert "exists on the recovery host" in world.service.last_run("web").failure
+    world.service.cancel("web")
+    world.until(Phase.HOME)
+    world.recovery.hypervisor.remove(VM)
+    assert world.running() == ["office"]
+    assert world.disks(world.office) == before
+    world.write(world.office)
+    world.until_current(world.office)
+    planned(world)
+
+
+def test_a_stalled_failover_goes_on(world):
+    world.recovery.hypervisor.add(VM, "somebody else's", {"vda": b"x"}, Power.OFF)
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.FAILOVER_STALLED)
+    world.recovery.hypervisor.remove(VM)
+    from leeward.console.views import RetryRequest
+
+    world.service.retry("web", RetryRequest())
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+
+
+def test_a_guest_that_does_not_shut_down_stalls_the_failover_until_force(world):
+    world.vm(world.office).obeys_shutdown = False
+    world.service.failover("web", Event.PLANNED, FailoverRequest(timeout_s=0.1))
+    world.until(Phase.FAILOVER_STALLED)
+    assert world.running() == ["office"]
+    from leeward.console.views import RetryRequest
+
+    world.service.retry("web", RetryRequest(force=True))
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+
+
+def test_a_test_touches_nothing_and_is_removed(world):
+    view = world.service.start_test("web", "latest")
+    assert view.done is False
+    done = world.wait(lambda: (found := world.service.test("web")).done and found)
+    assert done.failed == ""
+    assert world.running() == ["office"]
+    assert world.phase() is Phase.HOME
+    with pytest.raises(Refused):
+        world.service.start_test("web", "latest")
+    with pytest.raises(Refused):
+        world.service.unprotect("web")
+    world.service.cleanup_test("web")
+    assert world.recovery.hypervisor.vms() == []
+    with pytest.raises(Refused):
+        world.service.cleanup_test("web")
+
+
+@pytest.mark.parametrize("ask", ["commit", "failback", "retry", "cancel"])
+def test_what_makes_no_sense_is_refused_with_the_next_sensible_action(world, ask):
+    from leeward.console.views import RetryRequest
+
+    asks = {
+        "commit": lambda: world.service.commit("web"),
+        "failback": lambda: world.service.failback("web", FailbackRequest()),
+        "retry": lambda: world.service.retry("web", RetryRequest()),
+        "cancel": lambda: world.service.cancel("web"),
+    }
+    with pytest.raises(Refused) as caught:
+        asks[ask]()
+    assert "leeward failover planned web" in caught.value.hint
+
+
+def test_a_protection_is_changed_while_the_vm_is_away(world):
+    planned(world)
+    world.service.protect("web", ProtectRequest(rpo_s=2))
+    status = world.service.status("web")[0]
+    assert (status.host, status.rpo_target_s) == ("recovery", 2)
+    with pytest.raises(Refused):
+        world.service.unprotect("web")
+    world.write(world.recovery)
+    world.until_current(world.recovery)

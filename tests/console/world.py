@@ -1,0 +1,276 @@
+"""A whole Leeward on hypervisors in memory: two sites, agents, a vault, a console; every part can die and come back.
+
+Hypervisors, the agents' state folders, the console's database and the vault outlive what runs on them, as disks do.
+"""
+
+import random
+import threading
+import time
+
+from tests.vault.conftest import CHEAP
+
+from leeward.agent.agent import Agent, Source
+from leeward.agent.config import HostConfig
+from leeward.agent.copy_tasks import CopyTasks
+from leeward.agent.jobs import JobRunner
+from leeward.agent.lastcycle import LastCycle
+from leeward.agent.ledger import Ledger
+from leeward.agent.link import LocalAgent
+from leeward.agent.tasks import SourceTasks
+from leeward.agent.worker import Services
+from leeward.console.desk import Desk
+from leeward.console.failovers import Failovers
+from leeward.console.fleet import Fleet
+from leeward.console.service import Service
+from leeward.console.views import ProtectRequest
+from leeward.domain.errors import StoreUnavailable
+from leeward.domain.vm import Power
+from leeward.hypervisors.memory import MemoryHypervisor
+from leeward.orchestrator.conductor import Conductor
+from leeward.recovery.memory import MemoryCopies, MemoryHomes
+from leeward.replication.copy import copy_pool
+from leeward.replication.spool import SpoolingStore
+from leeward.state.database import Database
+from leeward.vault.facade import Vault
+from leeward.vault.stores.memory import MemoryStore
+from leeward.wire.messages import AgentReport
+
+VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
+KIB64 = 65536
+
+
+class CutStore:
+    """The vault's store as one site sees it; the line can be cut."""
+
+    def __init__(self, store):
+        self.store = store
+        self.cut = False
+
+    def __getattr__(self, name):
+        if self.cut and name != "url":
+            raise StoreUnavailable("the line to the vault is cut")
+        return getattr(self.store, name)
+
+
+class Place:
+    """A site: its hypervisor, its agent's state folder, its line to the vault. The agent can be killed."""
+
+    def __init__(self, world, name, site, folder):
+        self.world, self.name, self.site, self.folder = world, name, site, folder
+        self.hypervisor = MemoryHypervisor(name)
+        self.line = CutStore(world.store)
+        self.copies = MemoryCopies(self.hypervisor, self.open_vault)
+        self.homes = MemoryHomes(self.hypervisor, self.open_vault)
+        self.local = None
+        self.agent = self.jobs = None
+
+    def open_vault(self):
+        return Vault.open(self.line, keys=self.world.keys)
+
+    def spooled(self, vm_id):
+        store = SpoolingStore(self.line, MemoryStore(), 1 << 20)
+        return Vault.open(store, keys=self.world.keys), store
+
+    def start_agent(self):
+        ledger = Ledger(self.folder / "agent.json")
+        pool = copy_pool(2)
+        self.agent = Agent(
+            f"agent-{self.name}",
+            {self.name: Source(HostConfig(self.name, self.site, "memory"), self.hypervisor)},
+            self.spooled,
+            ledger,
+            Services(f"agent-{self.name}", pool),
+            self.open_vault,
+        )
+        last = LastCycle(lambda host: self.hypervisor, self.spooled, ledger, pool, self.agent.name)
+        tasks = SourceTasks(self.agent, ledger, self.open_vault, last).tasks()
+        copies, homes = {self.name: self.copies}, {self.name: self.homes}
+        tasks |= CopyTasks(self.agent, ledger, copies, homes, self.open_vault).tasks()
+        if self.world.wrap:
+            tasks = {kind: self.world.wrap(self, kind, task) for kind, task in tasks.items()}
+        self.jobs = JobRunner(self.folder / "jobs", tasks)
+        self.local = LocalAgent(self.agent, self.jobs, copies)
+        self.agent.start()
+        self.jobs.start()
+
+    def stop_agent(self):
+        if self.agent:
+            self.jobs.stop(2)
+            self.agent.stop()
+            self.agent = self.jobs = self.local = None
+
+
+class FarLink:
+    """An agent behind a line that can be cut: nothing new is heard, jobs wait."""
+
+    def __init__(self, place):
+        self.place = place
+        self.cut = False
+        self.known = AgentReport(agent=place.name, generation=0, time="", protections=())
+        self.known_hosts = []
+        self.waiting, self.wish, self.known_jobs, self.gone = [], None, {}, []
+
+    name = property(lambda self: self.place.name)
+
+    @property
+    def present(self):
+        return not self.cut and self.place.local is not None
+
+    def sync(self):
+        local = self.place.local
+        if not self.present or local is None:
+            return
+        if self.wish is not None:
+            local.apply(self.wish)
+        while self.waiting:
+            local.submit(self.waiting.pop(0))
+        while self.gone:
+            local.release(self.gone.pop(0))
+        self.known, self.known_hosts = local.report(), local.hosts()
+        self.known_jobs |= {report.id: report for report in local.jobs()}
+
+    def apply(self, desired):
+        self.wish = desired
+        self.sync()
+
+    def report(self):
+        self.sync()
+        return self.known
+
+    def hosts(self):
+        self.sync()
+        return self.known_hosts
+
+    def submit(self, job):
+        self.waiting.append(job)
+        self.sync()
+
+    def job(self, job_id):
+        self.sync()
+        return self.known_jobs.get(job_id)
+
+    def release(self, job_id):
+        self.waiting = [job for job in self.waiting if job.id != job_id]
+        self.gone.append(job_id)
+        self.sync()
+
+
+class ThreadEngine:
+    """Carries runs on in plain threads: for what is not about durable execution itself."""
+
+    def __init__(self):
+        self.conductor = None
+        self.threads = {}
+
+    def walk(self, run_id):
+        def work():
+            while self.conductor.advance(run_id):
+                pass
+
+        self.threads[run_id] = threading.Thread(target=work, daemon=True)
+        self.threads[run_id].start()
+
+    def walking(self):
+        return {run_id for run_id, thread in self.threads.items() if thread.is_alive()}
+
+
+class Opener:
+    def __init__(self, world):
+        self.world = world
+
+    def open(self):
+        return self.world.vault
+
+
+class World:
+    def __init__(self, folder, wrap=None):
+        self.folder, self.wrap = folder, wrap
+        self.store = MemoryStore()
+        self.vault, self.recovery_key = Vault.create(self.store, "x", cost=CHEAP)
+        self.keys = self.vault.keys
+        self.office = Place(self, "office", "source", folder / "office")
+        self.recovery = Place(self, "recovery", "recovery", folder / "recovery")
+        data = random.Random(1).randbytes(8 * KIB64)
+        self.office.hypervisor.add(VM, "web", {"vda": data, "vdb": bytes(4 * KIB64)})
+        self.dice = random.Random(2)
+        self.office.start_agent()
+        self.recovery.start_agent()
+        self.start_console()
+
+    def start_console(self):
+        self.links = [FarLink(self.office), FarLink(self.recovery)]
+        self.dead = False
+        self.database = Database(f"sqlite:///{self.folder / 'leeward.db'}")
+        self.fleet = Fleet(lambda: self.links)
+        self.desk = Desk(self.database, self.fleet, Opener(self))
+        self.engine = ThreadEngine()
+        self.engine.conductor = Conductor(self.database.runs, self.desk, lambda: self.dead)
+        self.failovers = Failovers(self.database, self.fleet, self.desk, self.engine, lambda: "recovery")
+        self.service = Service(self.database, self.fleet, Opener(self), self.desk, self.failovers)
+        self.database.count()
+        self.desk.spread()
+        self.failovers.revive()
+
+    def stop_console(self):
+        self.dead = True
+        for thread in self.engine.threads.values():
+            thread.join(20)
+        self.database.close()
+
+    def close(self):
+        self.stop_console()
+        self.office.stop_agent()
+        self.recovery.stop_agent()
+
+    # --- what happens -----------------------------------------------------------------------------
+
+    def vm(self, place):
+        return place.hypervisor._vms[VM]
+
+    def write(self, place):
+        """The guest writes and gets it acknowledged."""
+        block = self.dice.randrange(8)
+        self.vm(place).write("vda", block * KIB64, self.dice.randbytes(KIB64))
+        self.vm(place).write("vdb", (block % 4) * KIB64, self.dice.randbytes(512))
+
+    def disks(self, place):
+        return {name: bytes(data) for name, data in self.vm(place).disks.items()}
+
+    def newest(self):
+        with self.vault.log(VM).open_point("latest") as image:
+            return {name: image.disks[name].read(0, disk.size) for name, disk in image.disks.items()}
+
+    def running(self):
+        """Where the VM runs now."""
+        places = (self.office, self.recovery)
+        return [
+            place.name
+            for place in places
+            if VM in place.hypervisor._vms and self.vm(place).facts.power is not Power.OFF
+        ]
+
+    def protect(self):
+        self.service.protect("web", ProtectRequest(rpo_s=1, app_interval_s=0))
+        self.wait(lambda: self.service.status("web")[0].failover_possible)
+
+    def wait(self, condition, seconds=20.0):
+        ends = time.monotonic() + seconds
+        while True:
+            found = condition()
+            if found:
+                return found
+            assert time.monotonic() < ends, (
+                self.service.status(),
+                [(run.kind, run.state, run.failure, run.steps, run.undo) for run in self.failovers.runs(VM)],
+            )
+            time.sleep(0.02)
+
+    def phase(self):
+        return self.failovers.life(VM, "web").phase
+
+    def until(self, phase, seconds=20.0):
+        self.wait(lambda: self.phase() is phase, seconds)
+
+    def until_current(self, place):
+        """Everything that the guest has written is in the vault."""
+        self.wait(lambda: self.newest() == self.disks(place))
