@@ -21,6 +21,7 @@ from leeward.agent.worker import Services
 from leeward.console.desk import Desk
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
+from leeward.console.learning import Learner
 from leeward.console.service import Service
 from leeward.console.views import ProtectRequest
 from leeward.domain.errors import StoreUnavailable
@@ -182,6 +183,31 @@ class Opener:
         return self.world.vault
 
 
+class ConsoleParts:
+    """One console of the world."""
+
+    def __init__(self, world, links, database):
+        self.links = links
+        self.dead = False
+        self.database = Database(f"sqlite:///{world.folder / database}")
+        self.fleet = Fleet(lambda: self.links)
+        self.desk = Desk(self.database, self.fleet, Opener(world))
+        self.engine = ThreadEngine()
+        self.engine.conductor = Conductor(self.database.runs, self.desk, lambda: self.dead)
+        self.failovers = Failovers(self.database, self.fleet, self.desk, self.engine, lambda: "recovery")
+        self.service = Service(self.database, self.fleet, Opener(world), self.desk, self.failovers)
+        self.learner = Learner(self.database, self.desk, Opener(world))
+        self.database.count()
+        self.desk.spread()
+        self.failovers.revive()
+
+    def stop(self):
+        self.dead = True
+        for thread in self.engine.threads.values():
+            thread.join(20)
+        self.database.close()
+
+
 class World:
     def __init__(self, folder, wrap=None):
         self.folder, self.wrap = folder, wrap
@@ -198,24 +224,20 @@ class World:
         self.start_console()
 
     def start_console(self):
-        self.links = [FarLink(self.office), FarLink(self.recovery)]
-        self.dead = False
-        self.database = Database(f"sqlite:///{self.folder / 'leeward.db'}")
-        self.fleet = Fleet(lambda: self.links)
-        self.desk = Desk(self.database, self.fleet, Opener(self))
-        self.engine = ThreadEngine()
-        self.engine.conductor = Conductor(self.database.runs, self.desk, lambda: self.dead)
-        self.failovers = Failovers(self.database, self.fleet, self.desk, self.engine, lambda: "recovery")
-        self.service = Service(self.database, self.fleet, Opener(self), self.desk, self.failovers)
-        self.database.count()
-        self.desk.spread()
-        self.failovers.revive()
+        self._use(ConsoleParts(self, [FarLink(self.office), FarLink(self.recovery)], "leeward.db"))
+
+    def start_portal(self):
+        """A console at the recovery site that knows nothing but the vault."""
+        self._use(ConsoleParts(self, [FarLink(self.recovery)], "portal.db"))
+        return self.learner.adopt()
+
+    def _use(self, parts):
+        self.parts = parts
+        for name in ("links", "database", "fleet", "desk", "engine", "failovers", "service", "learner"):
+            setattr(self, name, getattr(parts, name))
 
     def stop_console(self):
-        self.dead = True
-        for thread in self.engine.threads.values():
-            thread.join(20)
-        self.database.close()
+        self.parts.stop()
 
     def close(self):
         self.stop_console()

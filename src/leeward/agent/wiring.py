@@ -2,36 +2,97 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import structlog
+
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import AgentConfig
+from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
+from leeward.agent.jobs import JobRunner
 from leeward.agent.keys import load_keys
+from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
+from leeward.agent.link import LocalAgent
+from leeward.agent.restoring import HostCopies, HostHomes
+from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
+from leeward.domain.errors import LeewardError
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.opening import open_store
 
+log = structlog.get_logger(__name__)
+
 _RETRY_S = 5.0
+_SUPERVISE_S = 1.0
+_STOP_S = 5.0
 
 
-def build_agent(config: AgentConfig) -> Agent:
+@dataclass(frozen=True, slots=True)
+class RunningAgent:
+    """An agent with its jobs and copies. link: its face towards the console."""
+
+    agent: Agent
+    jobs: JobRunner
+    copies: Mapping[str, Copies]
+    link: LocalAgent
+    over: threading.Event
+
+    def start(self) -> None:
+        self.agent.start()
+        self.jobs.start()
+        threading.Thread(target=self._supervise, name="supervise", daemon=True).start()
+
+    def stop(self) -> None:
+        self.over.set()
+        self.jobs.stop(_STOP_S)
+        self.agent.stop()
+
+    def _supervise(self) -> None:
+        """Look after the VMs that were made out of recovery points, once a second."""
+        while not self.over.wait(_SUPERVISE_S):
+            for host, copies in self.copies.items():
+                try:
+                    copies.supervise()
+                except LeewardError as error:
+                    log.warning("recovered VMs cannot be looked after", host=host, error=str(error))
+                except Exception:  # a bug here must not end the nursing of all copies
+                    log.exception("supervision failed", host=host)
+
+
+def build_agent(config: AgentConfig) -> RunningAgent:
     """An agent that is ready to start. Raises BadInput for an unusable state folder."""
     ledger = Ledger(config.state_dir / "agent.json")
-    services = Services(
-        agent=config.name,
-        pool=copy_pool(config.workers or 0),
-    )
+    pool = copy_pool(config.workers or 0)
     scratch = config.state_dir / "scratch"
     hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}
-    return Agent(
-        config.name, hosts, partial(_open_vault, config), ledger, services, partial(_open_plain_vault, config)
-    )
+    spooled = partial(_open_vault, config)
+    plain = partial(_open_plain_vault, config)
+    agent = Agent(config.name, hosts, spooled, ledger, Services(config.name, pool), plain)
+
+    def hypervisor(host: str) -> Hypervisor:
+        return agent.source(host).hypervisor
+
+    last_cycle = LastCycle(hypervisor, spooled, ledger, pool, config.name)
+    copies: dict[str, Copies] = {}
+    homes: dict[str, Homes] = {}
+    for host in config.hosts:
+        if host.storage is not None:
+            copies[host.name] = HostCopies(host, _folder(config.state_dir / "copy" / host.name), config, plain)
+        homes[host.name] = HostHomes(host, _folder(config.state_dir / "home" / host.name), plain)
+    tasks = SourceTasks(agent, ledger, plain, last_cycle).tasks()
+    tasks |= CopyTasks(agent, ledger, copies, homes, plain).tasks()
+    jobs = JobRunner(config.state_dir / "jobs", tasks)
+    return RunningAgent(agent, jobs, copies, LocalAgent(agent, jobs, copies), threading.Event())
 
 
 def _open_plain_vault(config: AgentConfig) -> Vault:

@@ -39,11 +39,13 @@ class HostSection(_Section):
 class DaemonSection(_Section):
     """state: folder of the daemon. autostart: the command line starts the daemon when none runs.
 
-    spool_limit: bytes a VM may keep locally while the vault is away.
+    spool_limit: bytes a VM may keep locally while the vault is away. adopt: take up VMs that the vault knows and this
+    console does not (a portal).
     """
 
     state: Path = Path("/var/lib/leeward")
     autostart: bool = False
+    adopt: bool = False
     spool_limit: int = Field(default=2 << 30, ge=0)
 
 
@@ -60,10 +62,8 @@ class Settings(_Section):
         return self.daemon.state / "leeward.sock"
 
     def agent(self) -> AgentConfig:
-        sources = tuple(
-            HostConfig(host.name, host.site, host.uri, host.storage) for host in self.host if host.site == "source"
-        )
-        return AgentConfig(platform.node(), sources, self.vault.url, self.daemon.state, self.daemon.spool_limit)
+        hosts = tuple(HostConfig(host.name, host.site, host.uri, host.storage) for host in self.host)
+        return AgentConfig(platform.node(), hosts, self.vault.url, self.daemon.state, self.daemon.spool_limit)
 
 
 def find_settings(explicit: Path | None = None) -> Settings:

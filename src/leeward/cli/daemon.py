@@ -5,24 +5,20 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import threading
 from functools import partial
 
 import structlog
 import uvicorn
 from fastapi import FastAPI
 
-from leeward.agent.keys import key_path, load_keys
+from leeward.agent.keys import load_keys
 from leeward.agent.wiring import build_agent
 from leeward.cli.config import Settings
 from leeward.console.api import build_api
-from leeward.console.wiring import ConsoleConfig, LazyTests, RecoverySite, build_service
-from leeward.domain.errors import LeewardError
+from leeward.console.wiring import Console, ConsoleConfig
 from leeward.state.database import Database, FolderLock
 
 log = structlog.get_logger(__name__)
-
-_SUPERVISE_S = 1.0
 
 
 def serve(settings: Settings, verbose: bool) -> None:
@@ -41,21 +37,15 @@ def serve(settings: Settings, verbose: bool) -> None:
     with FolderLock(state):
         database = Database(f"sqlite:///{state / 'leeward.db'}")
         agent = build_agent(settings.agent())
-        recovery = [
-            RecoverySite(host.name, host.uri, host.storage)
-            for host in settings.host
-            if host.site == "recovery" and host.storage is not None
-        ]
-        console = ConsoleConfig(settings.vault.url, state, recovery, key_path(state), partial(load_keys, state))
-        service, tests = build_service(console, database, agent)
+        config = ConsoleConfig(settings.vault.url, f"sqlite:///{state / 'workflows.db'}", partial(load_keys, state))
+        console = Console(config, database, lambda: [agent.link])
+        if settings.daemon.adopt:
+            console.adopt()
         agent.start()
-        agent.apply(database.desired())
-        stop = threading.Event()
-        nurse = threading.Thread(target=_supervise, args=(tests, stop), name="supervise", daemon=True)
-        nurse.start()
+        console.start()
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
-        _listen(build_api(service), settings)
-        stop.set()
+        _listen(build_api(console.service), settings)
+        console.stop()
         agent.stop()
         database.close()
     # Threads that hang in an absent vault or host must not keep a stopped daemon alive; nothing of theirs is lost.
@@ -74,15 +64,3 @@ def _listen(app: FastAPI, settings: Settings) -> None:
             server.run(sockets=[listener])
         finally:
             path.unlink(missing_ok=True)
-
-
-def _supervise(tests: LazyTests, stop: threading.Event) -> None:
-    """Look after test copies, once a second."""
-    while not stop.wait(_SUPERVISE_S):
-        try:
-            if tests.existing():
-                tests.open().supervise()
-        except LeewardError as error:
-            log.warning("test copies cannot be looked after", error=str(error))
-        except Exception:  # a bug here must not end the nursing of all copies
-            log.exception("supervision failed")

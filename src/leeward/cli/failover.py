@@ -10,13 +10,22 @@ import typer
 from rich.live import Live
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
+from leeward.cli import moves
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, out, print_json, steps_table, table
 from leeward.cli.units import show_bytes
 from leeward.domain.errors import LeewardError
 
-app = typer.Typer(no_args_is_help=True, help="Bring VMs up at the recovery site.")
+app = typer.Typer(no_args_is_help=True, help="Bring VMs up at the recovery site, and home again.")
+app.command()(moves.planned)
+app.command()(moves.unplanned)
+app.command()(moves.commit)
+app.command()(moves.failback)
+app.command()(moves.retry)
+app.command()(moves.cancel)
+app.command()(moves.show)
+app.command()(moves.history)
 
 Point = Annotated[str, typer.Option("--point", help="Id of the recovery point (`leeward points VM`).")]
 

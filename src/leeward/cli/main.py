@@ -14,7 +14,7 @@ import structlog
 import typer
 
 from leeward import __version__
-from leeward.cli import failover, protection, pruning, vaults
+from leeward.cli import failover, moves, portal, protection, pruning, vaults
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -51,6 +51,10 @@ for command in (
     failover.export,
 ):
     app.command()(command)
+app.command()(portal.portal)
+# Also without `failover` before them.
+app.command(hidden=True)(moves.commit)
+app.command(hidden=True)(moves.failback)
 
 
 def _version(wanted: bool) -> None:

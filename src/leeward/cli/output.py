@@ -28,6 +28,21 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+_PHASES = {
+    "failing-over": "[cyan]failing over to {away}[/]",
+    "failover-stalled": "[red]failover stalled[/]",
+    "failover-undoing": "[yellow]being taken back[/]",
+    "away": "[yellow]runs at {away}, not committed[/]",
+    "committing": "[cyan]committing[/]",
+    "settled": "[green]runs at {away}[/]",
+    "failing-back": "[cyan]failing back to {home}[/]",
+    "failback-stalled": "[red]failback stalled[/]",
+    "failback-undoing": "[yellow]being taken back[/]",
+    "back": "[yellow]home again, not committed[/]",
+    "finishing": "[cyan]committing[/]",
+}
+
+
 def table(*columns: str, right: Sequence[str] = ()) -> Table:
     made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
     for column in columns:
@@ -72,6 +87,8 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
             state += f" {progress['fraction'] * 100:.0f} %"
         newest = f"{point['id']} · {show_time(point['time'])[11:]}" if point else "–"
         possible = "possible" if row["failover_possible"] else "[bright_black]not yet[/]"
+        if row["phase"] != "home":
+            possible = _PHASES.get(row["phase"], row["phase"]).format(**row)
         notes = [row["reason"]] if row["state"] not in ("enabled", "disabled") and row["reason"] else []
         if row["test_failover"]:
             notes.append(f"test copy: {row['test_failover']}")
@@ -101,6 +118,40 @@ STEP_WORDS = {
     "boot": "Wait for the guest",
     "hydrate": "Copy out of the vault",
 }
+
+
+_RUN_STATES = {
+    "running": "[cyan]under way[/]",
+    "stalled": "[red]stalled[/]",
+    "undoing": "[yellow]being taken back[/]",
+    "done": "[green]done[/]",
+    "undone": "[yellow]taken back[/]",
+}
+
+
+def run_table(view: dict[str, Any]) -> Table:
+    """A run, step by step; once it is being taken back, those steps below."""
+    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
+    made.add_column()
+    made.add_column(overflow="fold")
+    made.add_column(justify="right", no_wrap=True)
+    made.add_column(overflow="fold", style="bright_black")
+    for step in [*view["steps"], *view["undo"]]:
+        taken = f"{step['seconds']:.1f} s" if step["seconds"] is not None else ""
+        made.add_row(_MARKS[step["state"]], step["tells"], taken, step["detail"].replace("[", "\\["))
+    return made
+
+
+def runs_table(views: list[dict[str, Any]]) -> Table:
+    made = table("RUN", "VM", "WHAT", "STATE", "POINT", "BEGUN", "BY", "RTO", "", right=("RTO",))
+    for view in views:
+        rto = show_seconds(view["rto_s"]) if view["rto_s"] is not None else ""
+        begun = show_time(view["created"])
+        state = _RUN_STATES[view["state"]]
+        made.add_row(
+            view["id"], view["vm"], view["kind"], state, view["point"], begun, view["by"], rto, view["failure"]
+        )
+    return made
 
 
 def steps_table(view: dict[str, Any]) -> Table:

@@ -49,7 +49,7 @@ def prune(
 
 
 def _all_vms(vault: Any) -> list[tuple[str, str]]:
-    from leeward.console.service import CATALOG
+    from leeward.console.learning import CATALOG
 
     return [(vm_id, str((vault.document(vm_id, CATALOG) or {}).get("name") or vm_id)) for vm_id in vault.vm_ids()]
 
@@ -58,7 +58,7 @@ def _prune_one(
     vault: Any, vm_id: str, name: str, instead: tuple[str | None, str | None, str | None], dry_run: bool
 ) -> dict[str, Any]:
     from leeward.agent.keeper import retention_of
-    from leeward.console.service import CATALOG
+    from leeward.console.learning import CATALOG
     from leeward.domain.retention import Retention
     from leeward.wire.messages import PolicyMessage
 

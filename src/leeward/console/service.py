@@ -10,6 +10,8 @@ from pydantic import ValidationError
 from leeward.console.desk import Desk, VaultOpener
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
+from leeward.console.learning import CATALOG
+from leeward.console.outlook import Outlook
 from leeward.console.showing import disabled_view, host_view, run_view, status_view, test_view, vm_view
 from leeward.console.views import (
     FailbackRequest,
@@ -28,12 +30,11 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
 from leeward.vault.facade import Vault
-from leeward.wire.messages import PolicyMessage, ProtectionMessage, VmMessage
+from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionReport, VmMessage
 
 log = structlog.get_logger(__name__)
 
 _CLEANUP_S = 60.0
-CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM by name
 
 
 class Service:
@@ -47,6 +48,7 @@ class Service:
         self._vault = vault
         self._desk = desk
         self._failovers = failovers
+        self._outlook = Outlook(vault)
 
     # --- looking ------------------------------------------------------------------------------------
 
@@ -71,7 +73,7 @@ class Service:
         # The same VM can be defined at both sites: what counts is where it is protected.
         present = {vm.id: vm for vm in found if vm.id not in wishes or vm.host == wishes[vm.id].host}
         views = [
-            status_view(wish, self._fleet.protection(wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
+            status_view(wish, self._protection(wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
             for vm_id, wish in wishes.items()
         ]
         views += [
@@ -83,6 +85,12 @@ class Service:
             return sorted(views, key=lambda view: (view.vm, view.vm_id))
         vm_id = self._resolve(ref)
         return [view for view in views if view.vm_id == vm_id]
+
+    def _protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
+        """From the VM's agent; where nobody has that host, from the vault."""
+        if self._fleet.host(wish.host) is None:
+            return self._outlook.report(wish)
+        return self._fleet.protection(wish)
 
     def _resolve(self, ref: str) -> str:
         """A VM's id from its name or id. Raises NotFound, or BadInput when a name is not unique."""

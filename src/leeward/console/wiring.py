@@ -5,37 +5,37 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from leeward.console.service import AgentLink, Service
-from leeward.console.views import HostView
-from leeward.domain.errors import NotFound
-from leeward.recovery.drill import TestFailover, TestRecord
-from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+import structlog
+
+from leeward.console.desk import Desk
+from leeward.console.failovers import Failovers
+from leeward.console.fleet import Fleet
+from leeward.console.learning import Learner
+from leeward.console.links import AgentLink
+from leeward.console.service import Service
+from leeward.domain.errors import LeewardError, NotFound
+from leeward.orchestrator.conductor import Conductor
+from leeward.orchestrator.engine import Engine
 from leeward.state.database import Database
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
 from leeward.vault.stores.opening import open_store
 
+log = structlog.get_logger(__name__)
 
-@dataclass(frozen=True, slots=True)
-class RecoverySite:
-    """A host where copies can run. storage: folder for their overlays."""
-
-    name: str
-    uri: str
-    storage: Path
+_LEARN_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
-    """load_keys: gives the vault's keys, or raises what the operator has to do first."""
+    """engine_url: SQLAlchemy's, of the workflow engine's own database. load_keys: gives the vault's keys, or raises
+    what the operator has to do first. executor: this console's name among those on one database."""
 
     vault_url: str
-    state_dir: Path
-    recovery: Sequence[RecoverySite]
-    key_file: Path
+    engine_url: str
     load_keys: Callable[[], VaultKeys]
+    executor: str = "console"
 
 
 class LazyVault:
@@ -54,40 +54,58 @@ class LazyVault:
             return self._vault
 
 
-class LazyTests:
-    """Test failovers at the first recovery host."""
+class Console:
+    """The console's parts, put together. `start` before the first request, `stop` after the last."""
 
-    __test__ = False
+    def __init__(self, config: ConsoleConfig, database: Database, links: Callable[[], Sequence[AgentLink]]) -> None:
+        self._stopping = threading.Event()
+        self._adopts = False
+        vault = LazyVault(config)
+        self._database = database
+        self._fleet = Fleet(links)
+        self._desk = Desk(database, self._fleet, vault)
+        conductor = Conductor(database.runs, self._desk, self._stopping.is_set)
+        self._engine = Engine(config.engine_url, config.executor, conductor.advance)
+        self.failovers = Failovers(database, self._fleet, self._desk, self._engine, self._first_recovery_host)
+        self.learner = Learner(database, self._desk, vault)
+        self.service = Service(database, self._fleet, vault, self._desk, self.failovers)
 
-    def __init__(self, config: ConsoleConfig, vault: LazyVault) -> None:
-        self._config = config
-        self._vault = vault
-        self._folder = config.state_dir / "test"
+    def start(self) -> None:
+        """Tell the agents what is wished, and carry on the runs that an earlier process left."""
+        # A change that was written down just before we died has not been told to anybody yet.
+        self._database.count()
+        self._desk.spread()
+        self._engine.launch()
+        self.failovers.revive()
+        threading.Thread(target=self._learn, name="learn", daemon=True).start()
 
-    def open(self) -> TestFailover:
-        if not self._config.recovery:
-            raise NotFound(
-                "no recovery host is configured",
-                hint='Add a [[host]] with site = "recovery" and a storage folder to leeward.toml',
-            )
-        site = self._config.recovery[0]
-        host = LibvirtRecoveryHost(site.name, site.uri, site.storage)
-        vault = self._vault.open()
-        return TestFailover(host, self._folder, self._config.vault_url, self._config.key_file, vault)
+    def adopt(self) -> None:
+        """From now on take up what the vault knows and we do not: this is a portal. Before `start`."""
+        self._adopts = True
 
-    def record(self, vm_id: str) -> TestRecord | None:
-        return TestFailover.load(self._folder, vm_id)
+    def stop(self) -> None:
+        self._stopping.set()
+        self._engine.shutdown()
 
-    def existing(self) -> list[TestRecord]:
-        return TestFailover.load_all(self._folder)
+    def _learn(self) -> None:
+        """At once, since we may have been dead while another console worked; then now and then."""
+        while True:
+            try:
+                if self._adopts:
+                    self.learner.adopt()
+                self.learner.look()
+            except LeewardError as error:
+                log.info("the vault cannot be asked who reigns", error=str(error))
+            except Exception:  # a bug here must not keep us from learning for ever
+                log.exception("learning failed")
+            if self._stopping.wait(_LEARN_S):
+                return
 
-
-def build_service(config: ConsoleConfig, database: Database, agent: AgentLink) -> tuple[Service, LazyTests]:
-    vault = LazyVault(config)
-    tests = LazyTests(config, vault)
-    recovery = [_recovery_view(site) for site in config.recovery]
-    return Service(database, agent, vault, tests, recovery), tests
-
-
-def _recovery_view(site: RecoverySite) -> HostView:
-    return HostView(name=site.name, site="recovery", uri=site.uri, reachable=True, error="", vms=0)
+    def _first_recovery_host(self) -> str:
+        for host in self._fleet.hosts():
+            if host.site == "recovery":
+                return host.name
+        raise NotFound(
+            "no recovery host is known",
+            hint='Add a [[host]] with site = "recovery" and a storage folder to leeward.toml',
+        )

@@ -9,12 +9,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import structlog
 
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import LeewardError, NotFound
 from leeward.domain.runs import Move, Run, RunState, StepState, begin_undo, end, next_move, stall
 from leeward.orchestrator.assignments import job_of
 from leeward.wire.jobs import Job, JobReport, JobState
@@ -24,6 +25,7 @@ log = structlog.get_logger(__name__)
 _POLL_S = 0.05
 # Progress is written down, and a wish to cancel looked for, this often.
 _LOOK_S = 0.5
+_AGAIN_S = 1.0
 # How long an unplanned failover waits for a home site that does not answer, and for one that does to stop the VM.
 FENCE_ABSENT_S = 2.0
 FENCE_S = 20.0
@@ -94,11 +96,20 @@ class Conductor:
         with self._guard:
             lock = self._locks.setdefault(run_id, threading.Lock())
         with lock:
-            more = not self._stopping() and self._advance(run_id)
+            more = not self._stopping() and self._carefully(run_id)
         if not more:
             with self._guard:
                 self._locks.pop(run_id, None)
         return more
+
+    def _carefully(self, run_id: str) -> bool:
+        """A database that hiccups must not end the run's walk: what failed is done again."""
+        try:
+            return self._advance(run_id)
+        except Exception:
+            log.exception("a run cannot be carried on; trying again", run=run_id)
+            time.sleep(_AGAIN_S)
+            return not self._stopping()
 
     def _advance(self, run_id: str) -> bool:
         run = self._book.run(run_id)
@@ -153,7 +164,8 @@ class Conductor:
             result=done.result or {},
         )
         if job:
-            self._desk.link(job.host).release(job.id)
+            with suppress(NotFound):  # an agent that was never reached has nothing to let go of
+                self._desk.link(job.host).release(job.id)
         return True
 
     def _stall(self, run: Run, move: Move, why: str) -> bool:
@@ -167,11 +179,16 @@ class Conductor:
 
     def _await(self, run: Run, move: Move, job: Job) -> Done:
         """Give the job and wait for its outcome, for as long as it takes: agents come back."""
-        link = self._desk.link(job.host)
         fence = move.name == "fence"
         began = time.monotonic()
+        try:
+            link = self._desk.link(job.host)
+        except NotFound:
+            if not fence:
+                raise
+            return _unreachable(job)
         if fence and not self._appears(link):
-            return Done(f"{job.host} cannot be reached; its log is closed instead", {"reached": False})
+            return _unreachable(job)
         link.submit(job)
         told, looked = "", began
         while True:
@@ -180,7 +197,7 @@ class Conductor:
                 break
             if fence and time.monotonic() - began > FENCE_S:
                 link.release(job.id)
-                return Done(f"{job.host} did not answer in time; its log is closed instead", {"reached": False})
+                return _unreachable(job)
             time.sleep(_POLL_S)
             if self._stopping():
                 raise _Stopping
@@ -213,6 +230,10 @@ class Conductor:
 
 class _Stopping(Exception):
     """This console shuts down; the run goes on with its next start, or at another console."""
+
+
+def _unreachable(job: Job) -> Done:
+    return Done(f"{job.host} cannot be reached; its log is closed instead", {"reached": False})
 
 
 def _waiting(link: Link, job: Job, report: JobReport | None) -> str:

@@ -1,0 +1,229 @@
+"""`leeward failover planned`, `unplanned`, `commit`, `failback` and what goes with them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+
+from leeward.cli.context import JSON, current
+from leeward.cli.names import Vm
+from leeward.cli.output import err, out, print_json, run_table, runs_table
+from leeward.cli.units import seconds, show_seconds, show_time
+from leeward.domain.errors import BadInput, LeewardError
+
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the steps and return when it has ended.")]
+Force = Annotated[
+    bool | None, typer.Option("--force", help="Power the VM off when its guest does not shut down in time.")
+]
+Timeout = Annotated[
+    str | None, typer.Option("--timeout", help="How long the guest may take to shut down. Default 2m.")
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+
+
+def planned(
+    vm: Vm,
+    to: Annotated[str | None, typer.Option("--to", help="Recovery host; the first one without it.")] = None,
+    force: Force = None,
+    timeout: Timeout = None,
+    network: Annotated[
+        list[str] | None, typer.Option("--network", help="What a NIC hangs on there: bridge:br0=bridge:lan.")
+    ] = None,
+    wait: Wait = True,
+    yes: Yes = False,
+    as_json: JSON = False,
+) -> None:
+    """Move a VM to the recovery site without losing anything.
+
+    It is shut down at home, its last changes go into the vault, and it starts at the recovery site. It can be
+    taken back with `leeward failover cancel VM` until it is started there.
+    """
+    client = current().client()
+    _confirm(client, vm, "is shut down here and started at the recovery site", yes or as_json)
+    body = {"to": to, "force": force, "timeout_s": _seconds(timeout), "networks": _networks(network)}
+    _follow(client, client.post(f"/vms/{vm}/failover/planned", body), wait, as_json)
+
+
+def unplanned(
+    vm: Vm,
+    point: Annotated[
+        str, typer.Option("--point", help="latest, app (the newest application-consistent one), or an id.")
+    ] = "latest",
+    to: Annotated[str | None, typer.Option("--to", help="Recovery host; the first one without it.")] = None,
+    network: Annotated[
+        list[str] | None, typer.Option("--network", help="What a NIC hangs on there: bridge:br0=bridge:lan.")
+    ] = None,
+    wait: Wait = True,
+    yes: Yes = False,
+    as_json: JSON = False,
+) -> None:
+    """Start a VM at the recovery site because its home is gone.
+
+    What is not in the vault is lost. If home still answers, the VM is stopped there first; if not, home finds out
+    when it comes back and keeps its VM off.
+    """
+    client = current().client()
+    _confirm(client, vm, "is started from the vault; what is not in there yet is lost", yes or as_json)
+    body = {"point": point, "to": to, "networks": _networks(network)}
+    _follow(client, client.post(f"/vms/{vm}/failover/unplanned", body), wait, as_json)
+
+
+def commit(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
+    """Say that a failover, or a failback, stays. Until then nothing that the way back needs is deleted."""
+    client = current().client()
+    _follow(client, client.post(f"/vms/{vm}/commit"), wait, as_json)
+
+
+def failback(
+    vm: Vm,
+    to: Annotated[str | None, typer.Option("--to", help="Another host than the one it came from.")] = None,
+    force: Force = None,
+    timeout: Timeout = None,
+    wait: Wait = True,
+    yes: Yes = False,
+    as_json: JSON = False,
+) -> None:
+    """Bring a VM home, with what it has written at the recovery site.
+
+    Its new disks are written beside the old ones while it runs on; only what differs is fetched. Then it is shut
+    down, the rest follows, and it starts at home. The old disks stay until `leeward failover commit VM`.
+    """
+    client = current().client()
+    _confirm(client, vm, "is shut down at the recovery site and started at home", yes or as_json)
+    body = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
+    _follow(client, client.post(f"/vms/{vm}/failback", body), wait, as_json)
+
+
+def retry(vm: Vm, force: Force = None, timeout: Timeout = None, wait: Wait = True, as_json: JSON = False) -> None:
+    """Go on with a failover or failback that has stalled."""
+    client = current().client()
+    view = client.post(f"/vms/{vm}/retry", {"force": force, "timeout_s": _seconds(timeout)})
+    _follow(client, view, wait, as_json)
+
+
+def cancel(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
+    """Take a failover or failback back, as long as the VM has not been started at its new site."""
+    client = current().client()
+    _follow(client, client.post(f"/vms/{vm}/cancel"), wait, as_json)
+
+
+def show(
+    vm: Vm,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Until it has ended.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """The newest failover, failback, commit or test of a VM, step by step."""
+    client = current().client()
+    view = client.get(f"/vms/{vm}/run")
+    if watch and not as_json:
+        _follow(client, view, True, False)
+    elif as_json:
+        print_json(view)
+    else:
+        out.print(_title(view))
+        out.print(run_table(view))
+
+
+def history(
+    vm: Annotated[str | None, typer.Argument(help="Name or id; all VMs without it.")] = None,
+    limit: Annotated[int, typer.Option(min=1)] = 20,
+    as_json: JSON = False,
+) -> None:
+    """What has been failed over, brought home and tested, newest first."""
+    views = current().client().get("/runs", vm=vm, limit=limit)
+    if as_json:
+        print_json(views)
+    elif views:
+        out.print(runs_table(views))
+    else:
+        out.print("Nothing has been failed over or tested yet.")
+
+
+def _confirm(client: Any, vm: str, what: str, yes: bool) -> None:
+    """On a terminal the operator is asked; a script that gives no --yes is taken at its word."""
+    if yes or not sys.stdin.isatty():
+        return
+    view = client.get("/status", vm=vm)[0]
+    point = view["last_point"]
+    if point:
+        age = show_seconds(view["rpo_actual_s"]) if view["rpo_actual_s"] is not None else "unknown"
+        err.print(f"Newest recovery point: {point['id']} of {show_time(point['time'])} ({age} old)")
+    typer.confirm(f"{view['vm']} {what}. Go on?", abort=True, err=True)
+
+
+def _seconds(text: str | None) -> float | None:
+    return seconds(text) if text is not None else None
+
+
+def _networks(pairs: list[str] | None) -> dict[str, str] | None:
+    if not pairs:
+        return None
+    found = {}
+    for pair in pairs:
+        source, equals, target = pair.partition("=")
+        if not (source and equals and target):
+            raise BadInput("a network is given as SOURCE=TARGET, like bridge:br0=bridge:lan", subject=pair)
+        found[source] = target
+    return found
+
+
+def _title(view: dict[str, Any]) -> str:
+    words = {
+        "planned": "Planned failover",
+        "unplanned": "Unplanned failover",
+        "failback": "Failback",
+        "commit": "Commit of the failover",
+        "finish": "Commit of the failback",
+        "test": "Test failover",
+        "cleanup": "Removal of the test copy",
+    }
+    return f"[bold]{words.get(view['kind'], view['kind'])}[/] of [bold]{view['vm']}[/] · run {view['id']}"
+
+
+def _follow(client: Any, view: dict[str, Any], wait: bool, as_json: bool) -> None:
+    """Show a run until it has ended or stalled; its outcome is the command's."""
+    if wait:
+        with Live(console=err, auto_refresh=False, transient=False) as live:
+            while view["state"] in ("running", "undoing"):
+                if not as_json:
+                    live.update(run_table(view), refresh=True)
+                time.sleep(0.2)
+                view = client.get(f"/runs/{view['id']}")
+            if not as_json:
+                live.update(run_table(view), refresh=True)
+    if as_json:
+        print_json(view)
+        if view["state"] == "stalled":
+            raise typer.Exit(1)
+        return
+    if view["state"] == "stalled":
+        back = f", or take it back with `leeward failover cancel {view['vm']}`" if view["reversible"] else ""
+        raise LeewardError(
+            f"it has stalled: {view['failure']}",
+            subject=view["vm"],
+            hint=f"When that is mended: `leeward failover retry {view['vm']}`{back}",
+        )
+    out.print(_outcome(view))
+
+
+def _outcome(view: dict[str, Any]) -> str:
+    vm = f"[bold]{view['vm']}[/]"
+    if view["state"] in ("running", "undoing"):
+        return f"● {_title(view)}: watch it with [bold]leeward failover show {view['vm']} --watch[/]"
+    if view["state"] == "undone":
+        return f"[yellow]●[/] {vm}: taken back, it is as before"
+    rto = f", up after {show_seconds(view['rto_s'])}" if view["rto_s"] is not None else ""
+    said = {
+        "planned": f"{vm} runs at {view['away']}{rto}. When it is as it should be: "
+        f"[bold]leeward failover commit {view['vm']}[/]",
+        "failback": f"{vm} runs at {view['home']} again{rto}. When it is as it should be: "
+        f"[bold]leeward failover commit {view['vm']}[/]",
+        "commit": f"{vm} stays at {view['away']}. Bring it home with [bold]leeward failover failback {view['vm']}[/]",
+        "finish": f"{vm} is home; nothing of it is left at {view['away']} but its recovery points in the vault",
+    }
+    said["unplanned"] = said["planned"]
+    return f"[green]●[/] {said.get(view['kind'], 'done')}"

@@ -1,0 +1,128 @@
+"""What a console learns from the vault: VMs that another console has moved, or that it has never heard of.
+
+The log's epoch says who reigns, beyond doubt. The life document beside it explains how that came to be; it may lag
+behind by the moment in which a console died, so where both disagree the epoch is right.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import structlog
+from pydantic import ValidationError
+
+from leeward.console.desk import LIFE, Desk, VaultOpener
+from leeward.domain.errors import LeewardError
+from leeward.domain.lifecycle import Phase, under_way
+from leeward.state.database import Database
+from leeward.state.lives import Life
+from leeward.vault.facade import Vault
+from leeward.vault.log import Reign
+from leeward.wire.messages import PolicyMessage, ProtectionMessage
+
+log = structlog.get_logger(__name__)
+
+CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM by name and policy
+MOVES = ("failover", "failback", "undo")
+
+
+class Learner:
+    def __init__(self, database: Database, desk: Desk, vault: VaultOpener) -> None:
+        self._database = database
+        self._desk = desk
+        self._vault = vault
+
+    def look(self) -> list[str]:
+        """Of the VMs that this console protects: which have been moved by another one? Their names."""
+        moved = []
+        vault = self._vault.open()
+        for wish in self._database.desired().protections:
+            life = self._database.lives.get(wish.vm_id)
+            if life is not None and under_way(life.phase):
+                continue  # by ourselves, at this very moment
+            reign = vault.log(wish.vm_id).reign()
+            if reign is not None and has_moved(wish, reign):
+                self._take_note(vault, wish, reign)
+                moved.append(wish.vm_name)
+        if moved:
+            self._spread()
+        return moved
+
+    def adopt(self) -> list[str]:
+        """Everything that the vault knows and this console does not; the names of the VMs that are new to it."""
+        vault = self._vault.open()
+        known = {wish.vm_id for wish in self._database.desired().protections}
+        found = []
+        for vm_id in vault.vm_ids():
+            if vm_id in known:
+                continue
+            try:
+                wish = self._adopted(vault, vm_id)
+            except LeewardError as error:
+                log.warning("a VM in the vault cannot be read", vm_id=vm_id, error=str(error))
+                continue
+            if wish is not None:
+                found.append(wish.vm_name)
+        if found:
+            self._spread()
+        return found
+
+    def _adopted(self, vault: Vault, vm_id: str) -> ProtectionMessage | None:
+        reign = vault.log(vm_id).reign()
+        if reign is None:
+            return None  # nothing of it was ever replicated
+        catalog = vault.document(vm_id, CATALOG) or {}
+        document = vault.document(vm_id, LIFE) or {}
+        home = str(document.get("home") or catalog.get("host") or reign.info.get("host") or "")
+        name = str(catalog.get("name") or document.get("vm_name") or vm_id)
+        wish = ProtectionMessage(
+            vm_id=vm_id, vm_name=name, host=home, policy=_policy(catalog), claim=max(reign.epoch - 1, 0)
+        )
+        self._database.protect(wish)
+        self._database.record("adopted from the vault", name, who="leeward")
+        if reign.reason in MOVES and reign.info.get("host") not in (None, home):
+            self._take_note(vault, wish, reign)
+        return wish
+
+    def _take_note(self, vault: Vault, wish: ProtectionMessage, reign: Reign) -> None:
+        host = str(reign.info["host"])
+        document = vault.document(wish.vm_id, LIFE) or {}
+        life = learned_life(wish, document, host, self._database.lives.get(wish.vm_id))
+        log.info("another console has moved a VM", vm=wish.vm_name, to=host, phase=life.phase)
+        self._database.protect(wish.model_copy(update={"host": host, "claim": reign.epoch}))
+        self._database.lives.put(life)
+        self._database.record(f"found at {host}: moved by another console", wish.vm_name, who="leeward")
+
+    def _spread(self) -> None:
+        self._database.count()
+        self._desk.spread()
+
+
+def has_moved(wish: ProtectionMessage, reign: Reign) -> bool:
+    """Whether the log is written from another host than ours, because the VM itself went there. Pure."""
+    return reign.reason in MOVES and reign.epoch > wish.claim and reign.info.get("host") != wish.host
+
+
+def learned_life(wish: ProtectionMessage, document: dict[str, Any], host: str, known: Life | None) -> Life:
+    """Where a VM stands that was found at `host`. Pure.
+
+    document: what the console that moved it wrote, which may be of an earlier move; then the VM counts as moved and
+    not committed: nothing is deleted on a guess.
+    """
+    home = str(document.get("home") or (known.home if known else wish.host))
+    away = str(document.get("away") or (known.away if known else ""))
+    definition = str(document.get("definition") or (known.definition if known else ""))
+    phase = Phase(document["phase"]) if document.get("phase") in set(Phase) else Phase.AWAY
+    if host == home:
+        phase = phase if phase in (Phase.HOME, Phase.BACK) else Phase.BACK if away else Phase.HOME
+    else:
+        away = host
+        phase = phase if phase in (Phase.AWAY, Phase.SETTLED) else Phase.AWAY
+    return Life(wish.vm_id, wish.vm_name, phase, home, away, definition, str(document.get("run", "")))
+
+
+def _policy(catalog: dict[str, Any]) -> PolicyMessage:
+    try:
+        return PolicyMessage.model_validate(catalog.get("policy", {}))
+    except ValidationError:
+        return PolicyMessage()

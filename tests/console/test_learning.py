@@ -1,0 +1,124 @@
+"""A portal that knows nothing but the vault, and an office console that returns and finds out."""
+
+import pytest
+from tests.console.world import VM
+
+from leeward.console.learning import has_moved, learned_life
+from leeward.console.views import FailbackRequest, FailoverRequest
+from leeward.domain.errors import Refused
+from leeward.domain.lifecycle import Event, Phase
+from leeward.state.lives import Life
+from leeward.vault.log import Reign
+from leeward.wire.messages import ProtectionMessage
+
+WISH = ProtectionMessage(vm_id=VM, vm_name="web", host="office", claim=1)
+
+
+def burn(world):
+    """The office is gone, console included."""
+    world.stop_console()
+    world.office.stop_agent()
+    world.office.hypervisor.force_off(VM)
+
+
+def test_a_portal_recovers_from_the_vault_alone_and_the_office_console_learns_of_it(world):
+    world.write(world.office)
+    world.until_current(world.office)
+    saved = world.disks(world.office)
+    burn(world)
+    assert world.start_portal() == ["web"]
+    row = world.service.status("web")[0]
+    assert (row.failover_possible, row.home, row.policy.rpo_s) == (True, "office", 1)
+    assert "cannot be asked" in row.reason
+    assert world.start_portal() == []  # known already
+
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    assert world.disks(world.recovery) == saved
+    world.service.commit("web")
+    world.until(Phase.SETTLED)
+    world.write(world.recovery)
+    world.until_current(world.recovery)
+    portal = world.parts
+
+    # The office is rebuilt: its host starts the VM, its agent wants to go on as if nothing had happened.
+    world.office.hypervisor.start(VM)
+    world.office.start_agent()
+    world.wait(lambda: world.running() == ["recovery"])
+    portal.stop()
+    world.start_console()
+    assert world.learner.look() == ["web"]
+    assert world.learner.look() == []
+    assert world.phase() is Phase.SETTLED
+    status = world.service.status("web")[0]
+    assert (status.host, status.phase) == ("recovery", "settled")
+    assert world.running() == ["recovery"]
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
+
+    # And it brings the VM home.
+    last = world.disks(world.recovery)
+    world.service.failback("web", FailbackRequest())
+    world.until(Phase.BACK)
+    assert world.running() == ["office"]
+    assert world.disks(world.office) == last
+    world.service.commit("web")
+    world.until(Phase.HOME)
+
+
+def test_the_office_console_does_not_fail_over_what_a_portal_has_moved(world):
+    world.until_current(world.office)
+    burn(world)
+    world.start_portal()
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    world.stop_console()
+    world.office.start_agent()
+    world.start_console()
+    world.learner.look()
+    with pytest.raises(Refused) as caught:
+        world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    assert "commit" in caught.value.hint
+    assert world.running() == ["recovery"]
+
+
+def test_a_portal_adopts_a_vm_that_runs_at_the_recovery_site_already(world):
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    world.stop_console()
+    assert world.start_portal() == ["web"]
+    assert world.phase() is Phase.AWAY
+    world.service.commit("web")
+    world.until(Phase.SETTLED)
+
+
+@pytest.mark.parametrize(
+    ("reign", "moved"),
+    [
+        (Reign(2, {"reason": "protect", "host": "office"}, 0), False),
+        (Reign(3, {"reason": "protect", "host": "elsewhere"}, 0), False),
+        (Reign(3, {"reason": "failover", "host": "recovery"}, 0), True),
+        (Reign(1, {"reason": "failover", "host": "recovery"}, 0), False),
+        (Reign(3, {"reason": "failback", "host": "office"}, 0), False),
+    ],
+)
+def test_only_an_epoch_begun_elsewhere_for_a_move_says_that_the_vm_moved(reign, moved):
+    assert has_moved(WISH, reign) is moved
+
+
+@pytest.mark.parametrize(
+    ("document", "host", "phase"),
+    [
+        ({"phase": "settled", "home": "office", "away": "recovery"}, "recovery", Phase.SETTLED),
+        ({"phase": "failing-over", "home": "office", "away": "recovery"}, "recovery", Phase.AWAY),
+        ({"phase": "home", "home": "office"}, "recovery", Phase.AWAY),
+        ({}, "recovery", Phase.AWAY),
+        ({"phase": "failing-back", "home": "office", "away": "recovery"}, "office", Phase.BACK),
+        ({"phase": "home", "home": "office", "away": "recovery"}, "office", Phase.HOME),
+        ({"phase": "nonsense", "home": "office", "away": "recovery"}, "recovery", Phase.AWAY),
+    ],
+)
+def test_nothing_is_committed_on_a_guess(document, host, phase):
+    life = learned_life(WISH, document, host, Life(VM, "web", Phase.HOME, "office"))
+    assert (life.phase, life.home) == (phase, "office")
+    if host != "office":
+        assert life.away == host
