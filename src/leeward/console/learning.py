@@ -31,6 +31,8 @@ class Learner:
         self._database = database
         self._desk = desk
         self._vault = vault
+        # VM id → the epoch and claim that have been looked into: most looks find nothing new, and should cost little.
+        self._seen: dict[str, tuple[int, int]] = {}
 
     def look(self) -> list[str]:
         """Of the VMs that this console protects: which have been moved by another one? Their names."""
@@ -40,7 +42,12 @@ class Learner:
             life = self._database.lives.get(wish.vm_id)
             if life is not None and under_way(life.phase):
                 continue  # by ourselves, at this very moment
-            reign = vault.log(wish.vm_id).reign()
+            vm_log = vault.log(wish.vm_id)
+            epoch = vm_log.epoch()
+            if self._seen.get(wish.vm_id) == (epoch, wish.claim):
+                continue
+            reign = vm_log.reign()
+            self._seen[wish.vm_id] = (epoch, wish.claim)
             if reign is not None and has_moved(wish, reign):
                 self._take_note(vault, wish, reign)
                 moved.append(wish.vm_name)

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,20 +74,6 @@ class Entry:
             disks,
             info["stored"] + self.opened.header.total,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Reign:
-    """The newest epoch of a log. info: what its writer said on beginning it ({} when that has been pruned): writer,
-    reason, and for a failover host and run. time_ns: when, UTC ns; 0 when not known."""
-
-    epoch: int
-    info: dict[str, Any]
-    time_ns: int
-
-    @property
-    def reason(self) -> str:
-        return str(self.info.get("reason", ""))
 
 
 def fold(state: MapState, entry: Entry) -> None:
@@ -184,35 +170,23 @@ class History:
             return False
         return True
 
+    def tail(self) -> int:
+        """Number of the log's last entry; 0 of an empty log. Lists no more than what came after the newest map."""
+        newest = max(self.maps(), default=0)
+        found = self._listed(newest, None)
+        return found[-1] if found else newest
+
     def tail_epoch(self) -> int:
         """The epoch that the log's last entry was written in; 0 of an empty log."""
-        found = self._listed(max(self.maps(), default=0), None)
-        last = keyspace.log(self.vm_id, found[-1]) if found else ""
-        if not last:
-            newest = max(self.maps(), default=0)
-            return self.reader.open(keyspace.map_(self.vm_id, newest)).header.identity.epoch if newest else 0
-        return self.reader.open(last).header.identity.epoch
+        tail = self.tail()
+        return self.epoch_at(tail) if tail else 0
 
-    def reign(self) -> Reign | None:
-        """Who writes this log now, by its newest epoch entry; None of an empty log. Raises Damaged, StoreError."""
-        horizon = self.horizon()
-        seqs = self.seqs(horizon.base, None)
-        if not seqs:
-            return Reign(horizon.epoch, {}, 0) if horizon.base else None
-        newest = self.reader.open(keyspace.log(self.vm_id, seqs[-1])).header.identity.epoch
-        # Epochs never fall along the log, so the entry that began the newest one is found by halving.
-        low, high = 0, len(seqs) - 1
-        while low < high:
-            middle = (low + high) // 2
-            if self.reader.open(keyspace.log(self.vm_id, seqs[middle])).header.identity.epoch < newest:
-                low = middle + 1
-            else:
-                high = middle
-        opened = self.reader.open(keyspace.log(self.vm_id, seqs[low]))
-        identity = opened.header.identity
-        if identity.kind is not Kind.EPOCH:
-            return Reign(newest, {}, 0)  # its beginning has been pruned
-        return Reign(newest, self.reader.meta(opened).info, identity.time_ns)
+    def epoch_at(self, seq: int) -> int:
+        """The epoch of a log entry. Raises ObjectNotFound when neither it nor a map in its place is there."""
+        try:
+            return self.reader.open(keyspace.log(self.vm_id, seq)).header.identity.epoch
+        except ObjectNotFound:  # pruned, but then there is a map in its place
+            return self.reader.open(keyspace.map_(self.vm_id, seq)).header.identity.epoch
 
     # --- state --------------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from leeward.domain.errors import NotFound
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 from leeward.vault.compaction import compact
-from leeward.vault.history import History, Reign
+from leeward.vault.history import History
 from leeward.vault.image import PointImage
+from leeward.vault.reigning import Reign, reign
 from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import LogWriter
@@ -96,6 +97,10 @@ class VmLog:
         """
         return LogWriter.take(self._history, claim, info)
 
+    def epoch(self) -> int:
+        """The newest epoch; 0 of an empty log. Cheaper than `reign`."""
+        return self._history.tail_epoch()
+
     def reign(self) -> Reign | None:
         """Who writes this log now; None of an empty log."""
-        return self._history.reign()
+        return reign(self._history)

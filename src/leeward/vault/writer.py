@@ -16,6 +16,7 @@ from leeward.vault.format import Identity, Kind
 from leeward.vault.history import Entry, History, Part, fold
 from leeward.vault.index import MapState
 from leeward.vault.maps import put_map
+from leeward.vault.reigning import reign
 from leeward.vault.segment import Meta, Sealer, verified
 from leeward.vault.transaction import PointTransaction
 
@@ -67,8 +68,8 @@ class LogWriter:
         while True:
             state = history.state()
             if state.epoch == claim + 1:
-                reign = history.reign()
-                if reign is not None and reign.epoch == state.epoch and reign.info == info:
+                found = reign(history)
+                if found is not None and found.epoch == state.epoch and found.info == info:
                     return LogWriter(history, state)  # we began it, and died before we could remember
             if state.epoch != claim:
                 raise _fenced(history, state.epoch, claim)
