@@ -30,13 +30,13 @@ def reign(history: History) -> Reign | None:
     tail = history.tail()
     if not tail:
         return None
-    newest = history._epoch_at(tail)
+    newest = history.epoch_at(tail)
     # Epochs never fall along the log, and it is dense behind its horizon: the entry that began the newest epoch
     # is found by halving.
     low, high = min(history.horizon().base + 1, tail), tail
     while low < high:
         middle = (low + high) // 2
-        if history._epoch_at(middle) < newest:
+        if history.epoch_at(middle) < newest:
             low = middle + 1
         else:
             high = middle
