@@ -68,7 +68,7 @@ class Desk:
         self._must_answer(run.away, "the recovery host")
         if run.kind is Kind.PLANNED:
             self._must_answer(run.home, "the home host")
-        if self._fleet.copy(run.vm_id, "failover") is not None:
+        if self._fleet.view().copy(run.vm_id, "failover") is not None:
             raise Refused(
                 "a copy from an earlier failover is still there",
                 subject=run.vm_name,
@@ -84,7 +84,7 @@ class Desk:
         self._must_answer(run.away, "the recovery host")
         self._must_answer(run.home, "the home host")
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
-        report = self._fleet.protection(wish) if wish else None
+        report = self._fleet.view().protection(wish) if wish else None
         if report is None or report.state is not ProtectionState.ENABLED:
             why = report.reason if report else "it is not protected"
             raise Refused(
@@ -96,12 +96,11 @@ class Desk:
         return Done("", {"claim": _epoch(self._vault.open().log(run.vm_id)), "definition": definition})
 
     def _must_answer(self, host: str, what: str) -> None:
-        self._fleet.link(host)
-        if not self._fleet.present(host):
+        if not self._fleet.link(host).present:
             raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
-        report = self._fleet.host(host)
-        if report is not None and report.error:
-            raise Unavailable(f"{what} does not answer: {report.error}", subject=host)
+        error = self._fleet.view().hosts[host].error
+        if error:
+            raise Unavailable(f"{what} does not answer: {error}", subject=host)
 
     # --- protection follows the VM ----------------------------------------------------------------------
 

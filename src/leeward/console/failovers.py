@@ -124,7 +124,7 @@ class Failovers:
 
     def test(self, vm_id: str, name: str, point: str, by: str) -> Run:
         """Phases do not matter: a test touches nothing."""
-        copy = self._fleet.copy(vm_id, "test")
+        copy = self._fleet.view().copy(vm_id, "test")
         if copy is not None:
             raise Refused(
                 f"a test failover exists already ({copy.copy_name}, point {copy.point})",
@@ -137,7 +137,7 @@ class Failovers:
         return self._add(life, Kind.TEST, life.away or self._away(), point, by, {})
 
     def cleanup(self, vm_id: str, name: str, by: str) -> Run:
-        copy = self._fleet.copy(vm_id, "test")
+        copy = self._fleet.view().copy(vm_id, "test")
         if copy is None:
             raise Refused("there is no test failover of it to clean up", subject=name)
         self._not_testing(vm_id, name)

@@ -102,7 +102,7 @@ class Console:
                 return
 
     def _first_recovery_host(self) -> str:
-        for host in self._fleet.hosts():
+        for host in self._fleet.view().hosts.values():
             if host.site == "recovery":
                 return host.name
         raise NotFound(
