@@ -263,12 +263,14 @@ class World:
             return {name: image.disks[name].read(0, disk.size) for name, disk in image.disks.items()}
 
     def running(self):
-        """Where the VM runs now."""
+        """Where the VM runs now, seen by a client: a recovered one counts once it is plugged in."""
         places = (self.office, self.recovery)
         return [
             place.name
             for place in places
-            if VM in place.hypervisor._vms and self.vm(place).facts.power is not Power.OFF
+            if VM in place.hypervisor._vms
+            and self.vm(place).facts.power is not Power.OFF
+            and (place is self.office or VM in place.copies.plugged)
         ]
 
     def protect(self):

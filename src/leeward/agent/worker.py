@@ -29,7 +29,8 @@ log = structlog.get_logger(__name__)
 # What waiting does not mend: the worker stops and says so until the operator changes something.
 PERMANENT = (Fenced, WrongKey)
 # A VM that changes nothing puts nothing, and so would never meet the entry of whoever took it over: look this often.
-_REIGN_S = 10.0
+# An unplanned failover counts on it (leeward.orchestrator.assignments.GRACE_S).
+_REIGN_S = 5.0
 _FENCED_RETRY_S = 5.0
 # A slice of compaction: 16 MiB of disk delay the next cycle by little.
 _COMPACT_BLOCKS = 256

@@ -32,6 +32,7 @@ class JobKind(StrEnum):
     TAKE_EPOCH = "take-epoch"  # become the one writer of a VM's log
     COPY_BUILD = "copy-build"  # make a VM out of a recovery point, not yet started
     COPY_START = "copy-start"
+    COPY_PLUG = "copy-plug"  # connect its network
     COPY_WATCH = "copy-watch"  # until its guest has come up
     COPY_SETTLE = "copy-settle"  # it stays: nothing is kept for the way back any more
     COPY_DISCARD = "copy-discard"  # remove all that was made for it
