@@ -97,7 +97,7 @@ def test_an_ssh_banner_that_ends_with_the_connection(crowd):
 
 
 def test_an_ssh_banner_in_drops(crowd):
-    sign = knock_at(crowd.add(st.drips(b"SSH-2.0-slow\r\n")), "ssh")
+    sign = knock_at(crowd.add(st.drips(b"SSH-2.0-slow\r\n")), "ssh", talk_s=2)
     assert (sign.speech, sign.words) == (Speech.SSH, "SSH-2.0-slow")
 
 
