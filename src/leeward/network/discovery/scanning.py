@@ -15,7 +15,8 @@ from leeward.network.discovery.pace import Pace
 from leeward.network.discovery.ranges import Address
 from leeward.network.discovery.signs import DOORS, Door
 
-# An address on our own network that did not answer ARP for this long is nobody's. The kernel asks once a second.
+# An address on our own network that did not answer ARP for this long is nobody's. The kernel asks once a second, and
+# says itself that an address is unreachable when it has asked often enough.
 _ARP_PATIENCE_S = 1.0
 
 
@@ -52,22 +53,27 @@ class _Knocker:
         self._sink = sink
         self._next = 0.0  # when the next connection may begin
         self._in_vain: defaultdict[Address, float] = defaultdict(float)  # seconds without an answer to ARP
+        self._absent: set[Address] = set()
 
     async def work(self, todo: Iterator[tuple[Address, Door]]) -> None:
         """One of many, all of which share `todo`."""
         for address, door in todo:
-            if self._is_absent(address):
+            if address in self._absent:
                 self._sink.knocked(address, door, Knock(Outcome.ABSENT))
                 continue
             await self._turn()
             began = time.monotonic()
             result = await knock(address, door, self._pace.connect_s, self._pace.talk_s)
-            if result.outcome in (Outcome.SILENT, Outcome.UNREACHABLE) and neighbours.is_nobodys(address):
-                self._in_vain[address] += time.monotonic() - began
+            self._watch_arp(address, result.outcome, time.monotonic() - began)
             self._sink.knocked(address, door, result)
 
-    def _is_absent(self, address: Address) -> bool:
-        return self._in_vain.get(address, 0.0) >= _ARP_PATIENCE_S
+    def _watch_arp(self, address: Address, outcome: Outcome, waited_s: float) -> None:
+        if outcome not in (Outcome.SILENT, Outcome.UNREACHABLE) or not neighbours.is_nobodys(address):
+            return
+        self._in_vain[address] += waited_s
+        # Unreachable: not by word of that machine, since nothing can come from it before it has answered ARP.
+        if outcome is Outcome.UNREACHABLE or self._in_vain[address] >= _ARP_PATIENCE_S:
+            self._absent.add(address)
 
     async def _turn(self) -> None:
         """Wait for the next free place in time."""

@@ -1,6 +1,7 @@
 """One open connection to a stranger, and what was learned on it so far.
 
-Whoever talks bounds the time and what is read; the buffer beneath is bounded here.
+Whoever talks bounds the time and what is read. The stream beneath stops reading at 64 KiB, so that a flood stays in
+the kernel.
 """
 
 from __future__ import annotations
@@ -14,8 +15,6 @@ from typing import Any
 from cryptography import x509
 
 from leeward.network.discovery.signs import Sign, Speech, printable
-
-_BUFFER = 16 << 10  # after this much unread a stream stops reading: a flood stays in the kernel
 
 
 class Talk:
@@ -45,14 +44,12 @@ class Talk:
             self.note("it closed the connection")
 
     async def open(self) -> None:
-        self._streams = await asyncio.open_connection(sock=self._sock, limit=_BUFFER)
+        self._streams = await asyncio.open_connection(sock=self._sock)
 
     async def open_tls(self) -> None:
         """Handshake with whatever certificate; learns whose it is. Raises ssl.SSLError for what is no TLS."""
         try:
-            self._streams = await asyncio.open_connection(
-                sock=self._sock, limit=_BUFFER, ssl=_any_tls(), server_hostname=""
-            )
+            self._streams = await asyncio.open_connection(sock=self._sock, ssl=_any_tls(), server_hostname="")
         except ssl.SSLError as error:
             if "ALERT" in (error.reason or ""):  # only a TLS server declines in TLS's own words
                 self.learn(speech=Speech.TLS, words="it declined the handshake")
