@@ -177,9 +177,13 @@ WHOLE = {
         ),
         (
             {rpc.GET_HOSTNAME: st.libvirt_reply(rpc.GET_HOSTNAME, b"\0\0\xff\xff")},
-            LibvirtFacts(("none",), True, "", (9, 0, 0)),
+            LibvirtFacts(("none",), True, "", (9, 0, 0), (7, 2, 22)),
         ),
-        ({rpc.GET_VERSION: None}, LibvirtFacts(("none",), True, "", (9, 0, 0), None, "kvm01")),
+        ({rpc.GET_VERSION: None}, LibvirtFacts(("none",), True, "", (9, 0, 0))),
+        (
+            {rpc.GET_VERSION: st.libvirt_reply(rpc.GET_VERSION, DECLINES, status=1)},
+            LibvirtFacts(("none",), True, "", (9, 0, 0), None, "kvm01"),
+        ),
         ({rpc.CLOSE: None}, LibvirtFacts(("none",), True, "", (9, 0, 0), (7, 2, 22), "kvm01")),
     ],
 )

@@ -67,16 +67,16 @@ async def libvirt(talk: Talk) -> None:
         return
     facts = replace(facts, qemu=True)
     talk.learn(libvirt=facts)
-    # Each may be declined by itself; what was told before stays. QEMU's version comes last: a daemon that has just
-    # started finds it out only when asked, which takes seconds.
+    # Each may be declined by itself; what was told before stays. The name comes last: it decides nothing, and without a
+    # name service the daemon may take seconds for it.
     with suppress(rpc.Declined):
         facts = replace(facts, version=rpc.version_of(await _call(talk, rpc.GET_LIB_VERSION)))
         talk.learn(libvirt=facts)
     with suppress(rpc.Declined):
-        facts = replace(facts, host_name=printable(rpc.text_of(await _call(talk, rpc.GET_HOSTNAME))))
+        facts = replace(facts, qemu_version=rpc.version_of(await _call(talk, rpc.GET_VERSION)))
         talk.learn(libvirt=facts)
     with suppress(rpc.Declined):
-        facts = replace(facts, qemu_version=rpc.version_of(await _call(talk, rpc.GET_VERSION)))
+        facts = replace(facts, host_name=printable(rpc.text_of(await _call(talk, rpc.GET_HOSTNAME))))
         talk.learn(libvirt=facts)
     await _call(talk, rpc.CLOSE)
 
