@@ -67,8 +67,8 @@ async def libvirt(talk: Talk) -> None:
         return
     facts = replace(facts, qemu=True)
     talk.learn(libvirt=facts)
-    # Each may be declined by itself; what was told before stays. The name comes last: it decides nothing, and without a
-    # name service the daemon may take seconds for it.
+    # Each may be declined by itself; what was told before stays. The name comes last: it decides nothing, and a
+    # daemon without a name service may take seconds for it.
     with suppress(rpc.Declined):
         facts = replace(facts, version=rpc.version_of(await _call(talk, rpc.GET_LIB_VERSION)))
         talk.learn(libvirt=facts)
