@@ -14,7 +14,7 @@ import structlog
 import typer
 
 from leeward import __version__
-from leeward.cli import failover, moves, portal, protection, pruning, vaults
+from leeward.cli import discovery, failover, moves, portal, protection, pruning, vaults
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -36,6 +36,7 @@ app = typer.Typer(
     help="Disaster recovery for small offices: replicate running VMs into a vault, boot them somewhere else.",
 )
 app.add_typer(protection.host_app, name="host")
+protection.host_app.command("scan")(discovery.scan)
 app.add_typer(protection.vm_app, name="vm")
 app.add_typer(vaults.app, name="vault")
 vaults.app.command("prune")(pruning.prune)
