@@ -90,6 +90,7 @@ class CopyTasks:
         copy = self._copies(job.host).build(
             job.vm_id, str(wanted["name"]), point.id, str(wanted["purpose"]), dict(wanted.get("networks", {}))
         )
+        context.tell(f"{copy.copy_name} at point {copy.point}, on {copy.network or 'no network'}")
         return {"point": copy.point, "copy": copy.copy_name}
 
     def start(self, context: Context) -> dict[str, Any]:
