@@ -119,16 +119,7 @@ class Authority:
 
         Raises BadInput for a request that cannot be used.
         """
-        try:
-            request = x509.load_pem_x509_csr(csr_pem)
-            key = request.public_key()
-            signed = request.is_signature_valid
-        except (ValueError, UnsupportedAlgorithm) as error:
-            raise BadInput(f"the certificate request cannot be read: {error}") from None
-        if not signed:
-            raise BadInput("the certificate request is not signed with its own key")
-        if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-            raise BadInput("the certificate request's key is not one of the curve P-256")
+        key = request_key(csr_pem)
         certificate = self._sign(key, agent_id, days, ExtendedKeyUsageOID.CLIENT_AUTH, None)
         return certificate.public_bytes(serialization.Encoding.PEM)
 
@@ -153,6 +144,21 @@ class Authority:
         if names is not None:
             builder = builder.add_extension(names, critical=False)
         return builder.sign(self._key, hashes.SHA256())
+
+
+def request_key(csr_pem: bytes) -> ec.EllipticCurvePublicKey:
+    """The key of a signing request. Raises BadInput."""
+    try:
+        request = x509.load_pem_x509_csr(csr_pem)
+        key = request.public_key()
+        signed = request.is_signature_valid
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise BadInput(f"the certificate request cannot be read: {error}") from None
+    if not signed:
+        raise BadInput("the certificate request is not signed with its own key")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
+        raise BadInput("the certificate request's key is not one of the curve P-256")
+    return key
 
 
 def read_peer(der: bytes) -> Peer:
