@@ -17,7 +17,7 @@ from leeward import __version__
 from leeward.agent.channel import Channel, Refusal
 from leeward.agent.enrolment import renew
 from leeward.agent.facts import Facts
-from leeward.agent.identity import load_identity, tls_context
+from leeward.agent.identity import identity_stamp, load_identity, tls_context
 from leeward.agent.link_status import LinkState, LinkStatus
 from leeward.domain.errors import LeewardError, Unavailable
 from leeward.wire.jobs import Job, JobReport
@@ -118,9 +118,9 @@ class AgentClient:
             try:
                 self._use_new_identity()
                 orders = self._ask(self._poll_channel, "/agent/poll", self._question(), Orders, _POLL_TIMEOUT_S)
-                failures = 0
                 self._show(LinkState.CONNECTED, "")
                 self._carry_out(orders)
+                failures = 0
             except Refusal as error:
                 self._troubled(LinkState.REFUSED, error)
                 self._wait_for_new_identity(_REFUSED_S * random.uniform(0.8, 1.2))
