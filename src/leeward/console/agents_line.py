@@ -77,6 +77,9 @@ class AgentsLine:
             status = _status(error)
             body = json.dumps({"error": {**error.as_dict(), "exit_code": error.exit_code}}).encode()
             kind = b"application/json"
+        except Exception:  # a bug of ours costs one answer; the agent asks again
+            log.exception("an agent's request failed", path=scope["path"])
+            status, kind, body = 500, b"text/plain", b"internal error"
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         if status != 200 or self._closing.is_set():
             headers.append((b"connection", b"close"))

@@ -7,6 +7,7 @@ import resource
 import socket
 import ssl
 import threading
+from asyncio import sslproto
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,7 @@ _KEEPALIVE = ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 2), (socket.TCP_K
 _USER_TIMEOUT_MS = 8_000
 _RENEW_EVERY_S = 86_400.0
 _FILES = 65_536
+_BUFFER = 32 << 10  # two TLS records
 
 
 class AgentsServer:
@@ -64,6 +66,7 @@ class AgentsServer:
             ) from None
         self._port = self._socket.getsockname()[1]
         _allow_files()
+        _small_buffers()
         context = self._context()
         line = AgentsLine(self._agents, self._authority.ca_pem)
         config = uvicorn.Config(
@@ -72,12 +75,12 @@ class AgentsServer:
             ws="none",
             lifespan="off",
             log_config=None,
-            log_level="error",
+            log_level="critical",  # failures are logged by the line itself
             access_log=False,
             date_header=False,
             server_header=False,
             timeout_keep_alive=75,
-            timeout_graceful_shutdown=2,
+            timeout_graceful_shutdown=1,
             ssl_context_factory=lambda _, __: context,
         )
         self._server = _Server(config, line, lambda: self._load(context))
@@ -136,6 +139,10 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._line.close()  # held polls end now, not in 20 s
         await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if connection.transport is not None:
+                connection.transport.abort()
+        await asyncio.sleep(0)  # lets them take note of it
 
 
 class _Protocol(H11Protocol):
@@ -184,6 +191,12 @@ def _allow_files() -> None:
     wanted = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _small_buffers() -> None:
+    """asyncio keeps a read buffer of 256 KiB for each TLS connection, half a gigabyte for a thousand agents' lines."""
+    if hasattr(sslproto.SSLProtocol, "max_size"):
+        sslproto.SSLProtocol.max_size = _BUFFER
 
 
 def _own_names() -> list[str]:

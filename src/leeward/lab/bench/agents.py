@@ -91,9 +91,10 @@ class _Agent:
         self.asked = 0
 
     async def open(self) -> None:
-        await self.poll_line.open()
         await self.tell_line.open()
         await self.tell(everything=True)
+        await self.poll_line.open()
+        await self.poll(0)
 
     async def tell(self, everything: bool = False) -> None:
         """The facts of a cycle that has just ended, as an agent tells them."""
@@ -110,21 +111,19 @@ class _Agent:
         await self.tell_line.ask("/agent/tell", tell.model_dump_json().encode())
         self.asked += 1
 
-    async def poll(self) -> None:
+    async def poll(self, wait_s: float) -> None:
+        poll = Poll(
+            run=f"run-{self.number}", wait_s=wait_s, generation=1, held=tuple(self.held), numbers=self._numbers
+        )
+        answer = await self.poll_line.ask("/agent/poll", poll.model_dump_json().encode())
+        self.asked += 1
+        for job in Orders.model_validate_json(answer).jobs:
+            self.held[job.id] = time.monotonic()
+
+    async def keep_polling(self) -> None:
+        await self.poll(random.uniform(0, HOLD_S))  # so that polls end evenly over time
         while True:
-            poll = Poll(
-                run=f"run-{self.number}",
-                wait_s=HOLD_S,
-                generation=1,
-                held=tuple(self.held),
-                numbers=self._numbers,
-            )
-            orders = Orders.model_validate_json(
-                await self.poll_line.ask("/agent/poll", poll.model_dump_json().encode())
-            )
-            self.asked += 1
-            for job in orders.jobs:
-                self.held[job.id] = time.monotonic()
+            await self.poll(HOLD_S)
 
     async def tell_every(self, seconds: float) -> None:
         await asyncio.sleep(random.uniform(0, seconds))
@@ -166,21 +165,22 @@ async def _run(
     gate = asyncio.Semaphore(_CONNECTING)
     await asyncio.gather(*(_through(gate, agent) for agent in agents))
     figures.connect_ms = (_cpu_s(console.pid) - before) * 1000 / (2 * len(agents))
-    polls = [asyncio.create_task(_spread(agent)) for agent in agents]
-    await asyncio.sleep(HOLD_S)  # from here on polls end evenly over time
+    polls = [asyncio.create_task(agent.keep_polling()) for agent in agents]
+    await asyncio.sleep(HOLD_S)
     for what, every in (("idle", 0.0), ("new points every 5 s", 5.0), ("new points every second", 1.0)):
         note(f"Measuring: {what}")
         tells = [asyncio.create_task(agent.tell_every(every)) for agent in agents if every]
         await asyncio.sleep(min(every, seconds))
         figures.phases.append(await _measured(what, agents, console.pid, seconds))
+        for task in polls:
+            if task.done():
+                task.result()  # with a refused agent all figures would be worthless
         for task in tells:
             task.cancel()
         await asyncio.gather(*tells, return_exceptions=True)
     note("Measuring: a job's way")
     figures.delays_s = await _job_delays(agents, console)
     for task in polls:
-        if task.done():
-            task.result()  # an agent that was refused would make all figures worthless
         task.cancel()
     return figures
 
@@ -188,11 +188,6 @@ async def _run(
 async def _through(gate: asyncio.Semaphore, agent: _Agent) -> None:
     async with gate:
         await agent.open()
-
-
-async def _spread(agent: _Agent) -> None:
-    await asyncio.sleep(random.uniform(0, HOLD_S))
-    await agent.poll()
 
 
 async def _measured(name: str, agents: list[_Agent], pid: int, seconds: float) -> Phase:
