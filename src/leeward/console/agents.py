@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from leeward.console.authority import Authority, Peer, request_key
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
-from leeward.state.agents import AgentRecords
+from leeward.state.agents import AgentRecord, AgentRecords
 from leeward.state.database import Database
 from leeward.wire.polls import Enrol, Enrolled
 from leeward.wire.tokens import Token, split_address
@@ -61,9 +62,20 @@ class TokenView(BaseModel):
 
 
 class Agents:
-    """certificate_days: life of agents' certificates. address: how agents reach us, https://host:port."""
+    """certificate_days: life of agents' certificates. address: how agents reach us, https://host:port.
 
-    def __init__(self, database: Database, authority: Authority, address: str, certificate_days: float = 90) -> None:
+    on_hosts: called in the keeper's thread when an agent tells of other hosts than before, and these are kept: what is
+    wished for them can be spread now.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        authority: Authority,
+        address: str,
+        certificate_days: float = 90,
+        on_hosts: Callable[[], None] = lambda: None,
+    ) -> None:
         split_address(address)
         self._database = database
         self._records = AgentRecords(database)
@@ -72,11 +84,16 @@ class Agents:
         self._days = certificate_days
         self._writing = threading.RLock()
         self._records.prune_jobs()
+        self._on_hosts = on_hosts
+        self._news = threading.Event()
         records = self._records.all()
-        self._remotes = {r.id: RemoteAgent(r, self._records, self._writing) for r in records if not r.revoked}
+        self._remotes = {record.id: self._remote(record) for record in records if not record.revoked}
         self._revoked = {record.id: record for record in records if record.revoked}
         self._stop = threading.Event()
         self._keeper = threading.Thread(target=self._keep, name="agents", daemon=True)
+
+    def _remote(self, record: AgentRecord) -> RemoteAgent:
+        return RemoteAgent(record, self._records, self._writing, self._news.set)
 
     def start(self) -> None:
         """Begin to keep what agents tell."""
@@ -84,6 +101,7 @@ class Agents:
 
     def stop(self) -> None:
         self._stop.set()
+        self._news.set()
         if self._keeper.is_alive():
             self._keeper.join(5)
         self.keep()
@@ -137,7 +155,7 @@ class Agents:
         assert record is not None
         remote = self._remotes.get(agent_id) or self._remotes.pop(replaced, None)
         if remote is None:
-            remote = RemoteAgent(record, self._records, self._writing)
+            remote = self._remote(record)
         elif replaced:
             remote.replaced_by(agent_id, record.enrolled)
             former = self._records.one(replaced)
@@ -211,9 +229,13 @@ class Agents:
         return views
 
     def _keep(self) -> None:
-        while not self._stop.wait(_KEEP_EVERY_S):
+        while not self._stop.is_set():
+            other_hosts = self._news.wait(_KEEP_EVERY_S)
+            self._news.clear()
             try:
                 self.keep()
+                if other_hosts and not self._stop.is_set():
+                    self._on_hosts()
             except LeewardError as error:
                 log.warning("what agents told could not be kept", error=str(error))
             except Exception:  # the next round tries again; a full disk must not end this thread

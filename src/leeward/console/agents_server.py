@@ -194,7 +194,7 @@ def _allow_files() -> None:
 
 
 def _small_buffers() -> None:
-    """asyncio keeps a read buffer of 256 KiB for each TLS connection, half a gigabyte for a thousand agents' lines."""
+    """asyncio keeps a read buffer of 256 KiB a TLS connection: half a gigabyte for a thousand agents' lines."""
     if hasattr(sslproto.SSLProtocol, "max_size"):
         sslproto.SSLProtocol.max_size = _BUFFER
 

@@ -27,15 +27,25 @@ _SAVE_HEARD_S = 60.0
 
 
 class RemoteAgent:
-    """Implements `leeward.console.links.AgentLink`. writing: shared by all agents of a console."""
+    """Implements `leeward.console.links.AgentLink`.
 
-    def __init__(self, record: AgentRecord, records: AgentRecords, writing: threading.RLock) -> None:
+    writing: shared by all agents of a console. on_hosts: called, for an instant, when other hosts than before are told.
+    """
+
+    def __init__(
+        self,
+        record: AgentRecord,
+        records: AgentRecords,
+        writing: threading.RLock,
+        on_hosts: Callable[[], None] = lambda: None,
+    ) -> None:
         self.id = record.id
         self.software = ""
         self.expires: datetime | None = None
         self._record = record
         self._records = records
         self._writing = writing
+        self._on_hosts = on_hosts
         self._lock = threading.Lock()
         self._watchers: set[Callable[[], None]] = set()
         self._run = ""
@@ -125,7 +135,9 @@ class RemoteAgent:
             if self._news(tell, Section.REPORT, tell.report):
                 self._record.report, self._told_at = tell.report, time.monotonic()
             if self._news(tell, Section.HOSTS, tell.hosts):
-                self._record.hosts = tell.hosts or ()
+                before, self._record.hosts = self._record.hosts, tell.hosts or ()
+                if {host.name for host in before} != {host.name for host in self._record.hosts}:
+                    self._on_hosts()
             if self._news(tell, Section.JOBS, tell.jobs):
                 self._take_jobs(tell.jobs or ())
             return Told(want=self._missing(tell.numbers))

@@ -13,7 +13,8 @@ from sqlalchemy import Update, delete, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
-from leeward.state.database import Database, now
+from leeward.state.clock import now
+from leeward.state.database import Database
 from leeward.state.tables import AgentJob, AgentRow, AgentToken
 from leeward.wire.jobs import Job, JobReport
 from leeward.wire.messages import AgentReport, DesiredState, HostReport

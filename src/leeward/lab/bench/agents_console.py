@@ -22,7 +22,8 @@ from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
 from leeward.state.agents import AgentRecords
-from leeward.state.database import Database, now
+from leeward.state.clock import now
+from leeward.state.database import Database
 from leeward.state.tables import AgentRow
 from leeward.wire.jobs import Job, JobKind
 
