@@ -66,6 +66,8 @@ def load_identity(state_dir: Path) -> Identity:
             subject=str(path),
             hint="Make a token on the console with `leeward agents token`, then run `leeward agent enrol TOKEN` here",
         ) from None
+    except PermissionError:
+        raise BadInput("the agent's identity may not be read", subject=str(path), hint="Run this as root") from None
     except (ValueError, TypeError, OSError) as error:
         raise BadInput(
             f"the agent's identity cannot be read ({error})", subject=str(path), hint="Enrol this host again"

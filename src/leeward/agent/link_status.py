@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+from leeward.recovery.supervisor import process_start
 from leeward.wire.messages import AgentReport
 from leeward.wire.translate import utc
 
@@ -19,6 +20,7 @@ _NOTE_S = 2.0
 
 
 class LinkState(StrEnum):
+    UNENROLLED = "unenrolled"  # no console has been named yet
     CONNECTING = "connecting"
     CONNECTED = "connected"
     UNAVAILABLE = "unavailable"  # the console does not answer
@@ -63,7 +65,7 @@ class LinkStatus:
         console, state, reason = self._line
         document = {
             "pid": os.getpid(),
-            "began": process_began(os.getpid()),
+            "began": process_start(os.getpid()),
             "console": console,
             "state": state,
             "reason": reason,
@@ -81,16 +83,7 @@ def read_status(state_dir: Path) -> dict[str, Any] | None:
     """The running agent's; None when none runs."""
     try:
         document: dict[str, Any] = json.loads((state_dir / _FILE).read_text())
-        began = process_began(int(document["pid"]))
+        began = process_start(int(document["pid"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return document if began is not None and began == document.get("began") else None
-
-
-def process_began(pid: int) -> int | None:
-    """When a process began, in the kernel's ticks: with the pid it names one process. None: there is none."""
-    try:
-        # The name in the second field may hold blanks and brackets; the 22nd field is the 20th after it.
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])
-    except (OSError, ValueError, IndexError):
-        return None

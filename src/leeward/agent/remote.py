@@ -17,7 +17,7 @@ from leeward import __version__
 from leeward.agent.channel import Channel, Refusal
 from leeward.agent.enrolment import renew
 from leeward.agent.facts import Facts
-from leeward.agent.identity import identity_stamp, load_identity, tls_context
+from leeward.agent.identity import Identity, identity_stamp, load_identity, tls_context
 from leeward.agent.link_status import LinkState, LinkStatus
 from leeward.domain.errors import LeewardError, Unavailable
 from leeward.wire.jobs import Job, JobReport
@@ -60,22 +60,22 @@ class AgentClient:
         self._local = local
         self._console = console
         self._hold_s = hold_s
-        self._stamp = identity_stamp(state_dir)
-        self._identity = load_identity(state_dir)
         self._facts = Facts(secrets.token_hex(8), __version__)
         self._status = LinkStatus(state_dir)
         self._stop = threading.Event()
         self._poked = threading.Event()
         self._let_go: set[str] = set()
-        self._poll_channel = self._channel()
-        self._tell_channel = self._channel()
+        self._stamp = (0, 0)
+        self._identity: Identity | None = None
+        self._poll_channel: Channel | None = None
+        self._tell_channel: Channel | None = None
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
             for name, work in (("poll", self._poll), ("tell", self._tell), ("hosts", self._look_at_hosts))
         ]
 
     def start(self) -> None:
-        self._show(LinkState.CONNECTING, "")
+        self._status.show(self._console, LinkState.CONNECTING, "")
         for thread in self._threads:
             thread.start()
 
@@ -83,17 +83,14 @@ class AgentClient:
         self._stop.set()
         self._poked.set()
         for channel in (self._poll_channel, self._tell_channel):
-            channel.interrupt()
+            if channel is not None:
+                channel.interrupt()
         for thread in self._threads:
             thread.join(5)
 
     def poke(self) -> None:
         """Something has changed: look now and not in a moment. From any thread."""
         self._poked.set()
-
-    def _channel(self) -> Channel:
-        identity = self._identity
-        return Channel(self._console or identity.console, lambda: tls_context(identity))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """A bug in one round must not end the line: the console would never hear of this host again."""
@@ -106,7 +103,7 @@ class AgentClient:
                 self._stop.wait(_STUMBLED_S)
 
     def _show(self, state: LinkState, reason: str) -> None:
-        self._status.show(self._console or self._identity.console, state, reason)
+        self._status.show(self._console or (self._identity.console if self._identity else ""), state, reason)
 
     # --- orders -------------------------------------------------------------------------------------
 
@@ -114,12 +111,14 @@ class AgentClient:
         """Ask, do, ask again, one after the other: see `wire.polls` for why an answer is carried out first."""
         failures = 0
         while not self._stop.is_set():
-            asked, held = time.monotonic(), self._status.state is LinkState.CONNECTED
             try:
                 self._use_new_identity()
-                orders = self._ask(self._poll_channel, "/agent/poll", self._question(), Orders, _POLL_TIMEOUT_S)
-                self._show(LinkState.CONNECTED, "")
-                self._carry_out(orders)
+                channel = self._poll_channel
+                if channel is None:
+                    self._show(LinkState.UNENROLLED, "this host is not enrolled with a console")
+                    self._wait_for_new_identity(_REFUSED_S)
+                    continue
+                self._ask_and_do(channel)
                 failures = 0
             except Refusal as error:
                 self._troubled(LinkState.REFUSED, error)
@@ -129,10 +128,15 @@ class AgentClient:
                 self._troubled(LinkState.UNAVAILABLE, error)
                 longest = min(_RETRY_S[0] * 2 ** (failures - 1), _RETRY_S[1])
                 self._stop.wait(longest * random.uniform(0.5, 1.0))
-            else:
-                # A console that is being closed answers every poll at once: do not storm it.
-                if held and orders.empty and time.monotonic() - asked < min(1.0, self._hold_s):
-                    self._stop.wait(1.0)
+
+    def _ask_and_do(self, channel: Channel) -> None:
+        asked, question = time.monotonic(), self._question()
+        orders = self._ask(channel, "/agent/poll", question, Orders, _POLL_TIMEOUT_S)
+        self._show(LinkState.CONNECTED, "")
+        self._carry_out(channel, orders)
+        # A console that is being closed answers every poll at once: do not storm it.
+        if orders.empty and question.wait_s and time.monotonic() - asked < min(1.0, question.wait_s):
+            self._stop.wait(1.0)
 
     def _question(self) -> Poll:
         held = [report.id for report in self._local.jobs()]
@@ -147,7 +151,7 @@ class AgentClient:
             numbers=self._facts.numbers(),
         )
 
-    def _carry_out(self, orders: Orders) -> None:
+    def _carry_out(self, channel: Channel, orders: Orders) -> None:
         """Raises LeewardError when something cannot be done now; it is asked for again."""
         if orders.want:
             self._facts.wanted(orders.want)
@@ -160,10 +164,9 @@ class AgentClient:
             self._local.apply(orders.desired)
         if not orders.empty:
             self._poked.set()
-        if orders.renew:
-            self._identity = renew(self._state_dir, self._identity, self._poll_channel)
-            log.info("the certificate was renewed", expires=self._identity.expires.isoformat())
-            self._reconnect()
+        if orders.renew and self._identity is not None:
+            self._be(renew(self._state_dir, self._identity, channel))
+            log.info("the certificate was renewed")
 
     def _troubled(self, state: LinkState, error: LeewardError) -> None:
         if self._status.changed(state, str(error)) and not self._stop.is_set():
@@ -173,16 +176,15 @@ class AgentClient:
     # --- who we are ---------------------------------------------------------------------------------
 
     def _use_new_identity(self) -> bool:
-        """Another process may have enrolled this host anew."""
+        """Another process may have enrolled this host, for the first time or anew. Raises BadInput."""
         stamp = identity_stamp(self._state_dir)
-        if stamp == self._stamp:
+        if stamp in (self._stamp, (0, 0)):
             return False
-        self._stamp = stamp
         found = load_identity(self._state_dir)
+        self._stamp = stamp
         if found == self._identity:
             return False
-        self._identity = found
-        self._reconnect()
+        self._be(found)
         return True
 
     def _wait_for_new_identity(self, seconds: float) -> None:
@@ -191,26 +193,33 @@ class AgentClient:
             if self._use_new_identity():
                 return
 
-    def _reconnect(self) -> None:
-        """Both lines begin anew as who we are now; what the tell line is just saying goes out on the old one."""
-        self._poll_channel.close()
-        self._poll_channel = self._channel()
-        self._tell_channel = self._channel()
+    def _be(self, identity: Identity) -> None:
+        """Both lines begin anew; what the tell line is just saying goes out on the old one."""
+        if self._poll_channel is not None:
+            self._poll_channel.close()
+        self._identity = identity
+        address = self._console or identity.console
+        self._poll_channel = Channel(address, lambda: tls_context(identity))
+        self._tell_channel = Channel(address, lambda: tls_context(identity))
+        if self._stop.is_set():
+            self._poll_channel.interrupt()
+            self._tell_channel.interrupt()
 
     # --- facts --------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        channel = self._tell_channel
+        channel: Channel | None = None
         while not self._stop.is_set():
             self._poked.wait(_LOOK_S)
             self._poked.clear()
-            if self._tell_channel is not channel:
+            if self._tell_channel is not channel and channel is not None:
                 channel.close()
-                channel = self._tell_channel
+            channel = self._tell_channel
             report = self._local.report()
             self._facts.saw(report, self._local.jobs(), time.monotonic())
             self._status.note(report)
-            if self._status.state is not LinkState.CONNECTED or not self._facts.due(time.monotonic()):
+            connected = channel is not None and self._status.state is LinkState.CONNECTED
+            if channel is None or not connected or not self._facts.due(time.monotonic()):
                 continue
             try:
                 self._say(channel)
@@ -218,7 +227,8 @@ class AgentClient:
                 # The poll line finds out what is wrong, and when it is over.
                 log.debug("facts could not be told", error=str(error))
                 self._stop.wait(_RETRY_S[0] * random.uniform(0.5, 1.5))
-        channel.close()
+        if channel is not None:
+            channel.close()
 
     def _say(self, channel: Channel) -> None:
         message = self._facts.tell()

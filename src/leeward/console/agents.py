@@ -62,10 +62,10 @@ class TokenView(BaseModel):
 
 
 class Agents:
-    """certificate_days: life of agents' certificates. address: how agents reach us, https://host:port.
+    """address: how agents reach us, https://host:port, "" when none can. certificate_days: how long theirs live.
 
-    on_hosts: called in the keeper's thread when an agent tells of other hosts than before, and these are kept: what is
-    wished for them can be spread now.
+    on_hosts: called in the keeper's thread when an agent has told of other hosts than before, and these are kept:
+    what is wished for them can be spread now.
     """
 
     def __init__(
@@ -76,7 +76,8 @@ class Agents:
         certificate_days: float = 90,
         on_hosts: Callable[[], None] = lambda: None,
     ) -> None:
-        split_address(address)
+        if address:
+            split_address(address)
         self._database = database
         self._records = AgentRecords(database)
         self._authority = authority
@@ -114,6 +115,12 @@ class Agents:
     # --- enrolment ----------------------------------------------------------------------------------
 
     def new_token(self, request: TokenRequest) -> TokenView:
+        """Raises BadInput, Refused."""
+        if not self._address:
+            raise Refused(
+                "this console does not listen for agents",
+                hint='Set agents_listen = "0.0.0.0:8443" in the [console] section of leeward.toml and start it anew',
+            )
         if not 0 < request.expires_s <= LONGEST_TOKEN_S:
             raise BadInput(
                 "a token lives longer than nothing and at most 30 days", subject=f"{request.expires_s:g} s"

@@ -29,7 +29,7 @@ _SAVE_HEARD_S = 60.0
 class RemoteAgent:
     """Implements `leeward.console.links.AgentLink`.
 
-    writing: shared by all agents of a console. on_hosts: called, for an instant, when other hosts than before are told.
+    writing: shared by all agents of a console. on_hosts: called, for an instant, when it tells of other hosts.
     """
 
     def __init__(
