@@ -27,6 +27,11 @@ class Refusal(Refused):
     """The console has refused us: another try will not help before a person has done something."""
 
 
+class CutOff(Unavailable):
+    """A new connection came about and was ended before anything was answered: so ends a certificate that is not
+    taken (asyncio's TLS does not say why), but also a console that is just being killed."""
+
+
 class Channel:
     """address: https://host:port. context: asked for at each new connection."""
 
@@ -43,27 +48,22 @@ class Channel:
         try:
             return self._ask(method, path, body, timeout_s)
         except (OSError, http.client.HTTPException) as error:
+            shaken = self._connection is not None
             self.close()
             if not used or isinstance(error, TimeoutError):
-                raise self._explained(error) from None
-        try:
-            return self._ask(method, path, body, timeout_s)
-        except (OSError, http.client.HTTPException) as error:
-            self.close()
-            raise self._explained(error) from None
+                raise self._explained(error, shaken=shaken and not used) from None
+        return self.ask(method, path, body, timeout_s)
 
     def _ask(self, method: str, path: str, body: bytes, timeout_s: float) -> bytes:
         connection = self._connection or self._connect()
         self._connection = connection
         assert connection.sock is not None
         connection.sock.settimeout(timeout_s)
-        try:
-            connection.request(method, path, body or None, {"Content-Type": "application/json"})
-        except (BrokenPipeError, ConnectionResetError):
-            self._last_words(connection.sock)
-            raise
+        connection.request(method, path, body or None, {"Content-Type": "application/json"})
         answer = connection.getresponse()
-        content = answer.read(_ANSWER_LIMIT)
+        if (answer.length or 0) > _ANSWER_LIMIT:
+            raise http.client.HTTPException(f"the answer is larger than {_ANSWER_LIMIT} bytes")
+        content = answer.read()  # not with a size: a short answer must raise
         if answer.will_close:
             self.close()
         if answer.status == 200:
@@ -82,36 +82,15 @@ class Channel:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
         return connection
 
-    @staticmethod
-    def _last_words(sock: socket.socket) -> None:
-        """With TLS 1.3 a refused certificate shows only at the first read: read it, it says why. Raises SSLError."""
-        with contextlib.suppress(ConnectionError, TimeoutError):
-            sock.settimeout(1)
-            sock.recv(1)
-
-    def _explained(self, error: Exception) -> LeewardError:
+    def _explained(self, error: Exception, *, shaken: bool = False) -> LeewardError:
         if isinstance(error, ssl.SSLCertVerificationError):
             return Refusal(
                 f"whoever answers there is not the console that this host enrolled with ({error.verify_message})",
                 subject=self._address,
                 hint="If the console was set up anew, enrol this host again with a new token",
             )
-        if isinstance(error, ssl.SSLError) and (error.reason or "").startswith("TLSV1_ALERT_UNKNOWN_CA"):
-            return Refusal(
-                "the console does not know the authority that this host's certificate is from",
-                subject=self._address,
-                hint="If the console was set up anew, enrol this host again with a new token",
-            )
-        return Unavailable(f"the console cannot be reached: {error}", subject=self._address)
-
-    def peer_certificate(self) -> bytes:
-        """What the other end showed (DER). Connects when there is no connection."""
-        if self._connection is None:
-            try:
-                self._connection = self._connect()
-            except OSError as error:
-                raise self._explained(error) from None
-        return self._connection.sock.getpeercert(binary_form=True) or b""
+        kind = CutOff if shaken else Unavailable
+        return kind(f"the console cannot be reached: {error}", subject=self._address)
 
     def close(self) -> None:
         connection, self._connection = self._connection, None

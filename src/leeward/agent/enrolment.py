@@ -21,7 +21,7 @@ from leeward.agent.identity import (
     save_identity,
     signing_request,
 )
-from leeward.domain.errors import Refused, Unavailable
+from leeward.domain.errors import LeewardError, Refused, Unavailable
 from leeward.wire.messages import WIRE_VERSION, Message
 from leeward.wire.polls import Enrol, Enrolled, Renew, Renewed
 from leeward.wire.tokens import Token
@@ -72,6 +72,18 @@ def renew(state_dir: Path, identity: Identity, channel: Channel) -> Identity:
     )
     save_identity(state_dir, renewed)
     return renewed
+
+
+def answers_others(address: str, authority: str) -> bool:
+    """Whether the console that we enrolled with answers there, asked without our certificate."""
+    channel = Channel(address, lambda: authority_context(authority))
+    try:
+        channel.ask("GET", "/agent/authority", b"", _TIMEOUT_S)
+    except LeewardError:
+        return False
+    finally:
+        channel.close()
+    return True
 
 
 def _pinned_authority(token: Token) -> str:

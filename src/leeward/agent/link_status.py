@@ -33,7 +33,7 @@ class LinkStatus:
     def __init__(self, state_dir: Path) -> None:
         self._path = state_dir / _FILE
         self._lock = threading.Lock()
-        self._line: tuple[str, LinkState, str] = ("", LinkState.CONNECTING, "")
+        self._line: tuple[str, LinkState, str] = ("", LinkState.CONNECTING, "not begun")
         self._since = utc(time.time_ns())
         self._report: AgentReport | None = None
         self._written = float("-inf")

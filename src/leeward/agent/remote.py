@@ -14,8 +14,8 @@ import structlog
 from pydantic import ValidationError
 
 from leeward import __version__
-from leeward.agent.channel import Channel, Refusal
-from leeward.agent.enrolment import renew
+from leeward.agent.channel import Channel, CutOff, Refusal
+from leeward.agent.enrolment import answers_others, renew
 from leeward.agent.facts import Facts
 from leeward.agent.identity import Identity, identity_stamp, load_identity, tls_context
 from leeward.agent.link_status import LinkState, LinkStatus
@@ -125,6 +125,11 @@ class AgentClient:
                 self._wait_for_new_identity(_REFUSED_S * random.uniform(0.8, 1.2))
             except LeewardError as error:
                 failures += 1
+                # Bad lines cut as well: only after several in a row it is our certificate, and not for long.
+                if isinstance(error, CutOff) and failures > 2 and self._is_not_taken():
+                    self._troubled(LinkState.REFUSED, _not_taken(error))
+                    self._wait_for_new_identity(_RETRY_S[1])
+                    continue
                 self._troubled(LinkState.UNAVAILABLE, error)
                 longest = min(_RETRY_S[0] * 2 ** (failures - 1), _RETRY_S[1])
                 self._stop.wait(longest * random.uniform(0.5, 1.0))
@@ -187,6 +192,11 @@ class AgentClient:
         self._be(found)
         return True
 
+    def _is_not_taken(self) -> bool:
+        """Whether our console answers, only not to us."""
+        identity = self._identity
+        return identity is not None and answers_others(self._console or identity.console, identity.authority)
+
     def _wait_for_new_identity(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self._stop.wait(0.5):
@@ -212,13 +222,13 @@ class AgentClient:
         while not self._stop.is_set():
             self._poked.wait(_LOOK_S)
             self._poked.clear()
-            if self._tell_channel is not channel and channel is not None:
-                channel.close()
+            connected = self._status.state is LinkState.CONNECTED
+            if channel is not None and (self._tell_channel is not channel or not connected):
+                channel.close()  # an open line would say that we are heard
             channel = self._tell_channel
             report = self._local.report()
             self._facts.saw(report, self._local.jobs(), time.monotonic())
             self._status.note(report)
-            connected = channel is not None and self._status.state is LinkState.CONNECTED
             if channel is None or not connected or not self._facts.due(time.monotonic()):
                 continue
             try:
@@ -252,3 +262,11 @@ class AgentClient:
             raise Unavailable(
                 f"the console's answer cannot be read: {error.errors()[0]['msg']} (we speak version {WIRE_VERSION})"
             ) from None
+
+
+def _not_taken(error: LeewardError) -> Refusal:
+    return Refusal(
+        "the console does not take this host's certificate: it is not of the console's authority",
+        subject=error.subject,
+        hint="Enrol this host again with a new token",
+    )

@@ -208,7 +208,7 @@ class Agents:
             self._revoked[remote.id] = record
             del self._remotes[remote.id]
         self._database.record("agent revoked", remote.name, remote.id)
-        remote.wake()
+        remote.revoked()
         return next(view for view in self.views() if view.agent_id == remote.id)
 
     # --- looking ------------------------------------------------------------------------------------

@@ -43,13 +43,15 @@ class Line:
     certificate: bytes | None
     peer: Peer | None = None
     remote: RemoteAgent | None = None
+    ended: bool = False
 
     def belongs_to(self, remote: RemoteAgent) -> None:
-        if self.remote is None:
+        if self.remote is None and not self.ended:
             self.remote = remote
             remote.line_opened()
 
     def closed(self) -> None:
+        self.ended = True
         if self.remote is not None:
             self.remote.line_closed()
             self.remote = None

@@ -52,12 +52,13 @@ class RemoteAgent:
         self._former: deque[str] = deque(maxlen=_FORMER_RUNS)
         self._numbers: dict[Section, int] = {}
         self._lines = 0
+        self._gone = False
         self._dirty = False
         self._asked_generation = 0
+        self._heard_at = float("-inf")  # nothing yet in this run of the console
+        self._saved_at = float("-inf")
         # What was kept from before this console started is as old as its clock says.
-        self._heard_at: float | None = _monotonic(record.heard)
-        self._told_at: float | None = self._heard_at
-        self._saved_at = self._heard_at or 0.0
+        self._told_at = _monotonic(record.heard)
 
     # --- AgentLink ----------------------------------------------------------------------------------
 
@@ -67,13 +68,8 @@ class RemoteAgent:
 
     @property
     def present(self) -> bool:
-        silent = self.silent_s
-        return silent is not None and silent < (_SILENT_S if self._lines else _RECONNECT_S)
-
-    @property
-    def silent_s(self) -> float | None:
-        """Seconds since anything was heard of it; None: never."""
-        return None if self._heard_at is None else time.monotonic() - self._heard_at
+        silent = time.monotonic() - self._heard_at
+        return not self._gone and silent < (_SILENT_S if self._lines else _RECONNECT_S)
 
     def apply(self, desired: DesiredState) -> None:
         with self._writing:
@@ -91,7 +87,7 @@ class RemoteAgent:
             report, told_at = self._record.report, self._told_at
         if report is None:
             return AgentReport(agent=self.name, generation=0, time="", protections=())
-        passed = time.monotonic() - told_at if told_at is not None else 0.0
+        passed = time.monotonic() - told_at
         return report.model_copy(update={"protections": tuple(_aged(p, passed) for p in report.protections)})
 
     def hosts(self) -> list[HostReport]:
@@ -189,6 +185,8 @@ class RemoteAgent:
             if self._run:
                 self._former.append(self._run)
             self._run, self._numbers = run, {}
+            for changed in self._watchers:
+                changed()  # a former run whose poll is held is to hear at once that it is one
         self._heard_at = time.monotonic()
         self._record.heard = datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
@@ -197,6 +195,11 @@ class RemoteAgent:
 
     def line_closed(self) -> None:
         self._lines -= 1
+
+    def revoked(self) -> None:
+        """Nobody is to ask for this agent any more."""
+        self._gone = True
+        self.wake()
 
     def watch(self, changed: Callable[[], None]) -> Callable[[], None]:
         """Call `changed` (from any thread) whenever orders may be others. Returns what ends this."""
@@ -220,10 +223,9 @@ class RemoteAgent:
     def unsaved(self) -> AgentRecord | None:
         """What was told since the last call, to be kept; None when there is nothing."""
         with self._lock:
-            heard = self._heard_at or 0.0
-            if not self._dirty and heard - self._saved_at < _SAVE_HEARD_S:
+            if not self._dirty and self._heard_at < self._saved_at + _SAVE_HEARD_S:
                 return None
-            self._dirty, self._saved_at = False, heard
+            self._dirty, self._saved_at = False, self._heard_at
             record = self._record
             jobs = {job_id: JobRecord(e.job, e.report) for job_id, e in record.jobs.items() if not e.released}
             return AgentRecord(
@@ -274,8 +276,8 @@ def _aged(report: ProtectionReport, passed: float) -> ProtectionReport:
     return report.model_copy(update={"rpo_actual_s": report.rpo_actual_s + passed})
 
 
-def _monotonic(heard: str) -> float | None:
+def _monotonic(heard: str) -> float:
     if not heard:
-        return None
+        return time.monotonic()
     age = (datetime.now(UTC) - datetime.fromisoformat(heard)).total_seconds()
     return time.monotonic() - max(age, 0.0)

@@ -59,7 +59,10 @@ def read_token(text: str) -> Token:
     if len(body) <= _FINGERPRINT + _SECRET or check != _check(body):
         raise BadInput("the token is incomplete or has a typing error", hint=_HINT)
     split_address(address)
-    return Token(address, body[:_FINGERPRINT], body[_FINGERPRINT : _FINGERPRINT + _SECRET])
+    token = Token(address, body[:_FINGERPRINT], body[_FINGERPRINT : _FINGERPRINT + _SECRET])
+    if str(token) != packed:  # base64 leaves some bits of its last character unused
+        raise BadInput("the token has a typing error", hint=_HINT)
+    return token
 
 
 _HINT = "Copy the whole of what `leeward agents token` showed"
