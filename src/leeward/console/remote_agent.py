@@ -56,7 +56,7 @@ class RemoteAgent:
         self._dirty = False
         self._asked_generation = 0
         self._heard_at = float("-inf")  # nothing yet in this run of the console
-        self._saved_at = float("-inf")
+        self._saved_at = 0.0
         # What was kept from before this console started is as old as its clock says.
         self._told_at = _monotonic(record.heard)
 
