@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import signal
 import socket
 from collections.abc import Callable
 from functools import partial
@@ -40,12 +41,12 @@ def serve(settings: Settings, verbose: bool) -> None:
         console = Console(config, database, lambda: [agent.link, *agents.links()])
         if settings.daemon.adopt:
             console.adopt()
+        agents.start()
+        if listener is not None:
+            listener.start()  # before anything that has to be ended again when the port is taken
         agent.start()
         console.start()
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
-        agents.start()
-        if listener is not None:
-            listener.start()
         api = build_api(console.service)
         api.include_router(agents_router(agents))
         _listen(api, settings)
@@ -76,6 +77,9 @@ def _listen(app: FastAPI, settings: Settings) -> None:
     """Serve until a signal. The socket is made here, so that it is never open to others than its owner."""
     path = settings.socket
     path.unlink(missing_ok=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # uvicorn raises the signal that ended it once more; without a handler that would end us before our own end.
+        signal.signal(number, lambda *_: None)
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(path))
         path.chmod(0o600)
