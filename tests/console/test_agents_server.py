@@ -145,7 +145,7 @@ def test_an_agents_certificate_is_no_consoles(stand, tmp_path):
 
 def test_the_consoles_certificate_is_no_agents(stand):
     context = authority_context(stand.authority.ca_pem.decode())
-    context.load_cert_chain(*stand.authority.server_files([*stand.server._names]))
+    context.load_cert_chain(*stand.authority.server_files(["127.0.0.1"]))
     channel = Channel(stand.address, lambda: context)
     with pytest.raises(LeewardError):
         channel.ask("POST", "/agent/poll", Poll(run="r", wait_s=0, generation=0).model_dump_json().encode(), 10)
@@ -161,7 +161,7 @@ def test_a_taken_port_is_one_clear_error(stand):
 def test_a_renewed_certificate_is_shown_to_new_connections(stand, monkeypatch):
     with greeted(stand) as sock:
         before = sock.getpeercert(binary_form=True)
-    (stand.folder / "authority" / "server.pem").unlink()
+    (stand.folder / "authority" / "agents.pem").unlink()
     loop = stand.server._server
     loop._reload()
     with greeted(stand) as sock:

@@ -103,6 +103,15 @@ def test_server_certificates_change_with_the_names_and_with_age_but_keep_their_k
     assert key.read_bytes() == first_key
 
 
+def test_listeners_do_not_take_each_others_certificates(tmp_path):
+    authority = Authority.open(tmp_path)
+    first, _ = authority.server_files(["a.example"])
+    before = first.read_bytes()
+    second, _ = authority.server_files(["b.example"], "agents")
+    assert second != first
+    assert first.read_bytes() == before
+
+
 def test_another_authoritys_server_certificate_is_not_reused(tmp_path):
     path, _ = Authority.open(tmp_path).server_files(["localhost"])
     before = path.read_bytes()

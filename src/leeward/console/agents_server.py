@@ -115,7 +115,7 @@ class AgentsServer:
 
     def _load(self, context: ssl.SSLContext) -> None:
         """New connections are shown this certificate from here on."""
-        certificate, key = self._authority.server_files(self._names)
+        certificate, key = self._authority.server_files(self._names, "agents")
         context.load_cert_chain(certificate, key)
 
 

@@ -74,13 +74,15 @@ class Authority:
         """SHA-256 of the certificate as browsers and openssl show it: AB:CD:…"""
         return self._certificate.fingerprint(hashes.SHA256()).hex(":").upper()
 
-    def server_files(self, names: Sequence[str]) -> tuple[Path, Path]:
+    def server_files(self, names: Sequence[str], listener: str = "server") -> tuple[Path, Path]:
         """(certificate, key) for a listener that is reached under these names (DNS names or addresses).
+
+        listener: names its files; two listeners with different names need two.
 
         The key stays the same, so that the pair fits at every instant; the certificate is issued anew when a third of
         its life is left or the names are others. A listener that runs for long asks again daily and loads it again.
         """
-        key_path, path = self._folder / "server.key", self._folder / "server.pem"
+        key_path, path = self._folder / f"{listener}.key", self._folder / f"{listener}.pem"
         if not key_path.exists():
             create_private(key_path, _key_pem(ec.generate_private_key(ec.SECP256R1())))
         try:
