@@ -8,12 +8,12 @@ import threading
 from dataclasses import replace
 
 import pytest
-from tests.console.stand import until
+from tests.console.stand import Host, until
 
 from leeward.agent import enrolment
 from leeward.agent.channel import Channel, Refusal
 from leeward.agent.identity import authority_context, load_identity, new_key, save_identity, signing_request
-from leeward.console.agents import TokenRequest
+from leeward.console.agent_views import TokenRequest
 from leeward.domain.errors import BadInput, NotFound, Refused, Unavailable
 from leeward.wire.polls import Enrol
 
@@ -160,10 +160,10 @@ def test_without_a_certificate_only_enrolment_answers(stand):
         send(stand, "/api/v1/agents", b"{}")
 
 
-def test_tokens_have_limits(stand, make_stand):
-    for request in (TokenRequest(expires_s=0), TokenRequest(expires_s=31 * 86_400), TokenRequest(name="a\nb")):
+def test_tokens_have_limits(stand):
+    for request in ({"expires_s": 0}, {"expires_s": 31 * 86_400}, {"name": "a\nb"}, {"name": "a/b"}):
         with pytest.raises(BadInput):
-            stand.agents.new_token(request)
+            stand.agents.new_token(TokenRequest(**request))
 
 
 def test_a_console_that_does_not_listen_makes_no_token(stand):
@@ -184,6 +184,19 @@ def test_revoking_is_told_once(stand, make_host):
     stand.open()
     assert stand.agents.links() == []
     assert [view.name for view in stand.agents.views()] == ["office"]
+
+
+def test_two_agents_with_a_host_of_one_name_are_pointed_out(stand, make_host, tmp_path):
+    first, second = make_host(), Host(tmp_path / "second", "office")
+    first.enrol(stand.token())
+    second.enrol(stand.token(name="branch"))
+    try:
+        for host in (first, second):
+            host.start()
+        until(lambda: all(link.hosts() for link in stand.agents.links()))
+        assert all("same name (office)" in view.trouble for view in stand.agents.views())
+    finally:
+        second.stop()
 
 
 def test_history_tells_of_agents(stand, make_host):

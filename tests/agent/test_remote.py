@@ -156,7 +156,7 @@ def test_a_line_that_breaks_all_the_time_loses_nothing_and_does_nothing_twice(st
         ids = [f"job-{number}" for number in range(25)]
         for generation, job_id in enumerate(ids, 1):
             stand.link.submit(job(job_id))
-            stand.link.apply(wish(generation, paused=True))
+            stand.link.apply(wish(generation, paused=True, retain_s=60 + generation))
             time.sleep(rng.uniform(0, 0.3))
         for job_id in ids:
             until(lambda job_id=job_id: (r := stand.link.job(job_id)) and r.state is JobState.DONE, 60)

@@ -18,14 +18,15 @@ from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
 from leeward.agent.remote import AgentClient
 from leeward.agent.worker import Services
-from leeward.console.agents import Agents, TokenRequest
+from leeward.console.agent_views import TokenRequest
+from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.copy import copy_pool
 from leeward.state.database import Database
 from leeward.wire.jobs import Job, JobKind
-from leeward.wire.messages import DesiredState
+from leeward.wire.messages import DesiredState, StandDownMessage
 
 
 def console(folder, port):
@@ -46,7 +47,8 @@ def _answer(agents, command):
     if "submit" in command:
         link.submit(Job(id=command["submit"], kind=JobKind.START, vm_id=command["vm"], host="office"))
     if "generation" in command:
-        link.apply(DesiredState(generation=command["generation"]))
+        off = StandDownMessage(vm_id="v", vm_name="v", host="elsewhere", reason=str(command["generation"]))
+        link.apply(DesiredState(generation=command["generation"], standdowns=(off,)))
     if "release" in command:
         link.release(command["release"])
     report = link.job(command.get("job", ""))

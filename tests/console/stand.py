@@ -17,7 +17,8 @@ from leeward.agent.link import LocalAgent
 from leeward.agent.link_status import read_status
 from leeward.agent.remote import AgentClient
 from leeward.agent.worker import Services
-from leeward.console.agents import Agents, TokenRequest
+from leeward.console.agent_views import TokenRequest
+from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
 from leeward.hypervisors.memory import MemoryHypervisor

@@ -14,7 +14,7 @@ from leeward.state.agents import AgentRecords
 from leeward.state.database import Database
 from leeward.state.tables import AgentJob, AgentRow
 from leeward.wire.jobs import Job, JobKind, JobReport, JobState
-from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionReport
+from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionReport, StandDownMessage
 from leeward.wire.polls import Poll, Section, Tell
 
 
@@ -109,12 +109,25 @@ def test_what_was_asked_for_survives_the_console(console):
 
 
 def test_an_older_wish_never_replaces_a_newer_one(console):
+    off = StandDownMessage(vm_id="v", vm_name="web", host="office", reason="x")
     console.link.apply(DesiredState(generation=7))
-    console.link.apply(DesiredState(generation=6))
+    console.link.apply(DesiredState(generation=6, standdowns=(off,)))
     assert console.link.orders(poll()).desired.generation == 7
     assert console.link.orders(poll(generation=7)).desired is None
     assert console.link.orders(poll(generation=8)).desired is None
     assert "restored from a backup" in console.link.trouble
+
+
+def test_the_same_wish_under_a_new_number_is_no_news(console):
+    woken = []
+    console.link.watch(lambda: woken.append(1))
+    console.link.apply(DesiredState(generation=7))
+    console.link.apply(DesiredState(generation=8))
+    assert len(woken) == 1
+    assert console.link.orders(poll(generation=7)).empty
+    off = StandDownMessage(vm_id="v", vm_name="web", host="office", reason="x")
+    console.link.apply(DesiredState(generation=9, standdowns=(off,)))
+    assert console.link.orders(poll(generation=7)).desired.generation == 9
 
 
 def test_jobs_are_given_in_order_until_the_agent_has_them(console):

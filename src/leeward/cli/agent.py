@@ -90,7 +90,9 @@ def _status() -> dict[str, Any]:
     else:
         reason = ""
     line = read_status(state)
-    names = {wish.vm_id: wish.vm_name for wish in Ledger(state / "agent.json").desired.protections}
+    ledger = state / "agent.json"
+    wishes = Ledger(ledger).desired.protections if ledger.exists() else ()
+    names = {wish.vm_id: wish.vm_name for wish in wishes}
     report = (line or {}).get("report") or {"generation": 0, "protections": []}
     fields = ("vm_id", "state", "reason", "rpo_target_s", "rpo_actual_s", "failover_possible")
     console = settings.agent_section.console or (identity.console if identity else "")

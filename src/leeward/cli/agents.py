@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -61,7 +62,7 @@ def _state(agent: dict[str, Any]) -> str:
 @app.command()
 def revoke(agent: Annotated[str, typer.Argument(help="Name or id.")], as_json: JSON = False) -> None:
     """Refuse an agent from now on. It goes on replicating what it was told last; stop it on its host."""
-    gone = current().client().post(f"/agents/{agent}/revoke")
+    gone = current().client().post(f"/agents/{quote(agent, safe='')}/revoke")
     if as_json:
         print_json(gone)
     else:

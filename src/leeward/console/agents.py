@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import threading
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from pydantic import BaseModel
 
+from leeward.console.agent_views import AgentView, TokenRequest, TokenView, utc_text, view_of, view_of_revoked
 from leeward.console.authority import Authority, Peer, request_key
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
@@ -24,41 +25,6 @@ log = structlog.get_logger(__name__)
 # What agents told is kept this often; losing it loses nothing, since they tell it again.
 _KEEP_EVERY_S = 10.0
 LONGEST_TOKEN_S = 30 * 86_400.0
-
-
-class AgentView(BaseModel):
-    """One agent. heard: UTC of its last word. generation: of the desired state that it acts on.
-
-    certificate_expires: of the one that it last showed. revoked: why it is refused. trouble: what else is wrong.
-    """
-
-    name: str
-    agent_id: str
-    present: bool
-    heard: str
-    software: str
-    hosts: list[str]
-    protected: int
-    generation: int
-    enrolled: str
-    certificate_expires: str
-    revoked: str
-    trouble: str
-
-
-class TokenRequest(BaseModel):
-    """name: what the agent will be called, "" lets its host choose. expires_s: seconds from now."""
-
-    name: str = ""
-    expires_s: float = 3600.0
-
-
-class TokenView(BaseModel):
-    token: str
-    name: str
-    expires: str
-    address: str
-    fingerprint: str
 
 
 class Agents:
@@ -122,13 +88,10 @@ class Agents:
                 hint='Set agents_listen = "0.0.0.0:8443" in the [console] section of leeward.toml and start it anew',
             )
         if not 0 < request.expires_s <= LONGEST_TOKEN_S:
-            raise BadInput(
-                "a token lives longer than nothing and at most 30 days", subject=f"{request.expires_s:g} s"
-            )
-        if len(request.name) > 255 or any(not char.isprintable() for char in request.name):
-            raise BadInput("this cannot be an agent's name", subject=request.name[:80])
+            raise BadInput("a token lives for some time, at most 30 days", subject=f"{request.expires_s:g} s")
+        _check_name(request.name)
         token = Token.new(self._address, bytes.fromhex(self._authority.fingerprint.replace(":", "")))
-        expires = _text(datetime.now(UTC) + timedelta(seconds=request.expires_s))
+        expires = utc_text(datetime.now(UTC) + timedelta(seconds=request.expires_s))
         self._records.add_token(token.secret_hash, request.name, expires)
         self._database.record("agent token made", request.name or "any host", f"expires {expires}")
         return TokenView(
@@ -187,7 +150,7 @@ class Agents:
                 raise Refused(f"this agent is revoked: {revoked.revoked}", subject=revoked.name, hint=_ENROL)
             raise Refused("the console does not know this agent", subject=peer.agent_id, hint=_ENROL)
         if peer.expired(datetime.now(UTC)):
-            raise Refused(f"the certificate expired at {_text(peer.expires)}", subject=remote.name, hint=_ENROL)
+            raise Refused(f"the certificate expired at {utc_text(peer.expires)}", subject=remote.name, hint=_ENROL)
         remote.expires = peer.expires
         return remote
 
@@ -202,7 +165,7 @@ class Agents:
                 known = ", ".join(sorted(remote.name for remote in self._remotes.values())) or "none"
                 raise NotFound("there is no such agent", subject=ref, hint=f"Known: {known}")
             remote = found[0]
-            self._records.revoke(remote.id, f"revoked by the operator at {_text(datetime.now(UTC))}")
+            self._records.revoke(remote.id, f"revoked by the operator at {utc_text(datetime.now(UTC))}")
             record = self._records.one(remote.id)
             assert record is not None
             self._revoked[remote.id] = record
@@ -215,25 +178,11 @@ class Agents:
 
     def views(self) -> list[AgentView]:
         """Of all agents, revoked ones last."""
-        views = [_view(remote) for remote in self.links()]
-        for record in sorted(self._revoked.values(), key=lambda record: record.name):
-            views.append(
-                AgentView(
-                    name=record.name,
-                    agent_id=record.id,
-                    present=False,
-                    heard=record.heard,
-                    software="",
-                    hosts=[host.name for host in record.hosts],
-                    protected=0,
-                    generation=0,
-                    enrolled=record.enrolled,
-                    certificate_expires="",
-                    revoked=record.revoked,
-                    trouble="",
-                )
-            )
-        return views
+        links = self.links()
+        owners = Counter(host.name for remote in links for host in remote.hosts())
+        views = [view_of(remote, owners) for remote in links]
+        revoked = sorted(self._revoked.values(), key=lambda record: record.name)
+        return views + [view_of_revoked(record) for record in revoked]
 
     def _keep(self) -> None:
         while not self._stop.is_set():
@@ -258,28 +207,6 @@ class Agents:
 _ENROL = "Enrol the host again with a new token from `leeward agents token`"
 
 
-def _view(remote: RemoteAgent) -> AgentView:
-    report = remote.report()
-    return AgentView(
-        name=remote.name,
-        agent_id=remote.id,
-        present=remote.present,
-        heard=remote.heard,
-        software=remote.software,
-        hosts=[host.name for host in remote.hosts()],
-        protected=len(report.protections),
-        generation=report.generation,
-        enrolled=remote.enrolled,
-        certificate_expires=_text(remote.expires) if remote.expires else "",
-        revoked="",
-        trouble=remote.trouble,
-    )
-
-
 def _check_name(name: str) -> None:
-    if len(name) > 255 or not name.isprintable():
+    if len(name) > 255 or not name.isprintable() or "/" in name:
         raise BadInput("this cannot be an agent's name", subject=name[:80])
-
-
-def _text(time: datetime) -> str:
-    return time.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from leeward.console.agents import Agents, AgentView, TokenRequest, TokenView
+from leeward.console.agent_views import AgentView, TokenRequest, TokenView
+from leeward.console.agents import Agents
 
 
 def agents_router(agents: Agents) -> APIRouter:

@@ -76,6 +76,8 @@ class RemoteAgent:
             held = self._record.desired
             if held is not None and desired.generation <= held.generation:
                 return
+            if held is not None and desired == held.model_copy(update={"generation": desired.generation}):
+                return  # every change of one VM is spread to all agents: most are told nothing new by it
             self._records.save_desired(self.id, desired)
             with self._lock:
                 self._record.desired = desired
