@@ -12,7 +12,14 @@ from tests.console.stand import Host, until
 
 from leeward.agent import enrolment
 from leeward.agent.channel import Channel, Refusal
-from leeward.agent.identity import authority_context, load_identity, new_key, save_identity, signing_request
+from leeward.agent.identity import (
+    authority_context,
+    load_identity,
+    new_key,
+    save_identity,
+    signing_request,
+    tls_context,
+)
 from leeward.console.agent_views import TokenRequest
 from leeward.domain.errors import BadInput, NotFound, Refused, Unavailable
 from leeward.wire.polls import Enrol
@@ -93,6 +100,18 @@ def test_a_lost_answer_can_be_asked_for_again(stand, make_host, monkeypatch):
     assert host.enrol(token).agent_id == stand.link.id
     host.start()
     host.connected()
+
+
+def test_a_renewal_does_not_undo_a_new_enrolment(stand, make_host):
+    host = make_host()
+    first = host.enrol(stand.token())
+    second = host.enrol(stand.token(name="office"))
+    stand.agents._remotes[first.agent_id] = stand.link  # as if the former one were still let in
+    channel = Channel(stand.address, lambda: tls_context(first))
+    with pytest.raises(Unavailable, match="enrolled anew"):
+        enrolment.renew(host.folder, first, channel)
+    channel.close()
+    assert load_identity(host.folder) == second
 
 
 def test_an_expired_token_is_refused(stand, make_host, monkeypatch):

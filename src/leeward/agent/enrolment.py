@@ -16,6 +16,7 @@ from leeward.agent.identity import (
     authority_context,
     forget_pending,
     key_pem,
+    load_identity,
     new_key,
     pending_key,
     save_identity,
@@ -70,6 +71,8 @@ def renew(state_dir: Path, identity: Identity, channel: Channel) -> Identity:
         certificate=_read(Renewed, answer).certificate,
         key=key_pem(key),
     )
+    if load_identity(state_dir) != identity:
+        raise Unavailable("this host was enrolled anew just now", subject=identity.console)
     save_identity(state_dir, renewed)
     return renewed
 

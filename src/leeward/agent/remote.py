@@ -200,8 +200,11 @@ class AgentClient:
     def _wait_for_new_identity(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
         while time.monotonic() < ends and not self._stop.wait(0.5):
-            if self._use_new_identity():
-                return
+            try:
+                if self._use_new_identity():
+                    return
+            except LeewardError as error:  # half written by somebody else, or damaged: tell it and look again
+                self._troubled(LinkState.REFUSED, error)
 
     def _be(self, identity: Identity) -> None:
         """Both lines begin anew; what the tell line is just saying goes out on the old one."""
