@@ -49,12 +49,29 @@ class DaemonSection(_Section):
     spool_limit: int = Field(default=2 << 30, ge=0)
 
 
+class ConsoleSection(_Section):
+    """agents_listen: address:port for agents on other machines, "" for none. agents_address: https://host:port under
+    which they reach it; "" for this machine's name.
+    """
+
+    agents_listen: str = ""
+    agents_address: str = ""
+
+
+class AgentSection(_Section):
+    """console: an address that counts more than the one the agent enrolled at, https://host:port."""
+
+    console: str = ""
+
+
 class Settings(_Section):
     """The whole file. path: where it came from, None for the built-in defaults."""
 
     vault: VaultSection = VaultSection()
     host: tuple[HostSection, ...] = ()
     daemon: DaemonSection = DaemonSection()
+    console: ConsoleSection = ConsoleSection()
+    agent_section: AgentSection = Field(default=AgentSection(), validation_alias="agent")
     path: Path | None = None
 
     @property

@@ -7,6 +7,7 @@ import sys
 import tempfile
 import traceback
 from importlib.metadata import entry_points
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ import structlog
 import typer
 
 from leeward import __version__
-from leeward.cli import discovery, failover, moves, portal, protection, pruning, vaults
+from leeward.cli import agent, agents, discovery, failover, moves, portal, protection, pruning, vaults
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -41,6 +42,8 @@ app.add_typer(protection.vm_app, name="vm")
 app.add_typer(vaults.app, name="vault")
 vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
+app.add_typer(agents.app, name="agents")
+app.add_typer(agent.app, name="agent")
 for command in (
     protection.protect,
     protection.unprotect,
@@ -102,7 +105,7 @@ def run() -> None:
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Never shows a traceback."""
     # Log lines of the layers below are for the daemon's log; here they would spoil tables and JSON.
-    if "serve" not in arguments:
+    if not _is_daemon(arguments):
         structlog.configure(
             wrapper_class=structlog.make_filtering_bound_logger(40),
             logger_factory=structlog.PrintLoggerFactory(sys.stderr),
@@ -127,6 +130,11 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         return _crashed(error)
     return result if isinstance(result, int) else 0
+
+
+def _is_daemon(arguments: list[str]) -> bool:
+    words = [word for word in arguments if not word.startswith("-")]
+    return "serve" in words or any(pair == ("agent", "run") for pair in pairwise(words))
 
 
 def _report(error: LeewardError, as_json: bool) -> int:

@@ -87,9 +87,12 @@ class Fleet:
         return by_host[host]
 
     def apply(self, desired: DesiredState) -> None:
-        """To each agent what concerns its hosts."""
+        """To each agent what concerns its hosts. One whose hosts are not known yet is told nothing: an empty wish
+        would take its VMs' tracking away."""
         for link in self._links():
             hosts = {report.name for report in link.hosts()}
+            if not hosts:
+                continue
             link.apply(
                 desired.model_copy(
                     update={

@@ -73,11 +73,15 @@ class Console:
     def start(self) -> None:
         """Tell the agents what is wished, and carry on the runs that an earlier process left."""
         # A change that was written down just before we died has not been told to anybody yet.
-        self._database.count()
-        self._desk.spread()
+        self.respread()
         self._engine.launch()
         self.failovers.revive()
         threading.Thread(target=self._learn, name="learn", daemon=True).start()
+
+    def respread(self) -> None:
+        """Tell the agents what is wished, also those whose hosts have only now become known."""
+        self._database.count()
+        self._desk.spread()
 
     def adopt(self) -> None:
         """From now on take up what the vault knows and we do not: this is a portal. Before `start`."""

@@ -46,7 +46,7 @@ class ExportProcess:
             pid, started = int(known["pid"]), int(known["started"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return pid if _start_time(pid) == started else None
+        return pid if process_start(pid) == started else None
 
     def answers(self) -> bool:
         """True when a new connection is greeted in time."""
@@ -78,7 +78,7 @@ class ExportProcess:
                 stderr=log,
                 start_new_session=True,  # it must outlive us
             )
-        started = _start_time(process.pid)
+        started = process_start(process.pid)
         draft = self._pid_file.with_suffix(".new")
         draft.write_text(json.dumps({"pid": process.pid, "started": started}))
         draft.replace(self._pid_file)
@@ -131,7 +131,7 @@ class ExportProcess:
             os.waitpid(pid, os.WNOHANG)
 
 
-def _start_time(pid: int) -> int | None:
+def process_start(pid: int) -> int | None:
     """Field 22 of /proc/PID/stat: with it a pid is never the same for two processes. None for a dead one."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

@@ -73,6 +73,10 @@ class Database:
     def close(self) -> None:
         self._engine.dispose()
 
+    def session(self) -> Session:
+        """For the modules beside this one that keep tables of their own."""
+        return Session(self._engine)
+
     # --- protection ---------------------------------------------------------------------------------
 
     def desired(self) -> DesiredState:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Float, Integer, String, Text
+from sqlalchemy import Boolean, Float, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -84,3 +84,52 @@ class RunRow(Base):
     created: Mapped[float] = mapped_column(Float, index=True)
     document: Mapped[str] = mapped_column(Text)
     version: Mapped[int] = mapped_column(Integer)
+
+
+class AgentRow(Base):
+    """An enrolled agent. revoked: why it is refused, "" while it is not. heard: when it last told something.
+
+    desired, report, hosts: messages as JSON; what it is to do, and what was last heard.
+    """
+
+    __tablename__ = "agent"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    enrolled: Mapped[str] = mapped_column(String(32))
+    revoked: Mapped[str] = mapped_column(String(255), default="")
+    heard: Mapped[str] = mapped_column(String(32), default="")
+    desired: Mapped[str] = mapped_column(Text, default="")
+    report: Mapped[str] = mapped_column(Text, default="")
+    hosts: Mapped[str] = mapped_column(Text, default="")
+
+
+class AgentToken(Base):
+    """A one-time token. hash: SHA-256 of its secret. name: what its agent will be called, "" lets the host choose.
+
+    key_hash, agent_id, used: who used it; "" while nobody has.
+    """
+
+    __tablename__ = "agent_token"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    created: Mapped[str] = mapped_column(String(32))
+    expires: Mapped[str] = mapped_column(String(32))
+    used: Mapped[str] = mapped_column(String(32), default="")
+    key_hash: Mapped[str] = mapped_column(String(64), default="")
+    agent_id: Mapped[str] = mapped_column(String(36), default="")
+
+
+class AgentJob(Base):
+    """A job given to an agent. report: what was last heard of it. released: when its outcome was noted, "" before."""
+
+    __tablename__ = "agent_job"
+    __table_args__ = (UniqueConstraint("agent_id", "job_id", name="uq_agent_job"),)
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    agent_id: Mapped[str] = mapped_column(String(36))
+    job_id: Mapped[str] = mapped_column(String(200))
+    job: Mapped[str] = mapped_column(Text)
+    report: Mapped[str] = mapped_column(Text, default="")
+    released: Mapped[str] = mapped_column(String(32), default="")

@@ -103,6 +103,28 @@ def rpo(
     out.print(f"| protected / unprotected | {f.ratio('p50'):.2f} | {f.ratio('p99'):.2f} | |")
 
 
+@app.command()
+def agents(
+    count: Annotated[int, typer.Option(min=10, help="Simulated agents.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of each phase.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """What many agents cost their console: real TLS on loopback. Needs no root."""
+    from leeward.lab.bench.agents import measure, percentile
+
+    f = measure(count, seconds, _note)
+    if as_json:
+        phases = [{"name": p.name, "cores": p.cores, "asked": p.asked, "memory": p.memory} for p in f.phases]
+        print(json.dumps({"agents": count, "connect_ms": f.connect_ms, "phases": phases, "delays_s": f.delays_s}))
+        return
+    out.print(f"{f.agents:,} agents, two lines each; {f.connect_ms:.2f} ms of CPU for a new line\n")
+    out.print("| Agents | Requests | Console's CPU | Memory |\n|---|---|---|---|")
+    for p in f.phases:
+        out.print(f"| {p.name} | {p.asked:,.0f}/s | {p.cores:.3f} cores | {p.memory >> 20} MiB |")
+    p50, p99 = (percentile(f.delays_s, share) * 1000 for share in (0.5, 0.99))
+    out.print(f"\nA job reaches its idle agent in {p50:.0f} ms (p50), {p99:.0f} ms (p99).")
+
+
 def _show(groups: dict[str, list[Series]], as_json: bool) -> None:
     if as_json:
         document = {
