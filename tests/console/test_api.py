@@ -5,8 +5,10 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.console.caller import WEB, Console
+from tests.console.caller import WEB
+from tests.console.world import Opener
 
+from leeward.agent.keys import load_keys
 from leeward.domain.errors import (
     Damaged,
     Fenced,
@@ -53,11 +55,12 @@ def documented(heading):
 
 def test_health_hosts_and_vms(shared):
     assert shared.anyone.get("/health").json()["version"]
-    (host,) = shared.local.get("/hosts").json()
-    assert host == {"name": "office", "site": "source", "uri": "memory:", "reachable": True, "error": "", "vms": 1}
+    hosts = shared.local.get("/hosts").json()
+    assert hosts[0] == {"name": "office", "site": "source", "uri": "memory", "reachable": True, "error": "", "vms": 1}
+    assert (hosts[1]["name"], hosts[1]["site"]) == ("recovery", "recovery")
     (vm,) = shared.local.get("/vms").json()
     assert (vm["id"], vm["name"], vm["protected"], vm["unsupported"]) == (WEB, "web", False, "")
-    assert vm["disks"] == [{"name": "vda", "size": 1 << 20}]
+    assert vm["disks"] == [{"name": "vda", "size": 8 << 16}, {"name": "vdb", "size": 4 << 16}]
 
 
 def test_a_protection_from_first_to_last(console):
@@ -95,6 +98,28 @@ def test_events_tell_who_did_it(console):
     assert [(event["what"], event["who"]) for event in events[1]] == [("pause", "local"), ("protect", "anna")]
 
 
+def test_a_failover_and_a_test_through_the_api(console):
+    anna = console.user("anna", "operator")
+    console.world.protect()
+    begun = anna.post("/vms/web/test-failover")
+    assert begun.status_code == 202, begun.text
+    until(lambda: anna.get("/vms/web/test-failover").json(), lambda view: view["done"])
+    assert [view["vm"] for view in anna.get("/test-failovers").json()] == ["web"]
+    error(anna.delete("/vms/web/protection"), 409, "refused")
+    assert anna.delete("/vms/web/test-failover").status_code == 200
+    begun = anna.post("/vms/web/failover/planned", {"point": "latest"})
+    assert begun.status_code == 202, begun.text
+    run = begun.json()
+    assert (run["vm_id"], run["by"]) == (WEB, "anna")
+    done = until(lambda: anna.get("/vms/web/run").json(), lambda view: view["state"] != "running")
+    assert (done["id"], done["state"]) == (run["id"], "done")
+    assert anna.get(f"/runs/{run['id']}").json() == done
+    assert anna.get("/runs", params={"vm": "web", "limit": 1}).json() == [done]
+    error(anna.post("/vms/web/failover/planned"), 409, "refused")
+    who = {(event["what"], event["who"]) for event in anna.get("/events").json()}
+    assert {("planned begun", "anna"), ("planned done", "anna"), ("test begun", "anna")} <= who
+
+
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
@@ -104,6 +129,19 @@ def test_events_tell_who_did_it(console):
         ("POST", "/vms/nope/pause", {}, 404, "not-found"),
         ("DELETE", "/vms/web/protection", None, 409, "refused"),
         ("POST", "/vms/web/resume", {}, 409, "refused"),
+        ("POST", "/vms/nope/failover/planned", {}, 404, "not-found"),
+        ("POST", "/vms/web/failover/unplanned", {}, 409, "refused"),
+        ("POST", "/vms/web/failback", {}, 409, "refused"),
+        ("POST", "/vms/web/commit", {}, 409, "refused"),
+        ("POST", "/vms/web/retry", {}, 409, "refused"),
+        ("POST", "/vms/web/cancel", {}, 409, "refused"),
+        ("POST", "/vms/web/failback", {"timeout_s": 0}, 422, "bad-input"),
+        ("GET", "/vms/web/run", None, 409, "refused"),
+        ("GET", "/runs/nope", None, 404, "not-found"),
+        ("GET", "/vms/web/test-failover", None, 409, "refused"),
+        ("DELETE", "/vms/web/test-failover", None, 409, "refused"),
+        ("POST", "/vms/nope/test-failover", {}, 404, "not-found"),
+        ("POST", "/vms/web/test-failover", {"point": 5}, 422, "bad-input"),
         ("GET", "/nothing", None, 404, "not-found"),
         ("GET", "/vms/web/nothing/at/all", None, 404, "not-found"),
         ("POST", "/status", {}, 405, "bad-input"),
@@ -164,12 +202,11 @@ def test_too_large_a_body(shared):
     error(shared.anyone.ask("POST", "/login", content=pieces()), 413, "bad-input")
 
 
-def test_without_the_vaults_key_protecting_says_what_to_do(tmp_path):
-    bare = Console(tmp_path, with_key=False)
-    told = error(bare.local.put("/vms/web/protection", {}), 404, "not-found")
+def test_without_the_vaults_key_protecting_says_what_to_do(console, monkeypatch):
+    monkeypatch.setattr(Opener, "open", lambda _: load_keys(console.folder))
+    told = error(console.local.put("/vms/web/protection", {}), 404, "not-found")
     assert "leeward vault unlock" in told["hint"]
-    assert bare.database.desired().protections == ()
-    bare.close()
+    assert console.database.desired().protections == ()
 
 
 @pytest.mark.parametrize(
