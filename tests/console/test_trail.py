@@ -36,7 +36,7 @@ def test_changes_of_every_end_are_kept(console, monkeypatch):
         ("anna", "198.51.100.4", "protect", "web", "done", 200),
         ("anna", "198.51.100.4", "protect", "web", "refused", 422),
         ("anna", "198.51.100.4", "pause", "nope", "refused", 404),
-        ("anna", "198.51.100.4", "remove_user", "ben", "refused", 403),
+        ("anna", "198.51.100.4", "remove user", "ben", "refused", 403),
         ("local", "local", "pause", "web", "done", 200),
         ("nobody", "203.0.113.7", "unprotect", "web", "refused", 401),
         ("anna", "198.51.100.4", "resume", "web", "failed", 500),

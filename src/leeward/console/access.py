@@ -77,7 +77,7 @@ class GuardedRoute(APIRoute):
         declared = [one.dependency for one in self.dependencies if isinstance(one.dependency, Needs)]
         if len(declared) != 1:
             raise RuntimeError(f"{self.path}: give it one of dependencies=everybody, viewer, operator or admin")
-        role, name = declared[0].role, self.name
+        role, name = declared[0].role, self.name.replace("_", " ")
 
         async def guarded(request: Request) -> Response:
             return await _pass(_bounded(request), role, name, handler)
