@@ -1,7 +1,6 @@
 """Each test of the console's memory runs on a SQLite file and on a real PostgreSQL."""
 
 import os
-import shutil
 
 import pytest
 from tests.state.postgres import Postgres, find_programs, short_folder
@@ -16,14 +15,13 @@ def postgres():
         if os.environ.get("CI"):
             pytest.fail("PostgreSQL is not installed")
         pytest.skip("PostgreSQL is not installed")
-    folder = short_folder()
-    server = Postgres(programs, folder)
+    server = Postgres(programs, short_folder())
     try:
         server.start()
         yield server
     finally:
         server.stop()
-        shutil.rmtree(folder)
+        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

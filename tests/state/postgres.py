@@ -61,6 +61,9 @@ class Postgres:
             self._process.wait(30)
             self._process = None
 
+    def remove(self):
+        shutil.rmtree(self._folder)
+
     def url(self, name="postgres"):
         return f"postgresql+psycopg://leeward@/{name}?host={self._folder}"
 

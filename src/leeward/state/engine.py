@@ -87,7 +87,7 @@ def _checked(url: str) -> URL:
 def _translation(error: BaseException, url: URL) -> LeewardError:
     """As ours, without the statement and its values, which may be secret."""
     said = str(error.orig) if isinstance(error, DBAPIError) else str(error)
-    line = " ".join(said.split())
+    line = " ".join(said.split()).rstrip(" .?")
     if is_postgresql(url) and isinstance(error, OperationalError):
         return Unavailable(
             f"the database does not answer: {line}", subject=shown(url), hint="See whether PostgreSQL runs"
