@@ -163,5 +163,4 @@ def test_a_database_server_may_come_after_the_daemon(machine):
         assert machine.here("events", "--json").returncode == 0
         assert machine.stop() == 0
     finally:
-        postgres.stop()
         postgres.remove()

@@ -208,6 +208,7 @@ def test_a_wrong_password(console, leeward, anna):
     assert (code, "--user" in said) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_person_compares_the_fingerprint(console, leeward, anna):
     """In a real terminal: the fingerprint is shown before anything is asked, and "no" ends it."""
     leeward("logout")

@@ -126,6 +126,7 @@ def test_old_tls_and_foreign_names_are_refused(listening):
         assert b"200" not in plain.recv(100)
 
 
+@pytest.mark.slow
 def test_an_address_that_comes_later(listening):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = listening(port=taken.getsockname()[1], seconds={"_BIND_AGAIN_S": 0.1})
@@ -134,6 +135,7 @@ def test_an_address_that_comes_later(listening):
     assert one.stop(signal.SIGINT)[0] == 0
 
 
+@pytest.mark.slow
 def test_it_ends_also_while_it_waits_for_its_address(listening):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         one = listening(port=taken.getsockname()[1])
@@ -143,6 +145,7 @@ def test_it_ends_also_while_it_waits_for_its_address(listening):
         assert time.monotonic() - began < 4
 
 
+@pytest.mark.slow
 def test_a_renewed_certificate_is_taken_over_and_a_broken_one_is_not(listening, tmp_path):
     authorities = [Authority.open(tmp_path / f"ca{n}") for n in (1, 2)]
     pairs = [authority.server_files(["127.0.0.1"]) for authority in authorities]
@@ -165,6 +168,7 @@ def test_a_renewed_certificate_is_taken_over_and_a_broken_one_is_not(listening, 
         one.https("GET", "/health", pems[0])
 
 
+@pytest.mark.slow
 def test_who_dawdles_is_sent_away(listening):
     one = listening(seconds={"_REQUEST_S": 0.5})
     one.until(lambda: one.https("GET", "/health"))

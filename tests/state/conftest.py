@@ -20,7 +20,6 @@ def postgres():
         server.start()
         yield server
     finally:
-        server.stop()
         server.remove()
 
 

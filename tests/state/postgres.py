@@ -62,6 +62,9 @@ class Postgres:
             self._process = None
 
     def remove(self):
+        if self._process:
+            self._process.send_signal(signal.SIGQUIT)  # at once: nothing of it is needed any more
+            self._process.wait(30)
         shutil.rmtree(self._folder)
 
     def url(self, name="postgres"):

@@ -44,15 +44,11 @@ def test_one_of_two_consoles_moves_a_vm(open_database):
 def test_steps_written_by_several_at_once_are_all_kept(open_database):
     one, two = open_database(), open_database()
     one.runs.add(run(1))
-    together(
-        *(
-            lambda database=database, name=name, n=n: database.runs.record(
-                "run1", name, undo=False, detail=f"{name}{n}"
-            )
-            for database, name in ((one, "check"), (two, "stop"))
-            for n in range(4)
-        )
-    )
+
+    def write(database, name, number):
+        return lambda: database.runs.record("run1", name, undo=False, detail=f"{name}{number}")
+
+    together(*(write(*who, number) for who in ((one, "check"), (two, "stop")) for number in range(4)))
     steps = {step.name: step.detail[:-1] for step in two.runs.run("run1").steps}
     assert steps == {"check": "check", "stop": "stop"}
     changed = one.runs.record("run1", "check", undo=False, state=StepState.DONE, result={"epoch": 7})

@@ -89,6 +89,7 @@ def test_revisions_are_one_line():
     assert ScriptDirectory.from_config(CONFIG).get_heads() == [REVISIONS[-1]]
 
 
+@pytest.mark.slow
 def test_consoles_that_open_one_fresh_database_at_once(url):
     program = (
         "import sys, alembic.command, leeward.state.tables; from leeward.state.database import Database\n"
