@@ -230,7 +230,7 @@ def in_terminal(command, dialogue):
     process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment, close_fds=True)
     os.close(slave)
     shown = b""
-    ends = time.monotonic() + 30
+    ends = time.monotonic() + 90
     while time.monotonic() < ends:
         ready, _, _ = select.select([master], [], [], 0.1)
         if ready:
