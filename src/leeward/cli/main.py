@@ -15,7 +15,19 @@ import structlog
 import typer
 
 from leeward import __version__
-from leeward.cli import agent, agents, discovery, failover, moves, portal, protection, pruning, vaults
+from leeward.cli import (
+    agent,
+    agents,
+    discovery,
+    failover,
+    moves,
+    portal,
+    protection,
+    pruning,
+    signing,
+    users,
+    vaults,
+)
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -44,6 +56,8 @@ vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
 app.add_typer(agents.app, name="agents")
 app.add_typer(agent.app, name="agent")
+app.add_typer(users.user_app, name="user")
+app.add_typer(users.token_app, name="token")
 for command in (
     protection.protect,
     protection.unprotect,
@@ -53,6 +67,10 @@ for command in (
     protection.points,
     protection.events,
     failover.export,
+    signing.login,
+    signing.logout,
+    signing.whoami,
+    users.audit,
 ):
     app.command()(command)
 app.command()(portal.portal)
@@ -72,9 +90,13 @@ def options(
     config: Annotated[
         Path | None, typer.Option("--config", help="Configuration file.", envvar="LEEWARD_CONFIG")
     ] = None,
+    console: Annotated[
+        str | None,
+        typer.Option("--console", help="Console to ask: https://host:8443, or local.", envvar="LEEWARD_CONSOLE"),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
-    current().config = config
+    current().config, current().console = config, console
 
 
 @app.command()

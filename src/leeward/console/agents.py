@@ -85,7 +85,7 @@ class Agents:
         if not self._address:
             raise Refused(
                 "this console does not listen for agents",
-                hint='Set agents_listen = "0.0.0.0:8443" in the [console] section of leeward.toml and start it anew',
+                hint='Set agents_listen = "0.0.0.0:8444" in the [console] section of leeward.toml and start it anew',
             )
         if not 0 < request.expires_s <= LONGEST_TOKEN_S:
             raise BadInput("a token lives for some time, at most 30 days", subject=f"{request.expires_s:g} s")

@@ -204,9 +204,9 @@ def _own_names() -> list[str]:
 
 
 def split_listen(listen: str) -> tuple[str, int]:
-    """("0.0.0.0", 8443) of "0.0.0.0:8443", ":8443" or "[::]:8443". Raises BadInput."""
+    """("0.0.0.0", 8444) of "0.0.0.0:8444", ":8444" or "[::]:8444". Raises BadInput."""
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]") or "0.0.0.0"
     if not port.isdigit() or int(port) > 65_535:
-        raise BadInput("this is no address to listen on", subject=listen, hint="Write it like 0.0.0.0:8443")
+        raise BadInput("this is no address to listen on", subject=listen, hint="Write it like 0.0.0.0:8444")
     return host, int(port)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from fastapi import APIRouter
 from pydantic import BaseModel, Field
 
+from leeward.console.access import GuardedRoute, operator, viewer
 from leeward.domain.errors import LeewardError
 from leeward.network.discovery.pace import DEFAULT, Pace
 from leeward.network.discovery.scans import Finding, Look, Scans, State
@@ -73,22 +74,22 @@ class ScanRequest(BaseModel):
 
 
 def build_router(scans: Scans) -> APIRouter:
-    router = APIRouter(prefix="/api/v1/scans", tags=["scans"])
+    router = APIRouter(prefix="/api/v1/scans", tags=["scans"], route_class=GuardedRoute)
 
-    @router.post("", status_code=202)
+    @router.post("", status_code=202, dependencies=operator)
     def start(request: ScanRequest) -> ScanView:
         pace = Pace(connect_s=request.timeout_s, rate=request.rate)
         return scan_view(scans.look(scans.start(request.ranges, pace, names=request.names)))
 
-    @router.get("")
+    @router.get("", dependencies=viewer)
     def recent() -> list[ScanSummary]:
         return [_summary(look) for look in scans.all()]
 
-    @router.get("/{scan_id}")
+    @router.get("/{scan_id}", dependencies=viewer)
     def look(scan_id: str) -> ScanView:
         return scan_view(scans.look(scan_id))
 
-    @router.delete("/{scan_id}")
+    @router.delete("/{scan_id}", dependencies=operator)
     def cancel(scan_id: str) -> ScanView:
         return scan_view(scans.cancel(scan_id))
 

@@ -1,0 +1,65 @@
+"""Where VMs stand, and runs, on both databases: nothing is lost between two consoles."""
+
+import pytest
+from tests.state.test_accounts import together
+
+from leeward.domain.errors import NotFound, Refused
+from leeward.domain.lifecycle import Event, Phase
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState, StepRecord, StepState
+from leeward.state.lives import Life
+
+VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
+HOME = Life(VM, "web", Phase.HOME, "office")
+
+
+def run(number, state=RunState.RUNNING):
+    steps = (StepRecord("check"), StepRecord("stop"))
+    return Run(
+        f"run{number}", VM, "web", Kind.PLANNED, "office", "away", "latest", "anna", 1.5 + number, {}, state, steps
+    )
+
+
+def test_one_of_two_consoles_moves_a_vm(open_database):
+    one, two = open_database(), open_database()
+    results = together(
+        lambda: one.lives.move(HOME, Event.PLANNED, away="a", run_id="1"),
+        lambda: two.lives.move(HOME, Event.PLANNED, away="b", run_id="2"),
+    )
+    assert len([result for result in results if isinstance(result, Refused)]) == 1, results
+    life = one.lives.get(VM)
+    assert (life.phase, life.version) == (Phase.FAILING_OVER, 1)
+    assert (life.away, life.run_id) in (("a", "1"), ("b", "2"))
+    assert two.lives.all() == {VM: life}
+    with pytest.raises(Refused):
+        two.lives.move(HOME, Event.PLANNED)
+    moved = two.lives.move(life, Event.DONE, definition="<domain/>")
+    assert one.lives.get(VM).definition == "<domain/>"
+    one.lives.put(moved)
+    assert one.lives.get(VM).version == 3
+    one.lives.forget(VM)
+    assert two.lives.get(VM) is None
+
+
+def test_steps_written_by_several_at_once_are_all_kept(open_database):
+    one, two = open_database(), open_database()
+    one.runs.add(run(1))
+
+    def write(database, name, number):
+        return lambda: database.runs.record("run1", name, undo=False, detail=f"{name}{number}")
+
+    together(*(write(*who, number) for who in ((one, "check"), (two, "stop")) for number in range(4)))
+    steps = {step.name: step.detail[:-1] for step in two.runs.run("run1").steps}
+    assert steps == {"check": "check", "stop": "stop"}
+    changed = one.runs.record("run1", "check", undo=False, state=StepState.DONE, result={"epoch": 7})
+    assert two.runs.run("run1") == changed
+    with pytest.raises(NotFound):
+        one.runs.run("nope")
+
+
+def test_runs_are_found(database):
+    for number in range(4):
+        database.runs.add(run(number, RunState.DONE if number % 2 else RunState.RUNNING))
+    assert [found.id for found in database.runs.find(limit=3)] == ["run3", "run2", "run1"]
+    assert [found.id for found in database.runs.find(states=[RunState.RUNNING])] == ["run2", "run0"]
+    assert database.runs.find(vm_id="another") == []
