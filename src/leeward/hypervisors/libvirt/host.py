@@ -18,7 +18,7 @@ from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.domain_xml import DomainXml
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
-from leeward.hypervisors.libvirt.settling import Settling
+from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
 _BEGIN_TIMEOUT_S = 30.0
@@ -29,15 +29,16 @@ class LibvirtHost:
 
     scratch: folder for sockets and scratch files; QEMU writes there what the guest overwrites during a cycle, so it
     needs room for the churn of one cycle, and a short path (a unix socket's is limited to 107 bytes).
+    agent_grace_s: for how long a VM that was just started is left alone until its guest agent is there.
     """
 
-    def __init__(self, name: str, uri: str, scratch: Path) -> None:
+    def __init__(self, name: str, uri: str, scratch: Path, *, agent_grace_s: float = GRACE_S) -> None:
         self._connection = Connection(name, uri)
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
         self._lock = threading.Lock()
-        self._settling = Settling()
+        self._settling = Settling(agent_grace_s)
 
     @property
     def name(self) -> str:
@@ -279,6 +280,8 @@ class HostCycle:
         self.check = cycle.check
 
     def commit(self) -> None:
+        if self._done:
+            raise HypervisorError("the cycle is over already", subject=self.vm.name)
         try:
             self._cycle.commit()
         finally:
