@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from leeward.cli.client import Client
-from leeward.cli.config import Settings, find_settings
+if TYPE_CHECKING:
+    from leeward.cli.client import Client
+    from leeward.cli.config import Settings
 
 JSON = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document.")]
 
@@ -19,9 +20,13 @@ class Context:
     config: Path | None = None
 
     def settings(self) -> Settings:
+        from leeward.cli.config import find_settings
+
         return find_settings(self.config)
 
     def client(self) -> Client:
+        from leeward.cli.client import Client
+
         return Client(self.settings())
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
+import sys
 from functools import partial
 
-import structlog
 import uvicorn
 from fastapi import FastAPI
 
@@ -16,23 +15,13 @@ from leeward.agent.wiring import build_agent
 from leeward.cli.config import Settings
 from leeward.console.api import build_api
 from leeward.console.wiring import Console, ConsoleConfig
+from leeward.logs import log
 from leeward.state.database import Database, FolderLock
-
-log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings, verbose: bool) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.DEBUG if verbose else logging.INFO),
-        cache_logger_on_first_use=True,
-    )
+    log.to_json(sys.stdout, verbose=verbose)
     state = settings.daemon.state
     with FolderLock(state):
         database = Database(f"sqlite:///{state / 'leeward.db'}")
