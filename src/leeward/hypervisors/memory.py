@@ -15,7 +15,7 @@ from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE, Runs, block_count
 from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost, VmGone
-from leeward.domain.vm import Consistency, Disk, Power, VmFacts
+from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 
 
 @dataclass(slots=True)
@@ -37,6 +37,7 @@ class MemoryVm:
     has_agent: bool = True
     obeys_shutdown: bool = True
     autostart: bool = False
+    firmware: FirmwareState = field(default_factory=FirmwareState)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write(self, disk: str, offset: int, data: bytes) -> None:
@@ -167,7 +168,7 @@ class MemoryHypervisor:
         with vm.lock:
             if vm.facts.power is not Power.OFF:
                 return None
-            return blake3(repr(vm.facts).encode() + b"".join(vm.disks.values())).hexdigest()
+            return blake3(repr((vm.facts, vm.firmware)).encode() + b"".join(vm.disks.values())).hexdigest()
 
     def start(self, vm_id: str) -> None:
         self._vm(vm_id).set_power(Power.RUNNING)
@@ -223,7 +224,7 @@ class MemoryCycle:
         self._run = vm.run
         self.offline = vm.facts.power is Power.OFF
         self.time_ns = time.time_ns()
-        self.vm = vm.facts
+        self.vm = replace(vm.facts, firmware=vm.firmware)
         self.superset = base is None or self.offline
         self._contents = {disk: bytes(contents) for disk, contents in vm.disks.items()}
         self._dirty = {} if base is None else {disk: sorted(blocks) for disk, blocks in vm.points[base].items()}

@@ -35,7 +35,10 @@ class Cycle(Protocol):
 
     @property
     def vm(self) -> VmFacts:
-        """Facts as of this cycle: name, disks with sizes, definition."""
+        """Facts as of this cycle: name, disks with sizes, definition, firmware.
+
+        The firmware's state is read beside the instant, never before it; None (and a warning) when it cannot be.
+        """
 
     @property
     def tracking(self) -> str:
@@ -95,8 +98,9 @@ class Hypervisor(Protocol):
         """Raises VmGone."""
 
     def idle_mark(self, vm_id: str) -> str | None:
-        """Of a VM that is off: a value that stays the same for as long as neither its disks nor its definition
-        change. None while it runs or is paused. Take it before a cycle to know later that nothing happened since."""
+        """Of a VM that is off: a value that stays the same for as long as its disks, its definition and its
+        firmware's state do. None while it runs or is paused. Take it before a cycle to know later that nothing
+        happened since."""
 
     def start(self, vm_id: str) -> None:
         """Start (or resume a paused VM); nothing when it runs already."""

@@ -5,17 +5,20 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
 
 from leeward.domain.errors import HypervisorError, TrackingLost
-from leeward.domain.vm import Consistency, Disk, Power, VmFacts
+from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 from leeward.hypervisors.libvirt import domain_xml, power
 from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
+from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.domain_xml import DomainXml
+from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
@@ -39,6 +42,7 @@ class LibvirtHost:
         self._clean: dict[str, str | None] = {}
         self._lock = threading.Lock()
         self._settling = Settling(agent_grace_s)
+        self._firmware = FirmwareReader(DaemonFiles(uri))
 
     @property
     def name(self) -> str:
@@ -77,7 +81,12 @@ class LibvirtHost:
         return self._make_facts(domain, live, tuple(disks), reason)
 
     def _make_facts(
-        self, domain: libvirt.virDomain, live: DomainXml, disks: tuple[Disk, ...], reason: str = ""
+        self,
+        domain: libvirt.virDomain,
+        live: DomainXml,
+        disks: tuple[Disk, ...],
+        reason: str = "",
+        firmware: FirmwareState | None = None,
     ) -> VmFacts:
         # The inactive definition is what the VM is started from; the live one has runtime details (aliases, ports).
         flags = libvirt.VIR_DOMAIN_XML_SECURE
@@ -93,6 +102,7 @@ class LibvirtHost:
             vcpus=live.vcpus,
             definition=domain.XMLDesc(flags),
             unsupported=reason,
+            firmware=firmware,
         )
 
     def idle_mark(self, vm_id: str) -> str | None:
@@ -103,8 +113,9 @@ class LibvirtHost:
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
-        paths = [disk.path for disk in domain_xml.parse(xml).disks]
-        return hashlib.sha256(f"{xml}\n{image_mark(paths)}".encode()).hexdigest()
+        parsed = domain_xml.parse(xml)
+        images, firmware = image_mark([disk.path for disk in parsed.disks]), self._firmware.mark(vm_id, parsed)
+        return hashlib.sha256(f"{xml}\n{images}\n{firmware}".encode()).hexdigest()
 
     # --- power --------------------------------------------------------------------------------------
 
@@ -205,6 +216,8 @@ class LibvirtHost:
             # The clock before the begin: the instant must never be told as later than it was.
             time_ns = time.time_ns()
             call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, 0)
+            firmware, troubles = self._firmware.read(vm_id, live, running=True)
+            warnings += troubles
         finally:
             if reached is Consistency.APP:
                 freezer.thaw()
@@ -224,7 +237,7 @@ class LibvirtHost:
         sizes = tuple(Disk(target, connections[target].size) for target in targets)
         cycle = LiveCycle(
             job,
-            self._make_facts(domain, live, sizes),
+            self._make_facts(domain, live, sizes, firmware=firmware),
             connections,
             time_ns=time_ns,
             consistency=reached,
@@ -245,6 +258,9 @@ class LibvirtHost:
             base=name_of(base) if base else None,
             tracking=base or "",
         )
+        # Only now: from here on the cycle sees a start of the VM.
+        firmware, warnings = self._firmware.read(vm_id, live, running=False)
+        cycle.vm, cycle.warnings = replace(cycle.vm, firmware=firmware), tuple(warnings)
         return HostCycle(self, vm_id, cycle, base, base or "")
 
     def forget(self, vm_id: str) -> None:
