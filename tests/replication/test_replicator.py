@@ -313,7 +313,7 @@ def test_random_life_of_a_vm(vault, pool):
         elif event < 0.2:
             vm.resize("vdb", dice.randrange(1, 3 * MIB // 512) * 512)
         elif event < 0.3:
-            host._set_power(VM, dice.choice([Power.OFF, Power.RUNNING]))
+            vm.set_power(dice.choice([Power.OFF, Power.RUNNING]))
         elif event < 0.4:
             engine = replicator(host, vault, pool, epoch=engine.epoch)
         point = engine.cycle().point

@@ -10,6 +10,7 @@ from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 
 from leeward.domain.retention import Retention
+from leeward.domain.vm import FirmwareState
 from leeward.vault import checkpoint, transaction
 from leeward.vault.check import check
 from leeward.vault.compaction import move
@@ -54,6 +55,11 @@ class LogMachine(RuleBasedStateMachine):
     @rule(disk=DISKS, blocks=st.integers(1, 64), tail=TAILS)
     def resize(self, disk, blocks, tail):
         self.pen.resize(disk, blocks, tail)
+
+    @rule(seed=st.none() | st.integers(0, 3))
+    def firmware(self, seed):
+        made = FirmwareState(bytes([seed]) * 1000 * seed, (("state", b"tpm" * seed),) * (seed > 1)) if seed else None
+        self.pen.firmware = FirmwareState() if seed == 0 else made
 
     @precondition(lambda self: len(self.pen.disks) > 1)
     @rule()

@@ -17,13 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from leeward.agent.ledger import sync_folder, write_durably
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
 from leeward.wire.jobs import Failure, Job, JobKind, JobReport, JobState
-
-log = structlog.get_logger(__name__)
 
 # VMs whose jobs run side by side.
 _PARALLEL = 16

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-import structlog
 from pydantic import ValidationError
 
 from leeward import __version__
@@ -20,11 +19,10 @@ from leeward.agent.facts import Facts
 from leeward.agent.identity import Identity, identity_stamp, load_identity, tls_context
 from leeward.agent.link_status import LinkState, LinkStatus
 from leeward.domain.errors import LeewardError, Unavailable
+from leeward.logs import log
 from leeward.wire.jobs import Job, JobReport
 from leeward.wire.messages import WIRE_VERSION, AgentReport, DesiredState, HostReport, Message
 from leeward.wire.polls import HOLD_S, Orders, Poll, Told
-
-log = structlog.get_logger(__name__)
 
 _LOOK_S = 0.2
 _LOOK_AT_HOSTS_S = 1.0

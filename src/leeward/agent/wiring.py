@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import structlog
-
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import AgentConfig
 from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
@@ -23,14 +21,13 @@ from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.opening import open_store
-
-log = structlog.get_logger(__name__)
 
 _RETRY_S = 5.0
 _SUPERVISE_S = 1.0

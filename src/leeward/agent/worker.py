@@ -8,13 +8,12 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import structlog
-
 from leeward.agent.pace import backoff, next_start, usual
 from leeward.agent.status import Facts, state_of
 from leeward.domain.errors import Fenced, LeewardError, StoreUnavailable, VmGone, WrongKey
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
+from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import Stopped
 from leeward.replication.limiter import Limiter
@@ -23,8 +22,6 @@ from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.wire.messages import ProtectionMessage, ProtectionReport
 from leeward.wire.translate import point_message, progress_message, utc
-
-log = structlog.get_logger(__name__)
 
 # What waiting does not mend: the worker stops and says so until the operator changes something.
 PERMANENT = (Fenced, WrongKey)

@@ -4,25 +4,22 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 from dataclasses import replace
-
-import structlog
 
 from leeward.agent.identity import load_identity
 from leeward.agent.remote import AgentClient
 from leeward.agent.wiring import build_agent
 from leeward.cli.config import Settings
-from leeward.cli.logs import log_as_daemon
 from leeward.domain.errors import NotFound
+from leeward.logs import log
 from leeward.state.database import FolderLock
-
-log = structlog.get_logger(__name__)
 
 
 def run_agent(settings: Settings, verbose: bool) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
-    log_as_daemon(verbose)
+    log.to_json(sys.stdout, verbose=verbose)
     state = settings.daemon.state
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

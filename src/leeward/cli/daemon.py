@@ -9,12 +9,9 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-import structlog
-
 from leeward.agent.keys import load_keys
 from leeward.agent.wiring import build_agent
 from leeward.cli.config import Settings
-from leeward.cli.logs import log_as_daemon
 from leeward.console import discovery_api, listeners
 from leeward.console.agents import Agents
 from leeward.console.agents_api import agents_router
@@ -25,18 +22,17 @@ from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https, server_names, split_listen
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.domain.errors import Unavailable
+from leeward.logs import log
 from leeward.network.discovery.scans import Scans
 from leeward.state.database import Database, FolderLock
 from leeward.wire.tokens import split_address
-
-log = structlog.get_logger(__name__)
 
 _DATABASE_AGAIN_S = 2.0
 
 
 def serve(settings: Settings, verbose: bool) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
-    log_as_daemon(verbose)
+    log.to_json(sys.stdout, verbose=verbose)
     state = settings.daemon.state
     with FolderLock(state):
         https, authority = _https(settings)

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
-from importlib.metadata import entry_points
-from itertools import pairwise
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
+from typer.core import TyperGroup
 
 from leeward import __version__
 from leeward.cli import (
@@ -31,6 +28,10 @@ from leeward.cli import (
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 # typer keeps a click of its own; of its errors only this one is public, and its base is what we want.
 _WrongUsage: Any = typer.BadParameter.__mro__[2]
@@ -40,8 +41,31 @@ INTERRUPTED = 130
 _EPILOG = """Try it on this machine: leeward lab up · leeward vault init · leeward protect web --rpo 1s --wait ·
 leeward failover test web --wait"""
 
+
+class _Commands(TyperGroup):
+    """Command groups of other packages (the lab, benches) are loaded only when they are asked for, or listed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *(entry.name for entry in _plugins())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        for entry in _plugins() if found is None else ():
+            if entry.name == cmd_name:
+                found = typer.main.get_group(entry.load())
+                found.name = cmd_name
+        return found
+
+
+def _plugins() -> Iterator[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return iter(sorted(entry_points(group="leeward.commands"), key=lambda entry: entry.name))
+
+
 app = typer.Typer(
     name="leeward",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -110,15 +134,6 @@ def serve(
     run_daemon(current().settings(), verbose)
 
 
-def _add_plugins(arguments: list[str]) -> None:
-    """Command groups of other packages (the lab, benches) are loaded only when they are asked for, or listed."""
-    asked = {word for word in arguments if not word.startswith("-")}
-    listing = not asked or "_LEEWARD_COMPLETE" in os.environ
-    for entry in sorted(entry_points(group="leeward.commands"), key=lambda entry: entry.name):
-        if listing or entry.name in asked:
-            app.add_typer(entry.load(), name=entry.name)
-
-
 def run() -> None:
     """Entry of the `leeward` command."""
     sys.exit(main(sys.argv[1:]))
@@ -127,14 +142,9 @@ def run() -> None:
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Never shows a traceback."""
     # Log lines of the layers below are for the daemon's log; here they would spoil tables and JSON.
-    if not _is_daemon(arguments):
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(40),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        )
+    log.quiet()
     as_json = "--json" in arguments
     try:
-        _add_plugins(arguments)
         result = app(arguments, prog_name="leeward", standalone_mode=False)
     except LeewardError as error:
         return _report(error, as_json)
@@ -154,11 +164,6 @@ def main(arguments: list[str]) -> int:
     return result if isinstance(result, int) else 0
 
 
-def _is_daemon(arguments: list[str]) -> bool:
-    words = [word for word in arguments if not word.startswith("-")]
-    return "serve" in words or any(pair == ("agent", "run") for pair in pairwise(words))
-
-
 def _report(error: LeewardError, as_json: bool) -> int:
     if as_json:
         document: dict[str, Any] = {"error": {**error.as_dict(), "exit_code": error.exit_code}}
@@ -169,6 +174,9 @@ def _report(error: LeewardError, as_json: bool) -> int:
 
 def _crashed(error: Exception) -> int:
     """A bug of ours: the operator gets one line, whoever mends it gets the rest."""
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="leeward-crash-", suffix=".log", delete=False) as file:
         traceback.print_exception(error, file=file)
     err.print(f"[bold red]Internal error:[/] {_escape(repr(error))} (details in {file.name})", soft_wrap=True)

@@ -8,19 +8,17 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-import structlog
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from leeward.console.agent_views import AgentView, TokenRequest, TokenView, utc_text, view_of, view_of_revoked
 from leeward.console.authority import Authority, Peer, request_key
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.logs import log
 from leeward.state.agents import AgentRecord, AgentRecords
 from leeward.state.database import Database
 from leeward.wire.polls import Enrol, Enrolled
 from leeward.wire.tokens import Token, split_address
-
-log = structlog.get_logger(__name__)
 
 # What agents told is kept this often; losing it loses nothing, since they tell it again.
 _KEEP_EVERY_S = 10.0

@@ -13,17 +13,15 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import structlog
 from pydantic import ValidationError
 
 from leeward.console.agents import Agents
 from leeward.console.authority import Peer, read_peer
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.logs import log
 from leeward.wire.messages import WIRE_VERSION, Message
 from leeward.wire.polls import Enrol, Orders, Poll, Renew, Renewed, Tell
-
-log = structlog.get_logger(__name__)
 
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import h11
-import structlog
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -20,8 +19,7 @@ from leeward.console.agents import Agents
 from leeward.console.agents_line import LINE, AgentsLine, Line, Receive, Scope, Send
 from leeward.console.authority import Authority
 from leeward.domain.errors import BadInput, LeewardError
-
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 # OpenSSL's X509_V_FLAG_NO_CHECK_TIME. Whether an agent's certificate is still good is decided with a reason at each
 # request; in the handshake the agent would learn nothing.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-import structlog
-
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
 from leeward.domain.errors import LeewardError, Refused, Unavailable
@@ -13,14 +11,13 @@ from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
 from leeward.domain.runs import Run, RunState
+from leeward.logs import log
 from leeward.orchestrator.conductor import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
 from leeward.wire.messages import DesiredState, StandDownMessage
-
-log = structlog.get_logger(__name__)
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"

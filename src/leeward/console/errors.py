@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -20,8 +19,7 @@ from leeward.domain.errors import (
     TooManyAttempts,
     Unavailable,
 )
-
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 # The first that fits; everything else is a 500.
 _STATUS: list[tuple[type[LeewardError], int]] = [

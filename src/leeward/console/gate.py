@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import structlog
 from starlette.requests import HTTPConnection
 
 from leeward.console.actor import Actor, Via, local, nobody
@@ -10,8 +9,6 @@ from leeward.console.keys import LOGIN, TOKEN, csrf_token, digest, same
 from leeward.domain.access import Role
 from leeward.domain.errors import Forbidden, NotSignedIn
 from leeward.state.credentials import Credentials
-
-log = structlog.get_logger(__name__)
 
 # The prefix binds the cookie to this very host, to TLS and to all paths: no neighbour can set or widen it.
 COOKIE = "__Host-leeward"

@@ -13,15 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import h11
-import structlog
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from leeward.console.gate import LOCAL_SCOPE
 from leeward.domain.errors import BadInput, LeewardError
-
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 # An address may come only after the daemon (a network that is not up yet); the VMs' replication does not wait for it.
 _BIND_AGAIN_S = 5.0

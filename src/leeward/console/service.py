@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 
-import structlog
 from pydantic import ValidationError
 
 from leeward.console.desk import Desk, VaultOpener
@@ -31,8 +30,6 @@ from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
 from leeward.vault.facade import Vault
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionReport, VmMessage
-
-log = structlog.get_logger(__name__)
 
 _CLEANUP_S = 60.0
 

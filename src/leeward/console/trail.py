@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import structlog
-
 from leeward.console.actor import Actor
 from leeward.console.limiter import Limiter, Rule
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
 from leeward.state.audit import AuditLog
-
-log = structlog.get_logger(__name__)
 
 # Who has no account could else fill the disk: so many refusals are noted at once, then one every so many seconds.
 _STRANGERS = Rule(burst=60, period_s=10.0)

@@ -6,8 +6,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import structlog
-
 from leeward.console.desk import Desk
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
@@ -15,14 +13,13 @@ from leeward.console.learning import Learner
 from leeward.console.links import AgentLink
 from leeward.console.service import Service
 from leeward.domain.errors import LeewardError, NotFound
+from leeward.logs import log
 from leeward.orchestrator.conductor import Conductor
 from leeward.orchestrator.engine import Engine
 from leeward.state.database import Database
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
 from leeward.vault.stores.opening import open_store
-
-log = structlog.get_logger(__name__)
 
 _LEARN_S = 30.0
 

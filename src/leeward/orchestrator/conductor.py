@@ -13,14 +13,11 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import structlog
-
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.domain.runs import Move, Run, RunState, StepState, begin_undo, end, next_move, stall
+from leeward.logs import log
 from leeward.orchestrator.assignments import job_of
 from leeward.wire.jobs import Job, JobReport, JobState
-
-log = structlog.get_logger(__name__)
 
 _POLL_S = 0.05
 # Progress is written down, and a wish to cancel looked for, this often.

@@ -14,10 +14,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
-
-log = structlog.get_logger(__name__)
 
 _VERSION = "1"
 _NAME = "leeward"

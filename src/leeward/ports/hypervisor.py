@@ -16,7 +16,10 @@ from leeward.ports.blocks import BlockReader
 
 
 class Cycle(Protocol):
-    """One frozen instant of one VM. Use it as a context manager: leaving without `commit` aborts."""
+    """One frozen instant of one VM. Use it as a context manager: leaving without `commit` aborts.
+
+    A VM has one cycle at a time. It ends once, with `commit` or `abort`; nothing can be read afterwards.
+    """
 
     @property
     def time_ns(self) -> int:
@@ -24,45 +27,56 @@ class Cycle(Protocol):
 
     @property
     def consistency(self) -> Consistency:
-        """What was reached, which may be less than what was asked for (then `warnings` says why)."""
+        """What was reached, which may be less than what was asked for: then `warnings` says why, unless the VM is
+        off and has nothing to freeze."""
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
 
     @property
     def vm(self) -> VmFacts:
-        """Facts as of this cycle: name, disks with sizes, definition."""
+        """Facts as of this cycle: name, disks with sizes, definition, firmware.
+
+        The firmware's state is read beside the instant, never before it; None (and a warning) when it cannot be.
+        """
 
     @property
     def tracking(self) -> str:
         """Token of the tracking point that holds once this cycle commits; store it with the data.
 
         For a VM that is off no new one can be made: the token is then the base's own ("" when there is none), and
-        the next cycle's changes include this one's again.
+        the next cycle's changes include this one's again. It is "" too when the host cannot track one of the disks
+        (`warnings` says which): then every cycle reads everything.
         """
 
     @property
     def superset(self) -> bool:
-        """True: `changes` may name blocks that are unchanged (full read, or a VM that is off): compare hashes."""
+        """True: `changes` may name blocks that are unchanged (full read, or a VM that is off): compare hashes.
+        False: it names just the blocks of 64 KiB that were written to."""
 
     def changes(self, disk: str) -> Runs:
         """Blocks to look at since the base (or all, when there is no base), in blocks of 64 KiB.
 
-        Changed-then-zeroed blocks are zero runs, never left out. Without a base, everything that is not in the
-        result reads as zeros.
+        Blocks that were changed and are zero now are never left out: zero runs where the host knows (they were
+        discarded, or zeroed by request), else data that reads as zeros. Without a base, everything that is not in
+        the result reads as zeros.
         """
 
-    def reader(self, disk: str) -> BlockReader: ...
+    def reader(self, disk: str) -> BlockReader:
+        """What it reads after the cycle's end, or after the VM's, is an error, never later data."""
 
     def check(self) -> None:
-        """Raise when what was read can no longer be trusted to be the instant (the host dropped the job, the VM was
-        started meanwhile). Call it after the last read and before the vault's commit."""
+        """Raise HypervisorError when what was read can no longer be trusted to be the instant: the host dropped the
+        job, the VM went off or was killed, or one that was off was started meanwhile (HostBusy; also when it is off
+        again). Call it after the last read and before the vault's commit."""
 
     def commit(self) -> None:
-        """End the job, then drop the old tracking point. Call only after the vault's commit is durable."""
+        """End the job, then drop the old tracking point. Call only after the vault's commit is durable. Raises
+        HypervisorError when the cycle is over already."""
 
     def abort(self) -> None:
-        """End the job and drop the *new* tracking point; never raises, never touches the base."""
+        """End the job and drop the *new* tracking point; never raises, never touches the base. Nothing when the
+        cycle is over already."""
 
     def __enter__(self) -> Cycle: ...
 
@@ -72,7 +86,7 @@ class Cycle(Protocol):
 class Hypervisor(Protocol):
     """One host. Methods block; safe from several threads. Errors: HypervisorError and its children.
 
-    VMs are named by their UUID everywhere except in `find`.
+    VMs are named by their UUID.
     """
 
     @property
@@ -84,16 +98,19 @@ class Hypervisor(Protocol):
         """Raises VmGone."""
 
     def idle_mark(self, vm_id: str) -> str | None:
-        """Of a VM that is off: a value that stays the same for as long as neither its disks nor its definition
-        change. None while it runs. Take it before a cycle to know later that nothing happened since."""
+        """Of a VM that is off: a value that stays the same for as long as its disks, its definition and its
+        firmware's state do. None while it runs or is paused. Take it before a cycle to know later that nothing
+        happened since."""
 
     def start(self, vm_id: str) -> None:
         """Start (or resume a paused VM); nothing when it runs already."""
 
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
-        """Ask the guest (agent, then ACPI) and wait; True when it is off, False when time ran out."""
+        """Ask the guest (agent, then ACPI) and wait; True when it is off, False when time ran out, at once for a
+        paused one, which hears nothing."""
 
-    def force_off(self, vm_id: str) -> None: ...
+    def force_off(self, vm_id: str) -> None:
+        """As if its power was cut; tracking survives. Nothing when it is off."""
 
     def autostart(self, vm_id: str) -> bool:
         """Whether the host starts the VM by itself when it boots."""
@@ -108,12 +125,12 @@ class Hypervisor(Protocol):
         base: token of the last committed tracking point; None = read everything. Leftovers of our own dead runs
         (a stale job, tracking points other than `base`) are cleared first; foreign ones are never touched.
         new: token for the new tracking point (`[A-Za-z0-9._-]{1,64}`), unique for the VM.
-        Raises TrackingLost (base unknown, broken, or the disk set changed: call again with base=None), HostBusy
-        (foreign job), VmGone, HypervisorError.
+        Raises TrackingLost (base unknown or broken, a disk was added or replaced: call again with base=None),
+        HostBusy (foreign job), VmGone, HypervisorError.
         """
 
     def forget(self, vm_id: str) -> None:
-        """Remove every trace of ours from the VM (jobs, tracking points), for `unprotect`."""
+        """Remove every trace of ours from the VM (jobs, tracking points), for `unprotect`; of one that is off too."""
 
 
 class RecoveryHost(Protocol):

@@ -16,14 +16,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-import structlog
-
 from leeward.domain.errors import LeewardError, Refused, StoreError, VmGone
+from leeward.logs import log
 from leeward.recovery.export import ExportJob
 from leeward.recovery.supervisor import ExportProcess
 from leeward.vault.facade import Vault
-
-log = structlog.get_logger(__name__)
 
 # Each step and what takes it back.
 STEPS = {

@@ -180,6 +180,7 @@ class Replicator:
             disks=cycle.vm.disks,
             definition=cycle.vm.definition,
             tracking=cycle.tracking,
+            firmware=cycle.vm.firmware,
             compare=mode.compare,
         )
         self._on_step("copy-begun")

@@ -31,6 +31,7 @@ class PointImage:
     def __init__(self, history: History, state: MapState, point: RecoveryPoint, cache_bytes: int) -> None:
         self.point = point
         self.definition = state.definition
+        self.firmware = state.firmware
         self.tracking = state.tracking  # token of the tracking point that was made at the same instant
         self.on_read: OnRead | None = None
         frames = FrameCache(history, state, cache_bytes)

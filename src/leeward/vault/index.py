@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from leeward.domain.blocks import U64, Runs, block_count
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Disk
+from leeward.domain.vm import Disk, FirmwareState
 from leeward.vault.segment import RUN_DTYPE
 
 PAGE = 65536
@@ -218,6 +218,7 @@ class MapState:
     disks: tuple[Disk, ...] = ()
     definition: str = ""
     tracking: str = ""
+    firmware: FirmwareState = field(default_factory=FirmwareState)
     last_point: RecoveryPoint | None = None
     maps: dict[str, DiskMap] = field(default_factory=dict)
     objects: ObjectTable = field(default_factory=ObjectTable)
@@ -230,6 +231,7 @@ class MapState:
             self.disks,
             self.definition,
             self.tracking,
+            self.firmware,
             self.last_point,
             {name: disk.copy() for name, disk in self.maps.items()},
             self.objects.copy(),

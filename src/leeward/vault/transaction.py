@@ -14,8 +14,9 @@ import numpy as np
 from leeward.domain.blocks import U64, Runs
 from leeward.domain.errors import Damaged, ObjectExists
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency, Disk
+from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import keyspace
+from leeward.vault.firmware import firmware_info
 from leeward.vault.format import HASH_SIZE, OBJECT_FRAMES, Identity, Kind
 from leeward.vault.history import History, Part
 from leeward.vault.index import SHIFT, STREAM_MASK, DiskMap, MapState, ObjectRef, run_rows
@@ -63,10 +64,14 @@ class PointTransaction:
         disks: Sequence[Disk],
         definition: str,
         tracking: str,
+        firmware: FirmwareState | None,
         compare: bool,
         kind: Kind = Kind.COMMIT,
     ) -> None:
-        """kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on."""
+        """firmware: None when it is not known; that of the point before is carried on then.
+
+        kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on.
+        """
         self.kind = kind
         self.history = history
         self.seq = state.seq + 1
@@ -76,6 +81,7 @@ class PointTransaction:
         self.disks = tuple(disks)
         self.definition = definition
         self.tracking = tracking
+        self.firmware = state.firmware if firmware is None else firmware
         self.compare = compare
         self._before = state
         self._base = state
@@ -244,7 +250,7 @@ class PointTransaction:
         frames, rows, hashes = self._content(self._draft)
         before = self._before
         unchanged = not (rows or self._zeros or self._parts or self._reused)
-        same = before.disks == self.disks and before.definition == self.definition
+        same = (before.disks, before.definition, before.firmware) == (self.disks, self.definition, self.firmware)
         if unchanged and same and not keep_empty and before.last_point is not None:
             return None
         info: dict[str, Any] = {
@@ -257,6 +263,8 @@ class PointTransaction:
         }
         if before.definition != self.definition:
             info["definition"] = self.definition
+        if before.firmware != self.firmware:
+            info["firmware"] = firmware_info(self.firmware)
         # Zeros come first: in an object's runs the order counts, and a block is in at most one of the two anyway.
         meta = Meta(info, run_rows(self._zeros + rows), hashes)
         buffers, header = self._draft.sealer.seal(self._identity(self.kind, 0), before.head, meta, frames)

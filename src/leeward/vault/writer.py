@@ -9,7 +9,7 @@ from typing import Any
 
 from leeward.domain.errors import Fenced, ObjectExists
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency, Disk
+from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
 from leeward.vault.format import Identity, Kind
@@ -95,6 +95,7 @@ class LogWriter:
         disks: Sequence[Disk],
         definition: str,
         tracking: str,
+        firmware: FirmwareState | None = None,
         compare: bool,
     ) -> PointTransaction:
         """Start a point. See `PointTransaction`."""
@@ -107,6 +108,7 @@ class LogWriter:
             disks=disks,
             definition=definition,
             tracking=tracking,
+            firmware=firmware,
             compare=compare,
         )
 
@@ -122,6 +124,7 @@ class LogWriter:
             disks=state.disks,
             definition=state.definition,
             tracking=state.tracking,
+            firmware=state.firmware,
             compare=False,
             kind=Kind.MOVE,
         )

@@ -9,11 +9,9 @@ standard input ends. A line with a number gives the agent of this number a job.
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 
-import structlog
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
+from leeward.logs import log
 from leeward.state.agents import AgentRecords
 from leeward.state.clock import now
 from leeward.state.database import Database
@@ -29,10 +28,7 @@ from leeward.wire.jobs import Job, JobKind
 
 
 def main(folder: Path, count: int) -> None:
-    structlog.configure(
-        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-    )
+    log.quiet()
     database = Database(f"sqlite:///{folder}/console.db")
     authority = Authority.open(folder / "authority")
     names = [f"host-{number:04}" for number in range(count)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import Annotated
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from leeward.lab.bench.measure import Series
-from leeward.lab.bench.stage import stage
+if TYPE_CHECKING:
+    from leeward.lab.bench.measure import Series
+    from leeward.lab.bench.stage import Stage
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks against peers, on the same data in one run. Needs root.")
 out = Console(highlight=False)
@@ -18,6 +20,12 @@ err = Console(stderr=True, highlight=False)
 
 Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs; medians are shown.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _stage(*, data: bool) -> AbstractContextManager[Stage]:
+    from leeward.lab.bench.stage import stage
+
+    return stage(data=data)
 
 
 def _note(text: str) -> None:
@@ -29,7 +37,7 @@ def replicate(rounds: Rounds = 3, as_json: Json = False) -> None:
     """First copy of a 4 GiB disk with 1.1 GiB of real files, and restore of it, against peers."""
     from leeward.lab.bench.contests import first_copy, restore, same_content
 
-    with stage(data=True) as where:
+    with _stage(data=True) as where:
         copies = first_copy(where, rounds, _note)
         exact = same_content(where)
         restores = restore(where, rounds, _note)
@@ -51,7 +59,7 @@ def cycle(rounds: Rounds = 15, as_json: Json = False) -> None:
     """A whole cycle against the bare libvirt calls, idle and with 10 MB dirty."""
     from leeward.lab.bench.cycles import cycles
 
-    with stage(data=False) as where:
+    with _stage(data=False) as where:
         figures = cycles(where, rounds)
     if as_json:
         print(json.dumps([{"dirty": f.dirty, "bare_ms": f.bare_ms, "ours_ms": f.ours_ms} for f in figures]))
@@ -66,7 +74,7 @@ def boot(rounds: Rounds = 3, as_json: Json = False) -> None:
     """Power-on to the first HTTP answer: local disk, vault, vault 5 ms away."""
     from leeward.lab.bench.boots import boots
 
-    with stage(data=False) as where:
+    with _stage(data=False) as where:
         found = boots(where, rounds)
     if as_json:
         print(json.dumps({b.name: b.seconds for b in found}))
@@ -87,7 +95,7 @@ def rpo(
     """One-second points over minutes: the actual RPO, and the guest's fsync latency with and without."""
     from leeward.lab.bench.rpo import hold_rpo
 
-    with stage(data=False) as where:
+    with _stage(data=False) as where:
         f = hold_rpo(where, minutes, phases, 1.0, _note)
     if as_json:
         shares = {f"rpo_p{share}_s": f.age(share / 100) for share in (50, 99, 100)}

@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 
-import structlog
-
 from leeward.domain.errors import LeewardError, NotFound, Refused
+from leeward.logs import log
 from leeward.network.discovery import looking_up
 from leeward.network.discovery.knocking import Knock, Outcome
 from leeward.network.discovery.pace import DEFAULT, Pace
@@ -22,8 +21,6 @@ from leeward.network.discovery.ranges import Address, Targets, check_count, pars
 from leeward.network.discovery.scanning import scan
 from leeward.network.discovery.signs import DOORS, Door, Sign
 from leeward.network.discovery.verdicts import Verdict, judge
-
-log = structlog.get_logger(__name__)
 
 _KEPT = 10  # newest scans that can be looked at
 _LOOK_UP_S = 5.0  # for the names among the ranges

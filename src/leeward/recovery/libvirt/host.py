@@ -12,15 +12,13 @@ from xml.etree import ElementTree as ET
 
 import libvirt
 import libvirt_qemu
-import structlog
 
 from leeward.domain.errors import HypervisorError, VmGone
 from leeward.domain.vm import Power
 from leeward.hypervisors.libvirt import power
 from leeward.hypervisors.libvirt.connection import Connection, call, translate
+from leeward.logs import log
 from leeward.recovery.libvirt.definition import Copy, Overlay, tag_of, test_copy
-
-log = structlog.get_logger(__name__)
 
 # A guest that was shut down, or ended by an operator, is left as it is.
 _DIED = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
