@@ -10,9 +10,10 @@ from dataclasses import dataclass
 
 import structlog
 
+from leeward.agent.catchup import CatchUp
 from leeward.agent.pace import backoff, next_start, usual
 from leeward.agent.status import Facts, state_of
-from leeward.domain.errors import Fenced, LeewardError, StoreUnavailable, VmGone, WrongKey
+from leeward.domain.errors import Fenced, LeewardError, VmGone, WrongKey
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 from leeward.ports.hypervisor import Hypervisor
@@ -34,6 +35,8 @@ _REIGN_S = 5.0
 _FENCED_RETRY_S = 5.0
 # A slice of compaction: 16 MiB of disk delay the next cycle by little.
 _COMPACT_BLOCKS = 256
+# Longer than a store goes on trying one put; a put that is still under way then does no harm to a successor.
+_CATCH_UP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class Opened:
     vault: Vault
     store: SpoolingStore
     replicator: Replicator
+    catch_up: CatchUp
 
 
 class Worker:
@@ -108,6 +112,13 @@ class Worker:
     # --- the thread ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._replicate()
+        finally:
+            if self._opened:
+                self._opened.catch_up.stop(_CATCH_UP_S)
+
+    def _replicate(self) -> None:
         failures = 0
         while not self._stop.is_set():
             began = time.monotonic()
@@ -116,8 +127,9 @@ class Worker:
                 if self._facts.paused:
                     self._wait(began + 3600)
                     continue
-                self._drain(opened.store)
+                opened.catch_up.look()
                 self._cycle(opened, began)
+                opened.catch_up.look()
                 failures = 0
                 ended = time.monotonic()
                 self._usual = usual(self._usual, ended - began)
@@ -158,6 +170,9 @@ class Worker:
         if self._opened is None:
             vault, store = self._open_vault()
             vm_log = vault.log(self._vm_id)
+            limiter = Limiter(
+                self.wish.policy.bandwidth, sleep=self._stop.wait, exempt=lambda: store.pending_bytes > 0
+            )
             replicator = Replicator(
                 self._hypervisor,
                 vm_log,
@@ -167,15 +182,20 @@ class Worker:
                 epoch=self._epoch,
                 claim=self.wish.claim,
                 host=self.wish.host,
-                limiter=Limiter(self.wish.policy.bandwidth),
+                limiter=limiter,
                 stop=self._stop,
                 on_step=self._services.on_step,
                 on_kind=self._facts.begin,
             )
-            points = [point for point in vm_log.points() if not store.is_pending(_log_key(self._vm_id, point))]
+            points = vm_log.points()
+            waiting = [point for point in points if store.is_pending(_log_key(self._vm_id, point))]
+            sent = points[: len(points) - len(waiting)]
             with self._facts.lock:
-                self._facts.newest, self._facts.known = (points[-1] if points else None), True
-            self._opened = Opened(vault, store, replicator)
+                self._facts.newest, self._facts.known = (sent[-1] if sent else None), True
+                self._facts.unsent.extend(waiting)
+            self._opened = Opened(
+                vault, store, replicator, CatchUp(self.wish.vm_name, store, limiter, self._wake.set)
+            )
         return self._opened
 
     def _cycle(self, opened: Opened, began: float) -> None:
@@ -226,21 +246,13 @@ class Worker:
         else:
             self._worn.clear()
 
-    def _drain(self, store: SpoolingStore) -> None:
-        if not store.pending_bytes:
-            return
-        try:
-            store.drain()
-        except StoreUnavailable as away:
-            self._facts.fail(str(away), permanent=False)
-        self._settle(store)
-
     def _settle(self, store: SpoolingStore) -> None:
         """Points whose commit is in the vault itself become the newest; the spooled ones wait."""
         facts = self._facts
         with facts.lock:
             while facts.unsent and not store.is_pending(_log_key(self._vm_id, facts.unsent[0])):
                 facts.newest = facts.unsent.popleft()
+            facts.waiting, facts.away = len(facts.unsent), store.trouble
 
     def _wait(self, until: float) -> None:
         self._wake.wait(max(0.0, until - time.monotonic()))
@@ -249,6 +261,8 @@ class Worker:
 
     def report(self, now_ns: int) -> ProtectionReport:
         facts = self._facts
+        if self._opened:
+            self._settle(self._opened.store)  # the spool is sent at any time, and the cycles may be far apart
         meter = self._opened.replicator.meter if self._opened else None
         with facts.lock:
             actual = self._actual_s(now_ns)

@@ -130,8 +130,7 @@ class Replicator:
             result = self._cycle(writer, consistency, began)
             self._mark = mark
         except BaseException:
-            # Whether a failed put took effect is unknown here: read the tail anew rather than guess.
-            self._writer = None
+            self._doubt(writer)
             raise
         finally:
             self.meter = None
@@ -143,8 +142,17 @@ class Replicator:
         try:
             return self._log.compact(writer, budget)
         except BaseException:
-            self._writer = None  # as after a failed cycle
+            self._doubt(writer)
             raise
+
+    def _doubt(self, writer: LogWriter) -> None:
+        """After a failure: let go of a writer that may not know the log's tail any more, so that it is read anew.
+
+        One that does is kept: while the vault is away the tail could not be read, and a mere blip of the host would
+        end the spooling of points for the whole outage.
+        """
+        if not writer.sure:
+            self._writer = None
 
     def _cycle(self, writer: LogWriter, consistency: Consistency, began: float) -> CycleResult:
         state = writer.state

@@ -1,0 +1,68 @@
+"""Sending what waits in a VM's spool, beside its cycles."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from leeward.domain.errors import Fenced, LeewardError
+from leeward.replication.limiter import Limiter
+from leeward.replication.spool import SpoolingStore
+
+log = structlog.get_logger(__name__)
+
+# The store beneath has tried for a while itself before it says that it is away.
+_RETRY_S = 2.0
+
+
+class CatchUp:
+    """A thread for as long as something waits, so that neither an absent vault nor a long queue holds up a cycle.
+
+    on_fenced: called when another writer was found to have taken over; `look` raises it from then on.
+    """
+
+    def __init__(self, name: str, store: SpoolingStore, limiter: Limiter, on_fenced: Callable[[], None]) -> None:
+        self._name = name
+        self._store = store
+        self._limiter = limiter
+        self._on_fenced = on_fenced
+        self._fenced: Fenced | None = None
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> None:
+        """Begin to send when something waits. Raises Fenced. For one thread only."""
+        if self._fenced:
+            raise self._fenced
+        if self._store.pending_bytes and not (self._thread and self._thread.is_alive()):
+            self._thread = threading.Thread(target=self._run, name=f"catch-up-{self._name}", daemon=True)
+            self._thread.start()
+
+    def stop(self, timeout_s: float) -> None:
+        """What is not sent stays in the spool."""
+        self._over.set()
+        if self._thread:
+            self._thread.join(timeout_s)
+
+    def _run(self) -> None:
+        log.warning("points wait in the spool", vm=self._name, reason=self._store.trouble)
+        while not self._over.is_set():
+            try:
+                size = self._store.send_next()
+            except Fenced as error:
+                self._fenced = error
+                self._on_fenced()
+                return
+            except LeewardError as error:
+                log.debug("the spool cannot be sent", vm=self._name, error=str(error))
+                self._over.wait(_RETRY_S)
+            except Exception:  # a bug here must not leave points behind for good
+                log.exception("the spool cannot be sent", vm=self._name)
+                self._over.wait(_RETRY_S)
+            else:
+                if size is None:
+                    log.info("the spool is sent", vm=self._name)
+                    return
+                self._limiter.pay(size)
