@@ -41,7 +41,7 @@ def store(remote):
 
 
 def catch_up(store, rate=0, on_fenced=lambda: None):
-    return CatchUp("web", store, Limiter(rate), on_fenced)
+    return CatchUp("web", store, "log/", Limiter(rate), on_fenced)
 
 
 def wait(condition):
@@ -85,6 +85,16 @@ def test_another_writer_ends_it_for_good(remote, store):
     wait(lambda: told)
     with pytest.raises(Fenced):
         one.look()
+
+
+def test_another_writer_is_found_although_nothing_can_be_sent(remote, store):
+    MemoryStore.put(remote, "log/0000", [b"theirs"])
+    told = []
+    one = catch_up(store, on_fenced=lambda: told.append(1))
+    one.look()
+    wait(lambda: told)
+    with pytest.raises(Fenced):
+        one.check()
 
 
 def test_it_can_be_stopped_and_leaves_the_rest(remote, store):

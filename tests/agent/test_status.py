@@ -44,6 +44,8 @@ def test_paused_and_permanent_failures_win():
     assert state_of(Facts(known=True, newest=POINT, paused=True), 5, 1e6)[0] is State.PAUSED
     fenced = Facts(known=True, newest=POINT, failure="epoch over", permanent=True)
     assert state_of(fenced, 5, 0.1) == (State.ERROR, "epoch over")
+    fenced.paused = True
+    assert state_of(fenced, 5, 0.1) == (State.ERROR, "epoch over")
 
 
 def test_points_in_the_spool_are_told_with_the_vaults_trouble():

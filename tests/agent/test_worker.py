@@ -7,8 +7,9 @@ import time
 import pytest
 from tests.vault.conftest import CHEAP
 
+from leeward.agent import worker
 from leeward.agent.worker import Services, Worker
-from leeward.domain.errors import StoreFull, StoreReadOnly, StoreUnavailable
+from leeward.domain.errors import HostBusy, StoreFull, StoreReadOnly, StoreUnavailable
 from leeward.domain.protection import ProtectionState
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.copy import copy_pool
@@ -56,6 +57,7 @@ class Site:
             policy=PolicyMessage(**{"rpo_s": 1, "app_interval_s": 0, **policy}),
         )
         self.epochs = {}
+        self.fenced = []
         self.pool = copy_pool(2)
         self.worker = None
         self.rng = random.Random(2)
@@ -68,7 +70,12 @@ class Site:
             )
             return Vault.open(store, keys=self.vault.keys), store
 
-        services = Services("agent", self.pool, self.epochs.__setitem__)
+        services = Services(
+            "agent",
+            self.pool,
+            self.epochs.__setitem__,
+            on_fenced=lambda wish: self.fenced.append(wish.vm_id),
+        )
         self.worker = Worker(self.wish, self.hypervisor, open_vault, services, self.epochs.get(VM))
         self.worker.start()
         return self
@@ -227,9 +234,40 @@ def test_fenced_during_an_outage_the_spool_is_set_aside(site):
     assert [path.name.split(".")[1].split("-")[0] for path in one.folder.glob("spool.*")] == ["aside"]
     # Protected anew by the operator, it takes over and begins with an empty spool.
     one.epochs.clear()
+    one.wish = one.wish.model_copy(update={"claim": 2})
     one.start()
     one.until(enabled)
     one.until_equal()
+
+
+@pytest.mark.parametrize("how", ["a long target", "paused", "a busy host", "read-only here"])
+def test_whoever_puts_nothing_still_finds_out_that_it_was_taken_over(site, monkeypatch, how):
+    """Until it does, the VM runs at two places."""
+    monkeypatch.setattr(worker, "_REIGN_S", 0.2)
+    one = site(rpo_s=3600 if how == "a long target" else 1).start()
+    one.until(enabled)
+    if how == "paused":
+        one.stop()
+        one.wish = one.wish.model_copy(update={"paused": True})
+        one.start()
+        one.until(lambda report: report.state is ProtectionState.PAUSED)
+    elif how == "a busy host":
+
+        def busy(*args, **more):
+            raise HostBusy("a foreign job has the right of way")
+
+        one.hypervisor.open_cycle = busy
+        one.until(lambda report: "foreign job" in report.reason)
+    elif how == "read-only here":
+        one.remote.trouble = StoreReadOnly("the vault is read-only", subject="vault")
+        one.write()
+        one.until(lambda report: report.spool_bytes > 0)
+    Vault.open(one.remote.store, keys=one.vault.keys).log(VM).open_writer(writer="recovery site", new_epoch=True)
+    began = time.monotonic()
+    report = one.until(lambda report: report.state is ProtectionState.ERROR)
+    assert "another" in report.reason
+    assert time.monotonic() - began < 6
+    assert one.fenced == [VM]
 
 
 def test_killed_during_an_outage_the_spool_is_sent_by_the_next_run(site):

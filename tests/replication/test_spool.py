@@ -135,6 +135,25 @@ def test_another_writer_in_our_place_fences_for_good(remote, spool):
     assert remote.order == ["log/0001"]
 
 
+def test_a_rival_is_found_in_a_vault_that_takes_nothing_from_us(remote, spool):
+    store = SpoolingStore(remote, spool, 1000)
+    store.check_place("log/")
+    remote.after, remote.error = 0, StoreReadOnly("we may not write")
+    store.put("part/0001.7", [b"part"])
+    store.check_place("log/")
+    store.put("log/0001", [b"mine"])
+    store.put("log/0002", [b"mine too"])
+    store.check_place("log/")
+    MemoryStore.put(remote, "log/0001", [b"mine"])  # arrived, although we were told otherwise
+    store.check_place("log/")
+    remote.delete("log/0001")
+    MemoryStore.put(remote, "log/0001", [b"theirs"])
+    with pytest.raises(Fenced):
+        store.check_place("log/")
+    with pytest.raises(Fenced):
+        store.put("log/0003", [b"mine"])
+
+
 def test_what_a_predecessor_still_sent_is_not_missed(remote, spool):
     remote.after = 0
     old = SpoolingStore(remote, spool, 1000)

@@ -66,11 +66,11 @@ class Facts:
 
 def state_of(facts: Facts, rpo_s: float, actual_s: float | None) -> tuple[ProtectionState, str]:
     """The state that a person sees, and why. actual_s: age of the newest recoverable instant, None: none yet."""
+    if facts.permanent:
+        return ProtectionState.ERROR, facts.failure
     if facts.paused:
         waiting = f"; {_waiting(facts.waiting)} to be sent" if facts.waiting else ""
         return ProtectionState.PAUSED, f"paused by the operator; existing recovery points stay usable{waiting}"
-    if facts.permanent:
-        return ProtectionState.ERROR, facts.failure
     if not facts.known:
         if facts.failure:
             return ProtectionState.ERROR, f"the vault's newest point is not known: {facts.failure}"

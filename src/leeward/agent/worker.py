@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +30,8 @@ log = structlog.get_logger(__name__)
 
 # What waiting does not mend: the worker stops and says so until the operator changes something.
 PERMANENT = (Fenced, WrongKey)
-# A VM that changes nothing puts nothing, and so would never meet the entry of whoever took it over: look this often.
+# A VM that puts nothing (nothing changes, its host is busy, its target is long, it is paused) would never meet the
+# entry of whoever took it over: look this often. While points wait in the spool, sending them finds out.
 # An unplanned failover counts on it (leeward.orchestrator.assignments.GRACE_S).
 _REIGN_S = 5.0
 _FENCED_RETRY_S = 5.0
@@ -89,6 +91,7 @@ class Worker:
         self._worn = threading.Event()
         self._next_app = 0.0
         self._next_look = 0.0
+        self._due = 0.0
         self._usual: float | None = None
         self._vm_id = wish.vm_id
         self._thread = threading.Thread(target=self._run, name=f"protect-{wish.vm_name}", daemon=True)
@@ -121,11 +124,15 @@ class Worker:
     def _replicate(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            began = time.monotonic()
             try:
+                self._look_who_reigns()
+                began = time.monotonic()
+                if began < self._due:
+                    self._wake.wait(min(self._due - began, _REIGN_S))
+                    continue
                 opened = self._open()
                 if self._facts.paused:
-                    self._wait(began + 3600)
+                    self._due = math.inf
                     continue
                 opened.catch_up.look()
                 self._cycle(opened, began)
@@ -134,7 +141,7 @@ class Worker:
                 ended = time.monotonic()
                 self._usual = usual(self._usual, ended - began)
                 self._compact(opened)
-                self._wait(next_start(began, ended, self._usual, self.wish.policy.rpo_s))
+                self._due = next_start(began, ended, self._usual, self.wish.policy.rpo_s)
             except Stopped:
                 return
             except PERMANENT as error:
@@ -147,12 +154,12 @@ class Worker:
                 failures += 1
                 log.warning("cycle failed", vm=self.wish.vm_name, error=str(error), failures=failures)
                 self._facts.fail(str(error), permanent=isinstance(error, VmGone))
-                self._wait(time.monotonic() + backoff(failures))
+                self._due = time.monotonic() + backoff(failures)
             except Exception as error:  # a bug of ours must not end protection silently
                 failures += 1
                 log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
                 self._facts.fail(f"internal error: {error!r}", permanent=False)
-                self._wait(time.monotonic() + backoff(failures))
+                self._due = time.monotonic() + backoff(failures)
 
     def _tell_fenced(self) -> None:
         """Until whoever must know has really taken note: a VM that runs elsewhere must not run on here."""
@@ -193,9 +200,9 @@ class Worker:
             with self._facts.lock:
                 self._facts.newest, self._facts.known = (sent[-1] if sent else None), True
                 self._facts.unsent.extend(waiting)
-            self._opened = Opened(
-                vault, store, replicator, CatchUp(self.wish.vm_name, store, limiter, self._wake.set)
-            )
+            prefix = _log_prefix(self._vm_id)
+            catch_up = CatchUp(self.wish.vm_name, store, prefix, limiter, self._wake.set)
+            self._opened = Opened(vault, store, replicator, catch_up)
         return self._opened
 
     def _cycle(self, opened: Opened, began: float) -> None:
@@ -208,8 +215,8 @@ class Worker:
             self._next_app = began + app
         self._facts.record(result)
         self._settle(opened.store)
-        if result.point is None and not opened.store.pending_bytes:
-            self._look_who_reigns(opened)
+        if result.point is not None:
+            self._next_look = time.monotonic() + _REIGN_S  # putting it has shown who reigns
         log.debug(
             "cycle",
             vm=self.wish.vm_name,
@@ -219,16 +226,20 @@ class Worker:
             bytes=result.stored,
         )
 
-    def _look_who_reigns(self, opened: Opened) -> None:
-        if time.monotonic() < self._next_look:
+    def _look_who_reigns(self) -> None:
+        opened = self._opened
+        if opened is None:
             return
-        self._next_look = time.monotonic() + _REIGN_S
+        opened.catch_up.check()
+        if opened.store.pending_bytes or time.monotonic() < self._next_look:
+            return
         try:
-            opened.replicator.open().check_reign()
+            opened.replicator.check_reign()
         except Fenced:
             raise
         except LeewardError as error:  # away or damaged: the next cycle with changes tells
             log.debug("who reigns is not known", vm=self.wish.vm_name, error=str(error))
+        self._next_look = time.monotonic() + _REIGN_S
 
     def _compact(self, opened: Opened) -> None:
         """One slice after a cycle, as long as there is something to gain; never while points wait in the spool."""
@@ -253,9 +264,6 @@ class Worker:
             while facts.unsent and not store.is_pending(_log_key(self._vm_id, facts.unsent[0])):
                 facts.newest = facts.unsent.popleft()
             facts.waiting, facts.away = len(facts.unsent), store.trouble
-
-    def _wait(self, until: float) -> None:
-        self._wake.wait(max(0.0, until - time.monotonic()))
 
     # --- reports ------------------------------------------------------------------------------------
 
@@ -296,5 +304,9 @@ class Worker:
         return round(max(0.0, (now_ns - instant) / 1e9), 3)
 
 
+def _log_prefix(vm_id: str) -> str:
+    return f"vm/{vm_id}/log/"
+
+
 def _log_key(vm_id: str, point: RecoveryPoint) -> str:
-    return f"vm/{vm_id}/log/{point.seq:016d}"
+    return f"{_log_prefix(vm_id)}{point.seq:016d}"

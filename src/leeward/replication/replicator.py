@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from leeward.domain.errors import StoreError, TrackingLost
+from leeward.domain.errors import Fenced, StoreError, TrackingLost
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 from leeward.ports.hypervisor import Cycle, Hypervisor
@@ -113,6 +113,17 @@ class Replicator:
                 )
             self._epoch = self._writer.state.epoch
         return self._writer
+
+    def check_reign(self) -> None:
+        """Raises Fenced when another epoch than ours has begun. One small request; never begins an epoch itself."""
+        if self._writer is not None:
+            self._writer.check_reign()
+        elif self._epoch is not None and (newest := self._log.epoch()) != self._epoch:
+            raise Fenced(
+                f"epoch {self._epoch} of this VM is over: epoch {newest} has begun, another place writes now",
+                subject=self._vm_id,
+                hint="Nothing more is written from here; see where the VM runs before you protect it again",
+            )
 
     def cycle(self, consistency: Consistency = Consistency.CRASH) -> CycleResult:
         """One incremental copy, or a full comparison where there is no tracking to go by.

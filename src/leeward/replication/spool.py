@@ -163,6 +163,23 @@ class SpoolingStore:
         # The object is in the vault: from here on a crash only means that it is offered once more.
         self._spool.delete(name)
 
+    def check_place(self, prefix: str) -> None:
+        """Raises Fenced, as `send_next`, when the place of the oldest object below `prefix` that waits is taken.
+
+        For a vault that can be read but takes nothing from us: sending would never find out. Raises StoreError.
+        """
+        with self._lock:
+            mine = next(((key, name) for key, (name, _) in self._entries.items() if key.startswith(prefix)), None)
+        if mine is None:
+            return
+        key, name = mine
+        try:
+            self._remote.size(key)
+        except ObjectNotFound:
+            return
+        if self._remote.get(key) != self._spool.get(name):
+            raise self._fence(key)
+
     def _fence(self, key: str) -> Fenced:
         """From now on nothing is put: our writer's tail is not the log's, and a gap in the log would be damage."""
         error = Fenced(
