@@ -146,20 +146,24 @@ class Worker:
                 return
             except PERMANENT as error:
                 log.warning("replication stopped for good", vm=self.wish.vm_name, error=str(error))
-                self._facts.fail(str(error), permanent=True)
+                self._facts.fail(self._told(error), permanent=True)
                 if isinstance(error, Fenced):
                     self._tell_fenced()
                 return
             except LeewardError as error:
                 failures += 1
                 log.warning("cycle failed", vm=self.wish.vm_name, error=str(error), failures=failures)
-                self._facts.fail(str(error), permanent=isinstance(error, VmGone))
+                self._facts.fail(self._told(error), permanent=isinstance(error, VmGone))
                 self._due = time.monotonic() + backoff(failures)
             except Exception as error:  # a bug of ours must not end protection silently
                 failures += 1
                 log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
                 self._facts.fail(f"internal error: {error!r}", permanent=False)
                 self._due = time.monotonic() + backoff(failures)
+
+    def _told(self, error: LeewardError) -> str:
+        """One line for people, who know the VM by its name."""
+        return str(error).replace(f"{self._vm_id}: ", f"{self.wish.vm_name}: ", 1)
 
     def _tell_fenced(self) -> None:
         """Until whoever must know has really taken note: a VM that runs elsewhere must not run on here."""

@@ -103,6 +103,15 @@ class Database:
             session.commit()
         return self.desired()
 
+    def rename(self, vm_id: str, name: str) -> None:
+        """Change the name alone, whatever else is being changed at this moment."""
+        with Session(self._engine) as session:
+            row = session.get(ProtectedVm, vm_id)
+            if row is not None:
+                row.name = name
+                _count(session)
+                session.commit()
+
     def unprotect(self, vm_id: str) -> DesiredState:
         with Session(self._engine) as session:
             row = session.get(ProtectedVm, vm_id)
