@@ -12,8 +12,8 @@ from leeward.console.desk import Desk
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.learning import Learner
-from leeward.console.renaming import follow_names
 from leeward.console.links import AgentLink
+from leeward.console.renaming import follow_names
 from leeward.console.service import Service
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.orchestrator.conductor import Conductor
