@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -100,9 +101,14 @@ def _open_plain_vault(config: AgentConfig) -> Vault:
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
     # The spool takes over when the vault is away, so there is little point in trying for long.
     remote = open_store(config.vault_url, retry_s=_RETRY_S, create=False)
-    spool = LocalStore(_folder(config.state_dir / "spool" / vm_id))
-    store = SpoolingStore(remote, spool, config.spool_limit)
+    folder = _folder(config.state_dir / "spool" / vm_id)
+    store = SpoolingStore(remote, LocalStore(folder), config.spool_limit, partial(_set_aside, folder))
     return Vault.open(store, keys=load_keys(config.state_dir)), store
+
+
+def _set_aside(spool: Path) -> None:
+    """Whoever protects this VM anew begins with an empty spool."""
+    spool.rename(spool.with_name(f"{spool.name}.aside-{time.time_ns()}"))
 
 
 def _folder(path: Path) -> Path:

@@ -74,7 +74,9 @@ def protect(
         print_json(view)
         return
     point = view["last_point"]
-    if point:
+    if view["state"] == "error":
+        out.print(f"[red]●[/] [bold]{view['vm']}[/] is to be protected, but: {view['reason']}", soft_wrap=True)
+    elif point:
         out.print(
             f"[green]●[/] [bold]{view['vm']}[/] is protected: newest point {point['id']}, "
             f"{show_seconds(view['rpo_actual_s'])} old (target {show_seconds(view['rpo_target_s'])})"

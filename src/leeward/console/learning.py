@@ -24,6 +24,11 @@ CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM 
 MOVES = ("failover", "failback", "undo")
 
 
+def catalog_document(wish: ProtectionMessage) -> dict[str, Any]:
+    """What CATALOG says of a VM."""
+    return {"name": wish.vm_name, **wish.model_dump(mode="json")}
+
+
 class Learner:
     def __init__(self, database: Database, desk: Desk, vault: VaultOpener) -> None:
         self._database = database

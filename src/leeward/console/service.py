@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from leeward.console.desk import Desk, VaultOpener
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet, FleetView
-from leeward.console.learning import CATALOG
+from leeward.console.learning import CATALOG, catalog_document
 from leeward.console.outlook import Outlook
 from leeward.console.showing import disabled_view, host_view, run_view, status_view, test_view, vm_view
 from leeward.console.views import (
@@ -128,7 +128,7 @@ class Service:
             wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy, claim=claim)
         else:
             raise NotFound("there is no such VM", subject=ref)
-        vault.put_document(vm_id, CATALOG, {"name": wish.vm_name, **wish.model_dump(mode="json")})
+        vault.put_document(vm_id, CATALOG, catalog_document(wish))
         self._database.protect(wish)
         self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())

@@ -11,6 +11,7 @@ from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.learning import Learner
 from leeward.console.links import AgentLink
+from leeward.console.renaming import follow_names
 from leeward.console.service import Service
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.logs import log
@@ -57,7 +58,7 @@ class Console:
     def __init__(self, config: ConsoleConfig, database: Database, links: Callable[[], Sequence[AgentLink]]) -> None:
         self._stopping = threading.Event()
         self._adopts = False
-        vault = LazyVault(config)
+        self._vault = vault = LazyVault(config)
         self._database = database
         self._fleet = Fleet(links)
         self._desk = Desk(database, self._fleet, vault)
@@ -95,6 +96,7 @@ class Console:
                 if self._adopts:
                     self.learner.adopt()
                 self.learner.look()
+                follow_names(self._database, self._fleet, self._desk, self._vault)
             except LeewardError as error:
                 log.info("the vault cannot be asked who reigns", error=str(error))
             except Exception:  # a bug here must not keep us from learning for ever

@@ -113,6 +113,12 @@ class StoreUnavailable(StoreError, Unavailable):
     exit_code = 5
 
 
+class SpoolFull(StoreUnavailable):
+    """The store takes nothing now, and the local spool has no room left. Nothing of the object was put anywhere."""
+
+    code = "spool-full"
+
+
 class StoreFull(StoreError):
     """No space left (or quota reached). Nothing of the object is visible."""
 

@@ -224,13 +224,15 @@ class TestFailover:
     def _pin(self, record: TestRecord) -> str:
         if not record.pin:
             self._renew_pin(record)
-        return f"point {record.point_id}"
+        free = "" if record.pin else ", not kept from pruning: the vault cannot be written now"
+        return f"point {record.point_id}{free}"
 
     def _renew_pin(self, record: TestRecord) -> None:
-        """The new pin first: at no instant is there none."""
-        old = record.pin
-        record.pin = self._vault.pin(record.vm_id, record.point_id, f"test failover {record.tag}", _PIN_S)
-        record.pinned = time.time()
+        """The new pin first: at no instant is there none. Where none can be had, the next look tries again."""
+        old, new = record.pin, self._vault.pin(record.vm_id, record.point_id, f"test failover {record.tag}", _PIN_S)
+        if not new:
+            return
+        record.pin, record.pinned = new, time.time()
         self._save(record)
         if old:
             self._vault.unpin(record.vm_id, old)

@@ -108,6 +108,15 @@ class Database:
             session.flush()
             return _desired(session)
 
+    def rename(self, vm_id: str, name: str) -> None:
+        """Change the name alone, whatever else is being changed at this moment."""
+        with Session(self._engine) as session:
+            row = session.get(ProtectedVm, vm_id)
+            if row is not None:
+                row.name = name
+                _count(session)
+                session.commit()
+
     def unprotect(self, vm_id: str) -> DesiredState:
         with self.writing() as session:
             known = select(ProtectedVm.vm_id).where(ProtectedVm.vm_id == vm_id)
