@@ -101,10 +101,14 @@ def test_old_tls_is_not_spoken(stand):
 def test_who_says_nothing_is_let_go(stand, monkeypatch):
     monkeypatch.setattr("leeward.console.agents_server._REQUEST_S", 0.5)
     began = time.monotonic()
-    with greeted(stand) as silent, greeted(stand) as slow:
+    with greeted(stand) as silent, greeted(stand) as slow, greeted(stand) as later:
         slow.sendall(b"POST /agent/enrol HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+        later.sendall(b"GET /agent/authority HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert later.recv(65536).startswith(b"HTTP/1.1 200")
+        later.sendall(b"GET /agent/auth")  # and nothing more
         assert ends(silent)
         assert ends(slow)
+        assert ends(later)
     assert time.monotonic() - began < 5
     # A held poll has said all it wants, and is not let go.
     identity = enrolled(stand)
