@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from leeward.domain.errors import LeewardError, Refused
 from leeward.state.clock import now
 from leeward.state.lives import Lives
+from leeward.state.plans import Plans
 from leeward.state.runs import Runs
 from leeward.state.tables import Counter, Event, ProtectedVm
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
@@ -69,6 +70,7 @@ class Database:
 
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)
+        self.plans = Plans(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
