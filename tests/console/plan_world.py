@@ -4,7 +4,7 @@ any write of its."""
 import threading
 from pathlib import Path
 
-from tests.console.world import KIB64, World
+from tests.console.world import KIB64, ConsoleParts, FarLink, Opener, World
 
 from leeward.console.plan_desk import PlanDesk
 from leeward.console.plan_runs import PlanRuns
@@ -13,7 +13,6 @@ from leeward.console.plan_views import PlanAskRequest, PlanRunRequest
 from leeward.console.plans import Plans
 from leeward.console.views import ProtectRequest
 from leeward.domain.vm import Power
-from leeward.orchestrator.conductor import Conductor
 from leeward.orchestrator.dispatch import dispatch
 from leeward.orchestrator.plan_conductor import PlanConductor
 from leeward.wire.jobs import JobKind
@@ -101,11 +100,40 @@ class Fate:
         raise Killed
 
 
+class PlanParts(ConsoleParts):
+    """A console that knows plans."""
+
+    def __init__(self, world, links, database):
+        self.world = world
+        super().__init__(world, links, database)
+
+    def make_engine(self, conductor):
+        self.vms = conductor
+        return MortalEngine(dispatch(conductor.advance, lambda run_id: self.conductor.advance(run_id)))
+
+    def start(self):
+        scripts = Scripts(self.world.scripts_folder, lambda: self.dead)
+        desk = PlanDesk(self.database, self.fleet, self.failovers, scripts)
+        self.conductor = PlanConductor(self.database.plans, desk, lambda: self.dead)
+        runs = PlanRuns(self.database, self.fleet, desk, self.engine)
+        self.plans = Plans(self.database, self.fleet, Opener(self.world), scripts, runs)
+        self.fate = Fate(self)
+        super().start()
+        runs.revive()
+
+    def stop(self):
+        self.dead = True
+        for thread in self.engine.threads:
+            thread.join(20)
+            assert not thread.is_alive(), thread.name
+        self.database.close()
+
+
 class PlanWorld(World):
-    def __init__(self, folder, at=None, after=False):
+    def __init__(self, folder):
         self.trace = []
-        self.fates = []
-        self.kill = (at, after)
+        self.scripts_folder = Path(folder) / "scripts"
+        self.scripts_folder.mkdir(mode=0o700)
         super().__init__(folder, wrap=self._traced)
 
     def populate(self):
@@ -121,29 +149,9 @@ class PlanWorld(World):
         return done
 
     def start_console(self):
-        super().start_console()
-        parts = self.parts
-        stopping = lambda: parts.dead  # noqa: E731
-        self.scripts_folder = Path(self.folder) / "scripts"
-        self.scripts_folder.mkdir(exist_ok=True, mode=0o700)
-        scripts = Scripts(self.scripts_folder, stopping)
-        desk = PlanDesk(self.database, self.fleet, self.failovers, scripts)
-        conductor = PlanConductor(self.database.plans, desk, stopping)
-        vms = Conductor(self.database.runs, self.desk, stopping)
-        self.engine = parts.engine = MortalEngine(dispatch(vms.advance, conductor.advance))
-        self.failovers._engine = self.engine
-        runs = PlanRuns(self.database, self.fleet, desk, self.engine)
-        self.plans = Plans(self.database, self.fleet, self.desk._vault, scripts, runs)
-        self.fate = Fate(parts)
-        self.fates.append(self.fate)
-        self.failovers.revive()
-        runs.revive()
-
-    def stop_console(self):
-        self.parts.dead = True
-        for thread in self.engine.threads:
-            thread.join(20)
-        self.database.close()
+        parts = PlanParts(self, [FarLink(self.office), FarLink(self.recovery)], "leeward.db")
+        self._use(parts)
+        self.plans, self.fate = parts.plans, parts.fate
 
     def revive(self):
         """After a death: wait until nothing of the dead console moves, and start another one."""

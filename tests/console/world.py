@@ -213,11 +213,18 @@ class ConsoleParts:
         self.database = Database(f"sqlite:///{world.folder / database}")
         self.fleet = Fleet(lambda: self.links)
         self.desk = Desk(self.database, self.fleet, Opener(world))
-        self.engine = ThreadEngine()
-        self.engine.conductor = Conductor(self.database.runs, self.desk, lambda: self.dead)
+        self.engine = self.make_engine(Conductor(self.database.runs, self.desk, lambda: self.dead))
         self.failovers = Failovers(self.database, self.fleet, self.desk, self.engine, lambda: "recovery")
         self.service = Service(self.database, self.fleet, Opener(world), self.desk, self.failovers)
         self.learner = Learner(self.database, self.desk, Opener(world))
+        self.start()
+
+    def make_engine(self, conductor):
+        engine = ThreadEngine()
+        engine.conductor = conductor
+        return engine
+
+    def start(self):
         self.database.count()
         self.desk.spread()
         self.failovers.revive()
