@@ -20,6 +20,7 @@ from leeward.wire.jobs import JobKind
 DB = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b01"
 APP = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b02"
 FRONT = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b03"
+BARE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b04"  # never protected
 NAMES = {DB: "db", APP: "app", FRONT: "front"}
 
 SHOP = {
@@ -139,6 +140,7 @@ class PlanWorld(World):
     def populate(self):
         for number, (vm_id, name) in enumerate(NAMES.items()):
             self.office.hypervisor.add(vm_id, name, {"vda": bytes([number + 1]) * 4 * KIB64})
+        self.office.hypervisor.add(BARE, "bare", {"vda": bytes(KIB64)})
 
     def _traced(self, place, kind, task):
         def done(context):

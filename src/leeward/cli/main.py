@@ -14,7 +14,7 @@ import structlog
 import typer
 
 from leeward import __version__
-from leeward.cli import discovery, failover, moves, portal, protection, pruning, vaults
+from leeward.cli import discovery, failover, moves, plans, portal, protection, pruning, vaults
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -41,6 +41,7 @@ app.add_typer(protection.vm_app, name="vm")
 app.add_typer(vaults.app, name="vault")
 vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
+app.add_typer(plans.app, name="plan")
 for command in (
     protection.protect,
     protection.unprotect,

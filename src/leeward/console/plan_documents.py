@@ -17,6 +17,14 @@ from leeward.domain.errors import BadInput, LeewardError
 from leeward.domain.plans import Check, CheckKind, Fault, Group, Member, OnFailure, Plan, PlanKind, Script, faults
 
 _MOST_S = 7 * 86_400
+# pydantic's words for what is most often wrong are those of a programmer.
+_WORDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "tuple_type": "a list is needed here",
+    "model_type": "fields with values are needed here",
+    "model_attributes_type": "fields with values are needed here",
+}
 
 
 def _duration(given: Any) -> Any:
@@ -90,7 +98,8 @@ def read_plan(given: Any, find_vm: FindVm, find_script: FindScript) -> Plan:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise _bad(name, Fault(where, _lowered(first["msg"].removeprefix("Value error, ")))) from None
+        told = _WORDS.get(first["type"]) or _lowered(first["msg"].removeprefix("Value error, "))
+        raise _bad(name, Fault(where, told)) from None
     plan = _Reading(document, find_vm, find_script).plan()
     fault = next(faults(plan), None)
     if fault is not None:
