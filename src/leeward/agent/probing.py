@@ -10,6 +10,7 @@ import http.client
 import socket
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -32,7 +33,9 @@ class Reach(Protocol):
     def addresses(self, vm_id: str) -> list[str]:
         """What the guest's agent tells, with prefix lengths ("10.0.0.5/24"); [] when it tells nothing."""
 
-    def connect(self, vm_id: str, address: str, port: int, timeout_s: float, *, isolated: bool) -> socket.socket:
+    def connect(
+        self, vm_id: str, address: str, port: int, timeout_s: float, *, isolated: bool
+    ) -> AbstractContextManager[socket.socket]:
         """address: as in `addresses`, the prefix may be left out. isolated: the VM hangs on a switch without any way
         to this host. Raises OSError when nothing answers, LeewardError when it cannot even be tried."""
 

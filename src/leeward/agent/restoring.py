@@ -59,9 +59,7 @@ class HostCopies:
                 )
             return self._opened
 
-    def build(
-        self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]
-    ) -> CopyReport:
+    def build(self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]) -> CopyReport:
         return copy_report(self._open().build(vm_id, vm_name, point_id, purpose, networks))
 
     def start(self, vm_id: str, purpose: str) -> CopyReport:
@@ -90,9 +88,7 @@ class HostCopies:
 
 def copy_report(record: CopyRecord) -> CopyReport:
     steps = tuple(
-        StepMessage(
-            name=step.name, state=step.state, started=step.started, seconds=step.seconds, detail=step.detail
-        )
+        StepMessage(name=step.name, state=step.state, started=step.started, seconds=step.seconds, detail=step.detail)
         for step in record.steps
     )
     evidence: dict[str, Any] = dict(record.evidence)
