@@ -1,4 +1,4 @@
-"""The agent's jobs: kept durably, done once each, one at a time for a VM.
+"""The agent's jobs: kept durably, done once each, one at a time for a VM (those that only look excepted).
 
 A job's file is there before its first deed and goes when the console has let go of the outcome. What was under way
 when the agent died is done again from its beginning: every task is harmless to repeat.
@@ -24,6 +24,8 @@ from leeward.wire.jobs import Failure, Job, JobKind, JobReport, JobState
 
 # VMs whose jobs run side by side.
 _PARALLEL = 16
+# Jobs that change nothing: beside all others, and with threads of their own, so that a long look delays no deed.
+_LOOKS = (JobKind.PROBE,)
 # Outcomes that no console has asked for in this time are forgotten: the console is gone for good.
 _KEEP_S = 30 * 86_400.0
 
@@ -68,6 +70,7 @@ class JobRunner:
         self._queues: dict[str, deque[str]] = {}
         self._busy: set[str] = set()
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="job")
+        self._looking = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="look")
         self._running = False
         self._stopping = False
         self._number = 0
@@ -91,7 +94,8 @@ class JobRunner:
         ends = time.monotonic() + timeout_s
         while self._busy and time.monotonic() < ends:
             time.sleep(0.02)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._looking):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # --- the console's side ---------------------------------------------------------------------------
 
@@ -124,7 +128,7 @@ class JobRunner:
                 return
             entry.released = True
             entry.context.cancelled.set()
-            queue = self._queues.get(entry.context.job.vm_id, deque())
+            queue = self._queues.get(_lane(entry.context.job), deque())
             if entry.report.state is not JobState.RUNNING or job_id in queue or not self._running:
                 if job_id in queue:
                     queue.remove(job_id)
@@ -133,24 +137,29 @@ class JobRunner:
     # --- work -----------------------------------------------------------------------------------------
 
     def _queue(self, entry: _Entry) -> None:
-        vm_id = entry.context.job.vm_id
-        self._queues.setdefault(vm_id, deque()).append(entry.context.job.id)
-        self._next(vm_id)
+        lane = _lane(entry.context.job)
+        self._queues.setdefault(lane, deque()).append(entry.context.job.id)
+        self._next(lane)
 
-    def _next(self, vm_id: str) -> None:
-        queue = self._queues.get(vm_id)
-        if not queue or vm_id in self._busy or not self._running:
+    def _next(self, lane: str) -> None:
+        queue = self._queues.get(lane)
+        if not queue:
+            self._queues.pop(lane, None)
             return
-        self._busy.add(vm_id)
-        self._pool.submit(self._work, vm_id, self._entries[queue.popleft()])
+        if lane in self._busy or not self._running:
+            return
+        self._busy.add(lane)
+        entry = self._entries[queue.popleft()]
+        pool = self._looking if entry.context.job.kind in _LOOKS else self._pool
+        pool.submit(self._work, lane, entry)
 
-    def _work(self, vm_id: str, entry: _Entry) -> None:
+    def _work(self, lane: str, entry: _Entry) -> None:
         try:
             self._do(entry)
         finally:
             with self._lock:
-                self._busy.discard(vm_id)
-                self._next(vm_id)
+                self._busy.discard(lane)
+                self._next(lane)
 
     def _do(self, entry: _Entry) -> None:
         job = entry.context.job
@@ -225,3 +234,8 @@ class JobRunner:
                 continue
             self._entries[job.id] = self._entry(job, report, number)
             self._number = max(self._number, number)
+
+
+def _lane(job: Job) -> str:
+    """Jobs of the same lane are done one after the other."""
+    return job.id if job.kind in _LOOKS else job.vm_id

@@ -18,6 +18,7 @@ from leeward.cli import (
     discovery,
     failover,
     moves,
+    plans,
     portal,
     protection,
     pruning,
@@ -82,6 +83,7 @@ app.add_typer(agents.app, name="agents")
 app.add_typer(agent.app, name="agent")
 app.add_typer(users.user_app, name="user")
 app.add_typer(users.token_app, name="token")
+app.add_typer(plans.app, name="plan")
 for command in (
     protection.protect,
     protection.unprotect,

@@ -13,7 +13,7 @@ from leeward.console.fleet import Fleet
 from leeward.domain.errors import BadInput, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, begin_undo, end, new_run, retry
+from leeward.domain.runs import HOLD, Run, RunState, begin_undo, end, new_run, retry
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
@@ -61,6 +61,16 @@ class Failovers:
             raise Refused("it has never been failed over or tested", subject=name)
         return found[0]
 
+    def taken(self, run_id: str) -> Run | None:
+        """A run that has its VM. None: there is no such run, or it was written down and never given its VM."""
+        try:
+            run = self._database.runs.run(run_id)
+        except NotFound:
+            return None
+        life = self._database.lives.get(run.vm_id)
+        given = run.kind in _STILL or run.begun > 0 or (life is not None and life.run_id == run.id)
+        return run if given else None
+
     def revive(self) -> None:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
         walking = self._engine.walking()
@@ -76,8 +86,14 @@ class Failovers:
 
     # --- asking ---------------------------------------------------------------------------------------
 
-    def failover(self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any]) -> Run:
-        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks."""
+    def failover(
+        self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
+    ) -> Run:
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, hold (see
+        `leeward.domain.runs.held`). run_id: asking with the same one twice is the same as asking once."""
+        known = self.taken(run_id) if run_id else None
+        if known is not None:
+            return known
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
         life = self.life(vm_id, name)
         self._allowed(life, event)
@@ -94,7 +110,7 @@ class Failovers:
         self._point_exists(vm_id, name, point)
         if event is Event.UNPLANNED and life.phase is Phase.FAILOVER_STALLED:
             self._give_up_planned(life)
-        return self._begin(life, event, Kind(event.value), away, point, by, options)
+        return self._begin(life, event, Kind(event.value), away, point, by, options, run_id)
 
     def _give_up_planned(self, life: Life) -> None:
         """A planned failover stalled, since its source broke down under it: its run ends here, a new one begins."""
@@ -122,8 +138,20 @@ class Failovers:
         kind = Kind.FINISH if life.phase is Phase.BACK else Kind.COMMIT
         return self._begin(life, Event.COMMIT, kind, life.away, "latest", by, {})
 
-    def test(self, vm_id: str, name: str, point: str, by: str) -> Run:
-        """Phases do not matter: a test touches nothing."""
+    def test(
+        self,
+        vm_id: str,
+        name: str,
+        point: str,
+        by: str,
+        options: dict[str, Any] | None = None,
+        run_id: str = "",
+    ) -> Run:
+        """Phases do not matter: a test touches nothing. options: to, networks. run_id: as in `failover`."""
+        known = self.taken(run_id) if run_id else None
+        if known is not None:
+            return known
+        options = dict(options or {})
         copy = self._fleet.view().copy(vm_id, "test")
         if copy is not None:
             raise Refused(
@@ -134,15 +162,19 @@ class Failovers:
         self._not_testing(vm_id, name)
         self._point_exists(vm_id, name, point)
         life = self.life(vm_id, name)
-        return self._add(life, Kind.TEST, life.away or self._away(), point, by, {})
+        away = str(options.pop("to", None) or life.away or self._away())
+        return self._add(life, Kind.TEST, away, point, by, options, run_id)
 
-    def cleanup(self, vm_id: str, name: str, by: str) -> Run:
+    def cleanup(self, vm_id: str, name: str, by: str, run_id: str = "") -> Run:
+        known = self.taken(run_id) if run_id else None
+        if known is not None:
+            return known
         copy = self._fleet.view().copy(vm_id, "test")
         if copy is None:
             raise Refused("there is no test failover of it to clean up", subject=name)
         self._not_testing(vm_id, name)
         life = self.life(vm_id, name)
-        return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {})
+        return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {}, run_id)
 
     def _not_testing(self, vm_id: str, name: str) -> None:
         for run in self._database.runs.find(vm_id=vm_id, states=(RunState.RUNNING,)):
@@ -157,6 +189,24 @@ class Failovers:
         wanted = {name: value for name, value in options.items() if value is not None}
         return self._carry_on(run, lambda now: retry(replace(now, options={**now.options, **wanted})))
 
+    def again(self, run: Run, options: dict[str, Any]) -> Run:
+        """The same for a run of any kind; nothing when it has not stalled."""
+        if run.state is not RunState.STALLED:
+            return run
+        if run.kind not in _STILL:
+            return self.retry(run.vm_id, run.vm_name, options)
+        return self._carry_on(run, lambda now: retry(now) if now.state is RunState.STALLED else now)
+
+    def hold(self, run: Run, step: str) -> Run:
+        """Let the run wait before this step, or ("") no longer wait. The walk of a held run has ended, so that what
+        lets it go on has to begin another one; two walks of one run do no harm."""
+        if run.over or run.options.get(HOLD, "") == step:
+            return run
+        changed = self._database.runs.replace(run.id, lambda now: replace(now, options={**now.options, HOLD: step}))
+        if changed.state in (RunState.RUNNING, RunState.UNDOING):
+            self._engine.walk(run.id)
+        return changed
+
     def cancel(self, vm_id: str, name: str) -> Run:
         """Take a run back, as long as nothing final has begun."""
         life = self.life(vm_id, name)
@@ -169,7 +219,10 @@ class Failovers:
             )
         if run.state is RunState.STALLED:
             return self._carry_on(run, begin_undo)
-        return self._database.runs.replace(run.id, lambda now: replace(now, cancel=True))
+        changed = self._database.runs.replace(run.id, lambda now: replace(now, cancel=True))
+        if changed.options.get(HOLD):
+            self._engine.walk(run.id)  # held, its walk has ended: nobody would heed the wish
+        return changed
 
     # --- insides --------------------------------------------------------------------------------------
 
@@ -195,15 +248,26 @@ class Failovers:
         return changed
 
     def _begin(
-        self, life: Life, event: Event, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]
+        self,
+        life: Life,
+        event: Event,
+        kind: Kind,
+        away: str,
+        point: str,
+        by: str,
+        options: dict[str, Any],
+        run_id: str = "",
     ) -> Run:
-        run = self._make(replace(life, away=away), kind, away, point, by, options)
+        run = self._make(replace(life, away=away), kind, away, point, by, options, run_id)
         # The run first: a phase that names a run which does not exist would be stuck for ever, a run that no phase
         # names is dropped.
-        self._database.runs.add(run)
+        self._write_down(run)
         try:
             moved = self._database.lives.move(life, event, home=life.home, away=away, run_id=run.id)
         except Refused:
+            taken = self.taken(run.id)
+            if taken is not None:
+                return taken  # another walk of the same plan was quicker
             self._drop(run)
             raise
         self._database.count()
@@ -213,18 +277,32 @@ class Failovers:
         self._engine.walk(run.id)
         return run
 
-    def _add(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
-        run = self._make(life, kind, away, point, by, options)
-        self._database.runs.add(run)
+    def _add(
+        self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
+    ) -> Run:
+        run = self._make(life, kind, away, point, by, options, run_id)
+        self._write_down(run)
         self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
         self._engine.walk(run.id)
         return run
 
-    def _make(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
+    def _write_down(self, run: Run) -> None:
+        """An id that was given from outside may have been written down by one who died then: it begins anew."""
+        try:
+            known = self._database.runs.run(run.id)
+        except NotFound:
+            self._database.runs.add(run)
+            return
+        fresh = replace(run, created=known.created)
+        self._database.runs.replace(run.id, lambda now: now if now.begun else fresh)
+
+    def _make(
+        self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
+    ) -> Run:
         wanted = {name: value for name, value in options.items() if value is not None}
         return new_run(
             Run(
-                id=uuid.uuid4().hex[:12],
+                id=run_id or uuid.uuid4().hex[:12],
                 vm_id=life.vm_id,
                 vm_name=life.vm_name,
                 kind=kind,

@@ -113,6 +113,15 @@ def next_move(run: Run) -> Move:
     return Move(outcome=RunState.UNDONE if undoing else RunState.DONE)
 
 
+# The option that names the step before which a run is held; something greater than this one VM lets it go on.
+HOLD = "hold"
+
+
+def held(run: Run, move: Move) -> bool:
+    """Whether the run waits for its turn before this move. Held runs are running: they can be cancelled."""
+    return not move.undo and bool(move.name) and run.options.get(HOLD) == move.name
+
+
 def with_record(run: Run, name: str, *, undo: bool, **changes: Any) -> Run:
     """The run with one step's record changed."""
     records = run.undo if undo else run.steps

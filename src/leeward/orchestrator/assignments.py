@@ -47,8 +47,7 @@ def _point(run: Run) -> str:
 
 def _build(run: Run) -> dict[str, Any]:
     found = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
-    if run.kind is not Kind.TEST:
-        found["networks"] = run.options.get("networks", {})
+    found["networks"] = run.options.get("networks", {})
     return found
 
 

@@ -6,7 +6,6 @@ dead in the middle of it, the next `advance` does the same thing again.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,15 +13,15 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from leeward.domain.errors import LeewardError, NotFound
-from leeward.domain.runs import Move, Run, RunState, StepState, begin_undo, end, next_move, stall
+from leeward.domain.runs import Move, Run, RunState, StepState, begin_undo, end, held, next_move, stall
 from leeward.logs import log
 from leeward.orchestrator.assignments import job_of
+from leeward.orchestrator.turns import Turns
 from leeward.wire.jobs import Job, JobReport, JobState
 
 _POLL_S = 0.05
 # Progress is written down, and a wish to cancel looked for, this often.
 _LOOK_S = 0.5
-_AGAIN_S = 1.0
 # How long an unplanned failover waits for a home site that does not answer, and for one that does to stop the VM.
 FENCE_ABSENT_S = 2.0
 FENCE_S = 20.0
@@ -82,31 +81,12 @@ class Conductor:
         self._book = book
         self._desk = desk
         self._stopping = stopping
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._turns = Turns(stopping)
 
     def advance(self, run_id: str) -> bool:
-        """One step. True while there is more to do; False when the run is over, has stalled, or we are stopping.
-
-        Of several walks of one run in this process only one does something at a time.
-        """
-        with self._guard:
-            lock = self._locks.setdefault(run_id, threading.Lock())
-        with lock:
-            more = not self._stopping() and self._carefully(run_id)
-        if not more:
-            with self._guard:
-                self._locks.pop(run_id, None)
-        return more
-
-    def _carefully(self, run_id: str) -> bool:
-        """A database that hiccups must not end the run's walk: what failed is done again."""
-        try:
-            return self._advance(run_id)
-        except Exception:
-            log.exception("a run cannot be carried on; trying again", run=run_id)
-            time.sleep(_AGAIN_S)
-            return not self._stopping()
+        """One step. True while there is more to do; False when the run is over, has stalled, is held, or we are
+        stopping."""
+        return self._turns.take(run_id, self._advance)
 
     def _advance(self, run_id: str) -> bool:
         run = self._book.run(run_id)
@@ -119,6 +99,9 @@ class Conductor:
         move = next_move(run)
         if move.outcome is not None:
             self._finish(run, move.outcome)
+            return False
+        if held(run, move):
+            self._book.record(run.id, move.name, undo=False, detail="waits for its turn in the plan")
             return False
         return self._perform(run, move)
 

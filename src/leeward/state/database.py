@@ -18,6 +18,7 @@ from leeward.domain.errors import Refused
 from leeward.state.clock import now
 from leeward.state.engine import open_engine, reading
 from leeward.state.lives import Lives
+from leeward.state.plans import Plans
 from leeward.state.runs import Runs
 from leeward.state.tables import Counter, Event, ProtectedVm
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
@@ -58,6 +59,7 @@ class Database:
         self._engine = open_engine(url)
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)
+        self.plans = Plans(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()

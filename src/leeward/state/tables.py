@@ -200,3 +200,31 @@ class AuditEntry(Base):
     outcome: Mapped[str] = mapped_column(String(16))
     status: Mapped[int] = mapped_column(Integer)
     detail: Mapped[str] = mapped_column(Text)
+
+
+class PlanRow(Base):
+    """One recovery plan (see leeward.domain.plans). document: all of it as JSON. version: counts its changes and its
+    runs, so that of two that begin a run at the same moment only one does."""
+
+    __tablename__ = "plan"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    created: Mapped[str] = mapped_column(String(32))
+    changed: Mapped[str] = mapped_column(String(32))
+    version: Mapped[int] = mapped_column(Integer)
+
+
+class PlanRunRow(Base):
+    """One run of a recovery plan (see leeward.domain.plan_runs). document: all of it, with the plan as it was; the
+    columns serve to find it."""
+
+    __tablename__ = "plan_run"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    plan: Mapped[str] = mapped_column(String(64), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    created: Mapped[float] = mapped_column(Float, index=True)
+    document: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)

@@ -1,0 +1,181 @@
+"""How a libvirt host reaches the VMs that run on it, also those on a switch without any way out.
+
+Sockets are opened where QEMU lives, which mostly is where we live too. An isolated switch is visited from a stub: a
+namespace of its own, plugged into the switch with an address of the guest's own net, so that no address of the test
+ever meets one of the host's.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import itertools
+import json
+import os
+import random
+import socket
+import struct
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import libvirt
+import libvirt_qemu
+
+from leeward.domain.errors import HypervisorError, VmGone
+from leeward.hypervisors.libvirt.connection import Connection, call_within
+from leeward.network import namespaces
+
+# The guest agent's answers; one that hangs must not hold a check up for long.
+_AGENT_S = 5
+# How long another guest may take to say that an address is its own.
+_ARP_S = 0.3
+_ETH_ARP = 0x0806
+_numbers = itertools.count()
+
+Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+class LibvirtReach:
+    """See `leeward.agent.probing.Reach`."""
+
+    def __init__(self, name: str, uri: str) -> None:
+        self._connection = Connection(name, uri)
+        namespaces.sweep()
+
+    def agent_answers(self, vm_id: str) -> bool:
+        domain = self._connection.domain(vm_id)
+        try:
+            return bool(libvirt_qemu.qemuAgentCommand(domain, json.dumps({"execute": "guest-ping"}), _AGENT_S, 0))
+        except libvirt.libvirtError:
+            return False
+
+    def addresses(self, vm_id: str) -> list[str]:
+        return [str(address) for _, address in self._told(vm_id)]
+
+    def _told(self, vm_id: str) -> list[tuple[str, Interface]]:
+        """(hardware address, address) as the guest's agent tells them; loopback and link-local ones left out."""
+        domain = self._connection.domain(vm_id)
+        source = libvirt.VIR_DOMAIN_INTERFACE_ADDRESSES_SRC_AGENT
+        try:
+            told: dict[str, Any] = call_within(_AGENT_S, vm_id, domain.interfaceAddresses, source) or {}
+        except VmGone:
+            raise
+        except HypervisorError:
+            return []
+        return usable_addresses(told)
+
+    @contextmanager
+    def connect(
+        self, vm_id: str, address: str, port: int, timeout_s: float, *, isolated: bool
+    ) -> Iterator[socket.socket]:
+        wanted = ipaddress.ip_interface(address if "/" in address else f"{address}/{_prefix(address)}")
+        home = _network_of(vm_id)
+        if not isolated:
+            with namespaces.inside(home, lambda: _connect(str(wanted.ip), port, timeout_s)) as connected:
+                yield connected
+            return
+        with namespaces.made() as stub:
+            self._plug(vm_id, home, stub, wanted)
+            there = namespaces.path_of(stub)
+            with namespaces.inside(there, lambda: _connect(str(wanted.ip), port, timeout_s)) as connected:
+                yield connected
+
+    def _plug(self, vm_id: str, home: Path, stub: str, wanted: Interface) -> None:
+        """Into the switch on which the card with this address hangs."""
+        told = self._told(vm_id)
+        card = next((mac for mac, address in told if address.ip == wanted.ip), "")
+        tap = tap_of(self._connection.domain(vm_id).XMLDesc(0), card)
+        enter = ("nsenter", f"--net={home}")
+        link = json.loads(namespaces.run(*enter, "ip", "-j", "link", "show", "dev", tap))[0]
+        if "master" not in link:
+            raise HypervisorError("its card hangs on no bridge", subject=tap)
+        port = f"lwp{os.getpid() % 100_000}-{next(_numbers) % 10_000}"
+        eth = ("type", "veth", "peer", "name", "eth0", "netns", stub)
+        namespaces.run(*enter, "ip", "link", "add", port, "mtu", str(link["mtu"]), *eth)
+        namespaces.run(*enter, "ip", "link", "set", port, "master", link["master"], "up")
+        namespaces.run("ip", "-n", stub, "link", "set", "eth0", "up")
+        taken = {address.ip for _, address in told} | {wanted.ip}
+        ours = namespaces.inside(namespaces.path_of(stub), lambda: _free_address(wanted, taken))
+        plain = ("nodad",) if wanted.version == 6 else ()
+        namespaces.run("ip", "-n", stub, "addr", "add", f"{ours}/{wanted.network.prefixlen}", "dev", "eth0", *plain)
+
+
+def usable_addresses(told: dict[str, Any]) -> list[tuple[str, Interface]]:
+    """(hardware address, address) out of libvirt's answer. Pure."""
+    found = []
+    for card in told.values():
+        for entry in card.get("addrs") or ():
+            address = ipaddress.ip_interface(f"{entry['addr'].split('%')[0]}/{entry['prefix']}")
+            if not (address.is_loopback or address.is_link_local):
+                found.append((str(card.get("hwaddr") or "").lower(), address))
+    return found
+
+
+def tap_of(xml: str, mac: str) -> str:
+    """The host's end of the card with this hardware address; of the first card when none has it. Pure."""
+    taps = {}
+    for interface in ET.fromstring(xml).findall("devices/interface"):
+        card, target = interface.find("mac"), interface.find("target")
+        if target is not None and target.get("dev"):
+            taps[card.get("address", "").lower() if card is not None else ""] = target.get("dev", "")
+    if not taps:
+        raise HypervisorError("it has no card to reach it by", hint="Is it running?")
+    return taps.get(mac) or next(iter(taps.values()))
+
+
+def _prefix(address: str) -> int:
+    """Of an address that was given without one."""
+    return 64 if ":" in address else 24
+
+
+def _network_of(vm_id: str) -> Path:
+    """The network namespace in which QEMU runs this VM."""
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if any(words[n : n + 2] == [b"-uuid", vm_id.encode()] for n in range(len(words))):
+                return entry / "ns" / "net"
+    raise HypervisorError("it does not run", subject=vm_id)
+
+
+def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
+    return socket.create_connection((host, port), timeout_s)
+
+
+def _free_address(wanted: Interface, taken: set[Any]) -> Any:
+    """An address of the guest's net that nobody on its switch has: the last ones are tried first. Of a net so large
+    that chance is enough, a random one. To be called inside the stub."""
+    network = wanted.network
+    if wanted.version == 6:
+        return network[random.randrange(1 << 16, 1 << 32)] if network.prefixlen <= 64 else network[-2]
+    last = int(network.broadcast_address) - (1 if network.prefixlen < 31 else 0)
+    for number in range(last, max(int(network.network_address), last - 50), -1):
+        address = ipaddress.ip_address(number)
+        if address not in taken and not _answers(address.packed):
+            return address
+    raise HypervisorError("its net has no free address to look from", subject=str(network))
+
+
+def _answers(address: bytes) -> bool:
+    """Ask by ARP, from no address of our own, whether somebody has this one."""
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_ARP)) as raw:
+        raw.bind(("eth0", _ETH_ARP))
+        mac = raw.getsockname()[4]
+        ask = struct.pack("!HHBBH6s4s6s4s", 1, 0x0800, 6, 4, 1, mac, bytes(4), bytes(6), address)
+        raw.send(b"\xff" * 6 + mac + struct.pack("!H", _ETH_ARP) + ask)
+        ends = time.monotonic() + _ARP_S
+        while (left := ends - time.monotonic()) > 0:
+            raw.settimeout(left)
+            try:
+                frame = raw.recv(128)
+            except TimeoutError:
+                return False
+            if len(frame) >= 32 and frame[28:32] == address:
+                return True
+    return False
