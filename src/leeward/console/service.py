@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from leeward.console.views import HostView, ProtectRequest, StatusView, StepView, TestView, VmView
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.protection import ProtectionState
-from leeward.recovery.drill import TestFailover, TestRecord
+from leeward.recovery.copies import Copies
+from leeward.recovery.records import CopyRecord, Purpose
 from leeward.state.database import Database
 from leeward.vault.facade import Vault
 from leeward.wire.messages import (
@@ -97,7 +98,7 @@ class Service:
         """Of one VM, or of all: protected ones first as they were made known, then the others as disabled."""
         wishes = {wish.vm_id: wish for wish in self._database.desired().protections}
         reports = {report.vm_id: report for report in self._agent.report().protections}
-        tests = {record.vm_id: record.vm_name for record in self._tests.existing()}
+        tests = {record.vm_id: record.copy_name for record in self._tests.existing()}
         present = {vm.id: vm for vm in self._all_vms()}
         views = [
             _status(wish, reports.get(vm_id), present.get(vm_id), tests.get(vm_id)) for vm_id, wish in wishes.items()
@@ -184,7 +185,7 @@ class Service:
             running = self._running.get(vm_id)
             if running is not None and running.is_alive():
                 raise Refused("a test failover of it is just being started", subject=name)
-            if tests.record(vm_id) is None:
+            if tests.record(vm_id, Purpose.TEST) is None:
                 self._vault.open().log(vm_id).point(point)  # an unknown point is refused before anything is made
             begun = threading.Event()
             thread = threading.Thread(
@@ -200,9 +201,9 @@ class Service:
         self._database.record("test failover", name, f"point {point}")
         return self.test(vm_id)
 
-    def _run_test(self, tests: TestFailover, vm_id: str, name: str, point: str, begun: threading.Event) -> None:
+    def _run_test(self, tests: Copies, vm_id: str, name: str, point: str, begun: threading.Event) -> None:
         try:
-            tests.start(vm_id, name, point, on_step=lambda record: begun.set())
+            tests.rehearse(vm_id, name, point, on_step=lambda record: begun.set())
         except LeewardError as error:
             log.warning("test failover failed", vm=name, error=str(error))
             if not begun.is_set():
@@ -239,7 +240,9 @@ class Service:
             raise Refused("the test failover is just being started", subject=name, hint="Wait until it is up")
         if self._tests.record(vm_id) is None:
             raise Refused("there is no test failover of it to clean up", subject=name)
-        record = self._tests.open().cleanup(vm_id)
+        record = self._tests.open().discard(vm_id, Purpose.TEST)
+        if record is None:
+            raise Refused("there is no test failover of it to clean up", subject=name)
         self._database.record("test failover cleaned up", name, f"point {record.point_id}")
         return _test_view(record)
 
@@ -253,9 +256,9 @@ class VaultOpener(Protocol):
 class DrillOpener(Protocol):
     """Test failovers: reading their records needs no vault, starting one does."""
 
-    def open(self) -> TestFailover: ...
-    def record(self, vm_id: str) -> TestRecord | None: ...
-    def existing(self) -> list[TestRecord]: ...
+    def open(self) -> Copies: ...
+    def record(self, vm_id: str) -> CopyRecord | None: ...
+    def existing(self) -> list[CopyRecord]: ...
 
 
 def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
@@ -334,18 +337,18 @@ def _disabled(vm: VmMessage, test: str | None) -> StatusView:
     )
 
 
-def _test_view(record: TestRecord) -> TestView:
+def _test_view(record: CopyRecord) -> TestView:
     steps = [
         StepView(name=s.name, state=s.state, started=s.started, seconds=s.seconds, detail=s.detail)
         for s in record.steps
     ]
     return TestView(
-        vm=record.source_name,
+        vm=record.vm_name,
         vm_id=record.vm_id,
         point=record.point_id,
-        copy_name=record.vm_name,
+        copy_name=record.copy_name,
         host=record.host,
-        network=record.bridge,
+        network=record.network,
         steps=steps,
         evidence=record.evidence,
         hydrated=record.hydrated,

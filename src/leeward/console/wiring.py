@@ -10,8 +10,9 @@ from pathlib import Path
 from leeward.console.service import AgentLink, Service
 from leeward.console.views import HostView
 from leeward.domain.errors import NotFound
-from leeward.recovery.drill import TestFailover, TestRecord
+from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.state.database import Database
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
@@ -63,23 +64,28 @@ class LazyTests:
         self._config = config
         self._vault = vault
         self._folder = config.state_dir / "test"
+        self._copies: Copies | None = None
+        self._lock = threading.Lock()
 
-    def open(self) -> TestFailover:
+    def open(self) -> Copies:
         if not self._config.recovery:
             raise NotFound(
                 "no recovery host is configured",
                 hint='Add a [[host]] with site = "recovery" and a storage folder to leeward.toml',
             )
-        site = self._config.recovery[0]
-        host = LibvirtRecoveryHost(site.name, site.uri, site.storage)
         vault = self._vault.open()
-        return TestFailover(host, self._folder, self._config.vault_url, self._config.key_file, vault)
+        with self._lock:
+            if self._copies is None:
+                site = self._config.recovery[0]
+                host = LibvirtRecoveryHost(site.name, site.uri, site.storage)
+                self._copies = Copies(host, self._folder, self._config.vault_url, self._config.key_file, vault)
+            return self._copies
 
-    def record(self, vm_id: str) -> TestRecord | None:
-        return TestFailover.load(self._folder, vm_id)
+    def record(self, vm_id: str) -> CopyRecord | None:
+        return CopyRecords(self._folder).load(vm_id, Purpose.TEST)
 
-    def existing(self) -> list[TestRecord]:
-        return TestFailover.load_all(self._folder)
+    def existing(self) -> list[CopyRecord]:
+        return [record for record in CopyRecords(self._folder).all() if record.purpose == Purpose.TEST]
 
 
 def build_service(config: ConsoleConfig, database: Database, agent: AgentLink) -> tuple[Service, LazyTests]:

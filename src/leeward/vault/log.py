@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from leeward.domain.errors import NotFound
 from leeward.domain.points import RecoveryPoint
 from leeward.vault.compaction import compact
@@ -11,7 +13,30 @@ from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import LogWriter
 
-__all__ = ["LogWriter", "PointImage", "PointTransaction", "Ticket", "VmLog"]
+__all__ = ["LogWriter", "PointImage", "PointTransaction", "Tail", "Ticket", "VmLog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a log. epoch: that reigns there; point: the newest one; tracking: the token that it carries."""
+
+    epoch: int
+    point: RecoveryPoint | None
+    tracking: str
+
+    def gap(self, point_id: str, token: str) -> str:
+        """Why a machine made from this point cannot be replicated on by what changes in it, "" when it can.
+
+        The point must be the newest and its epoch over. A former writer that still reigns may add points that carry
+        the same token (a VM that is off keeps its tracking point), and nobody would see that they are missing.
+        """
+        if not token:
+            return "the point carries no tracking token"
+        if self.point is None or self.point.id != point_id or self.tracking != token:
+            return "the point is not the newest"
+        if self.epoch == self.point.epoch:
+            return "the epoch in which the point was made is not over"
+        return ""
 
 
 class VmLog:
@@ -35,6 +60,10 @@ class VmLog:
                 return point
         hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
+
+    def tail(self) -> Tail:
+        state = self._history.state()
+        return Tail(state.epoch, state.last_point, state.tracking)
 
     def open_point(self, point_id: str, *, cache_bytes: int = 64 << 20) -> PointImage:
         """The disks of a point. Raises NotFound, or Damaged when the log up to it cannot be read."""
