@@ -113,6 +113,26 @@ class Pen:
                 assert image.disks[name].read(0, len(data)) == data, (point_id, name)
             assert image.firmware == self.firmwares.get(point_id, FirmwareState())
 
+    def check_difference(self, old_id, new_id):
+        """Hashes fit the content, and nothing but what the maps call different has changed between two points."""
+        with self.log.open_point(old_id) as old, self.log.open_point(new_id) as new:
+            differences = new.differs_from(old)
+            before, after = self.remembered[old_id], self.remembered[new_id]
+            assert differences.keys() == after.keys()
+            for name, data in after.items():
+                blocks = [
+                    data[at : at + BLOCK_SIZE].ljust(BLOCK_SIZE, b"\0") for at in range(0, len(data), BLOCK_SIZE)
+                ]
+                hashes = [blake3(block).digest() if any(block) else None for block in blocks]
+                assert new.hashes(name, 0, len(blocks)) == hashes
+                named = {start + n: zero for start, count, zero in differences[name] for n in range(count)}
+                ours = before.get(name, b"")
+                for number, block in enumerate(blocks):
+                    if number in named:
+                        assert named[number] == (not any(block))
+                    else:
+                        assert ours[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE].ljust(BLOCK_SIZE, b"\0") == block
+
     def check_all(self):
         listed = [point.id for point in self.vault.log(self.vm_id).points()]
         assert listed == list(self.remembered)

@@ -17,7 +17,7 @@ from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
-from leeward.agent.restoring import HostCopies, HostHomes
+from leeward.agent.restoring import HostCopies
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError
@@ -81,16 +81,25 @@ def build_agent(config: AgentConfig) -> RunningAgent:
         return agent.source(host).hypervisor
 
     last_cycle = LastCycle(hypervisor, spooled, ledger, pool, config.name)
+
+    def rpo_of(vm_id: str) -> float | None:
+        return next((wish.policy.rpo_s for wish in ledger.desired.protections if wish.vm_id == vm_id), None)
+
     copies: dict[str, Copies] = {}
     homes: dict[str, Homes] = {}
     for host in config.hosts:
         if host.storage is not None:
-            copies[host.name] = HostCopies(host, _folder(config.state_dir / "copy" / host.name), config, plain)
-        homes[host.name] = HostHomes(host, _folder(config.state_dir / "home" / host.name), plain)
+            folder = _folder(config.state_dir / "copy" / host.name)
+            may_run = partial(_may_run, ledger, host.name)
+            copies[host.name] = HostCopies(host, host.storage, folder, config, plain, may_run, rpo_of)
     tasks = SourceTasks(agent, ledger, plain, last_cycle).tasks()
     tasks |= CopyTasks(agent, ledger, copies, homes, plain).tasks()
     jobs = JobRunner(config.state_dir / "jobs", tasks)
     return RunningAgent(agent, jobs, copies, LocalAgent(agent, jobs, copies), threading.Event())
+
+
+def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:
+    return ledger.standdown(vm_id, host) is None
 
 
 def _open_plain_vault(config: AgentConfig) -> Vault:

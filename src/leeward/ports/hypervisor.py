@@ -7,7 +7,8 @@ ends in `commit` (the new tracking point replaces the old one) or `abort` (the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from leeward.domain.blocks import Runs
@@ -133,21 +134,92 @@ class Hypervisor(Protocol):
         """Remove every trace of ours from the VM (jobs, tracking points), for `unprotect`; of one that is off too."""
 
 
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A VM that was defined out of a recovery point, not yet started.
+
+    network: what it hangs on, for people. warnings: how it differs from the original, in words. marks: of each of its
+    images something that changes when the image is written to.
+    """
+
+    vm_id: str
+    name: str
+    network: str
+    warnings: tuple[str, ...]
+    marks: dict[str, str]
+
+
 class RecoveryHost(Protocol):
-    """What a host must do to run recovered VMs. Everything made here carries a tag and can be removed by it."""
+    """A host that runs recovered VMs. Everything made here carries a tag and can be removed by it.
+
+    Disks are given as name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point; the VM gets a copy-on-write
+    image for each, and stops (never reports an error to the guest) on I/O errors. Making is idempotent for a tag as
+    long as the VM has not been started. Errors: HypervisorError and its children.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def require_room(self, needed: int, promised: int) -> None:
+        """Raise StoreFull when the storage cannot take `needed` bytes more besides the `promised` ones."""
+
+    def require_free(self, tag: str, vm_id: str, name: str) -> None:
+        """Raise Refused when a VM that is not of this tag has the identity or the name."""
 
     def create_test_vm(
         self, *, tag: str, name: str, definition: str, disks: Mapping[str, str], sizes: Mapping[str, int]
-    ) -> str:
-        """Define (not start) a throwaway copy and return its UUID.
+    ) -> Made:
+        """A throwaway copy with its own identity and addresses, on an isolated network."""
 
-        disks: disk name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point. The copy gets a
-        copy-on-write overlay a disk, its own UUID and MACs, an isolated network, and stops (never reports an
-        error to the guest) on I/O errors.
+    def create_failover_vm(
+        self,
+        *,
+        tag: str,
+        definition: str,
+        disks: Mapping[str, str],
+        sizes: Mapping[str, int],
+        networks: Mapping[str, str],
+    ) -> Made:
+        """The VM itself, with its identity and addresses. networks: what a card hangs on → where it goes here.
+
+        Raises BadInput or Refused for a network that there is not.
         """
 
-    def hydrate(self, vm_id: str) -> Sequence[str]:
-        """Start pulling what still hangs on NBD into the overlays; returns the disks not yet free of it."""
+    def start(self, vm_id: str) -> None:
+        """Start, or resume a paused VM; nothing when it runs."""
+
+    def start_tracked(
+        self,
+        vm_id: str,
+        token: str,
+        made: Mapping[str, str],
+        release: Callable[[], None],
+        on_step: Callable[[str], None],
+    ) -> bool:
+        """Start a VM that has never run, its changes tracked under `token` from before the guest's first write.
+
+        made: the marks of its images. release: called before the guest may write; from then on use `start`. on_step:
+        told named instants in between. Returns False when it had to start untracked: somebody wrote already, or no
+        tracking point could be made.
+        """
+
+    def plug(self, vm_id: str) -> None:
+        """Connect the cards of a failover VM, which is made with its links down. What was down at home stays so."""
+
+    def running(self, vm_id: str) -> bool: ...
+
+    def resume_after_error(self, vm_id: str) -> bool:
+        """Let a VM go on that an I/O error paused, and start one again whose hypervisor died; True when it did."""
+
+    def has_agent(self, vm_id: str) -> bool: ...
+
+    def agent_answers(self, vm_id: str) -> bool: ...
+
+    def hydrate(self, vm_id: str, slice_s: float) -> Sequence[str]:
+        """Go on copying what still hangs on NBD into the images; returns the disks not yet free of it.
+
+        A replicator of the same VM gets its turn after at most `slice_s` seconds of progress.
+        """
 
     def destroy(self, tag: str) -> None:
-        """Remove all that was made under `tag`: VM, NVRAM, overlays, network. Idempotent."""
+        """Remove all that was made under `tag`: VM, NVRAM, images, network. Idempotent."""

@@ -20,14 +20,14 @@ _ANSWER_S = 5.0
 
 
 class ExportProcess:
-    """One export process, known by its folder: job.json, pid.json, nbd.sock and export.log lie in it.
+    """One export process, known by its folder: job.json, pid.json, s and export.log lie in it.
 
     The folder's path must be short: a unix socket's path is limited to 107 bytes.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.socket = folder / "nbd.sock"
+        self.socket = folder / "s"
         self._pid_file = folder / "pid.json"
         self._log = folder / "export.log"
         self._job_file = folder / "job.json"

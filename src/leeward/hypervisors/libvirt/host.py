@@ -21,6 +21,7 @@ from leeward.hypervisors.libvirt.domain_xml import DomainXml
 from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
+from leeward.hypervisors.libvirt.pulling import turns
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
@@ -155,7 +156,9 @@ class LibvirtHost:
             if state is Power.RUNNING and live.agent_awaited:
                 self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
             if running:
-                return self._open_live(vm_id, domain, live, base, new, consistency)
+                # A recovered VM may still be pulled out of the vault; the two take turns.
+                with turns(self._connection.uri, vm_id).backup(domain):
+                    return self._open_live(vm_id, domain, live, base, new, consistency)
             return self._open_offline(domain, live, base)
         except BaseException:
             self._set_clean(vm_id, None, clean=False)
