@@ -70,12 +70,12 @@ class AgentRecords:
 
     def all(self) -> list[AgentRecord]:
         """In the order of their names; jobs in the order they were given."""
-        with self._database.session() as session:
+        with self._database.reading() as session:
             rows = session.scalars(select(AgentRow).order_by(AgentRow.name, AgentRow.enrolled)).all()
             return [_record(session, row) for row in rows]
 
     def one(self, agent_id: str) -> AgentRecord | None:
-        with self._database.session() as session:
+        with self._database.reading() as session:
             row = session.get(AgentRow, agent_id)
             return _record(session, row) if row else None
 

@@ -114,9 +114,7 @@ class _Agent:
         self.asked += 1
 
     async def poll(self, wait_s: float) -> None:
-        poll = Poll(
-            run=f"run-{self.number}", wait_s=wait_s, generation=1, held=tuple(self.held), numbers=self._told
-        )
+        poll = Poll(run=f"run-{self.number}", wait_s=wait_s, generation=1, held=tuple(self.held), numbers=self._told)
         answer = await self.poll_line.ask("/agent/poll", poll.model_dump_json().encode())
         self.asked += 1
         for job in Orders.model_validate_json(answer).jobs:
