@@ -63,13 +63,10 @@ def ends(sock):
 )
 def test_garbage_instead_of_tls(stand, garbage):
     with connect(stand) as sock:
-        try:
+        with contextlib.suppress(OSError):  # the other end may have had enough of it in between
             sock.sendall(garbage)
-        except ConnectionError:
-            pass
-        else:
             sock.shutdown(socket.SHUT_WR)
-            assert ends(sock)
+        assert ends(sock)
     still_serves(stand)
 
 

@@ -86,6 +86,7 @@ class _Agent:
         self.number = number
         self.poll_line, self.tell_line = _Line(port, context), _Line(port, context)
         self._numbers = dict.fromkeys(Section, 0)
+        self._told = dict(self._numbers)
         self._report = _report(number)
         self.held: dict[str, float] = {}
         self.asked = 0
@@ -109,12 +110,11 @@ class _Agent:
             jobs=() if everything else None,
         )
         await self.tell_line.ask("/agent/tell", tell.model_dump_json().encode())
+        self._told = dict(self._numbers)
         self.asked += 1
 
     async def poll(self, wait_s: float) -> None:
-        poll = Poll(
-            run=f"run-{self.number}", wait_s=wait_s, generation=1, held=tuple(self.held), numbers=self._numbers
-        )
+        poll = Poll(run=f"run-{self.number}", wait_s=wait_s, generation=1, held=tuple(self.held), numbers=self._told)
         answer = await self.poll_line.ask("/agent/poll", poll.model_dump_json().encode())
         self.asked += 1
         for job in Orders.model_validate_json(answer).jobs:
