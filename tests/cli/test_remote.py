@@ -9,6 +9,7 @@ import socket
 import stat
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 
@@ -223,6 +224,11 @@ def test_a_person_compares_the_fingerprint(console, leeward, anna):
     assert logins.Logins.load().current == console.url
 
 
+def dark(terminal):
+    """What is typed is not shown. Before this, what was typed already is thrown away."""
+    return not termios.tcgetattr(terminal)[3] & termios.ECHO
+
+
 def in_terminal(command, dialogue):
     """What was shown."""
     master, slave = pty.openpty()
@@ -238,8 +244,11 @@ def in_terminal(command, dialogue):
                 shown += os.read(master, 65536)
             except OSError:  # the other end is closed
                 break
-        if dialogue and dialogue[0][0].encode() in shown:
-            os.write(master, dialogue.pop(0)[1].encode() + b"\n")
+        if dialogue:
+            prompt, reply = dialogue[0]
+            if prompt.encode() in shown and dark(master) == prompt.startswith("Password"):
+                dialogue.pop(0)
+                os.write(master, reply.encode() + b"\n")
     process.wait(10)
     os.close(master)
     assert not dialogue, shown
