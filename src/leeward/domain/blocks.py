@@ -46,6 +46,22 @@ class Runs:
         start, count, zero = zip(*runs, strict=True)
         return Runs(np.array(start, np.uint64), np.array(count, np.uint64), np.array(zero, np.bool_))
 
+    @staticmethod
+    def where(mask: Bool) -> Runs:
+        """The blocks that are True, as data runs."""
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask, [0])).astype(np.int8)))
+        starts, ends = edges[::2].astype(np.uint64), edges[1::2].astype(np.uint64)
+        return Runs(starts, ends - starts, np.zeros(len(starts), np.bool_))
+
+    def mask(self, blocks: int) -> Bool:
+        """Which of the first `blocks` blocks are in a run, of data or of zeros."""
+        steps = np.zeros(blocks + 1, np.int32)
+        end = np.uint64(blocks)
+        np.add.at(steps, np.minimum(self.start, end).astype(np.intp), 1)
+        np.add.at(steps, np.minimum(self.start + self.count, end).astype(np.intp), -1)
+        mask: Bool = np.cumsum(steps[:-1]) > 0
+        return mask
+
     def __len__(self) -> int:
         return len(self.start)
 
