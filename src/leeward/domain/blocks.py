@@ -47,11 +47,14 @@ class Runs:
         return Runs(np.array(start, np.uint64), np.array(count, np.uint64), np.array(zero, np.bool_))
 
     @staticmethod
-    def where(mask: Bool) -> Runs:
-        """The blocks that are True, as data runs."""
-        edges = np.flatnonzero(np.diff(np.concatenate(([0], mask, [0])).astype(np.int8)))
-        starts, ends = edges[::2].astype(np.uint64), edges[1::2].astype(np.uint64)
-        return Runs(starts, ends - starts, np.zeros(len(starts), np.bool_))
+    def where(chosen: Bool, zero: Bool | None = None) -> Runs:
+        """Maximal runs of the chosen blocks that are equally zero or not. zero: None when none is."""
+        kind = np.where(chosen, np.where(False if zero is None else zero, 2, 1), 0)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], kind, [0]))))
+        starts, ends = edges[:-1], edges[1:]
+        keep = kind[starts] > 0
+        starts, ends = starts[keep], ends[keep]
+        return Runs(starts.astype(np.uint64), (ends - starts).astype(np.uint64), kind[starts] == 2)
 
     def mask(self, blocks: int) -> Bool:
         """Which of the first `blocks` blocks are in a run, of data or of zeros."""

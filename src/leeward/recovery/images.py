@@ -96,20 +96,22 @@ class ImageProcess:
             stderr=subprocess.PIPE,
         )
         try:
-            self._wait()
-            self._first = Nbd(socket, _EXPORT)  # keeps it alive
+            self._first = self._await()  # keeps it alive
         except BaseException:
             self._kill()
             raise
         self.size = self._first.size
 
-    def _wait(self) -> None:
+    def _await(self) -> Nbd:
         ends = time.monotonic() + _START_S
-        while not self._socket.exists():
+        while True:
             if self._process.poll() is not None:
                 assert self._process.stderr is not None
                 text = self._process.stderr.read().decode(errors="replace").strip()
                 raise HypervisorError(f"qemu-nbd cannot open the image: {text}", subject=str(self.image.path))
+            with contextlib.suppress(HypervisorError):  # the socket is there a moment before somebody listens
+                if self._socket.exists():
+                    return self.connect()
             if time.monotonic() > ends:
                 raise HypervisorError("qemu-nbd did not start in time", subject=str(self.image.path))
             time.sleep(0.005)
