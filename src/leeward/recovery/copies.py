@@ -21,9 +21,10 @@ from pathlib import Path
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import HostBusy, LeewardError, Refused, Unavailable
 from leeward.ports.hypervisor import RecoveryHost
+from leeward.recovery.durable import exclusive
 from leeward.recovery.export import ExportJob
 from leeward.recovery.nursing import Nurse
-from leeward.recovery.records import CopyRecord, CopyRecords, Purpose, exclusive
+from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.recovery.supervisor import ExportProcess
 from leeward.vault.facade import Vault
 from leeward.vault.log import PointImage

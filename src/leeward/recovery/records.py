@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-from leeward.domain.errors import BadInput, HostBusy
+from leeward.domain.errors import BadInput
+from leeward.recovery.durable import load_json, save_json
 from leeward.recovery.supervisor import ExportProcess
 
 # Each step and what takes it back.
@@ -24,7 +20,6 @@ STEPS = {
     "boot": "nothing: only looked",
     "hydrate": "nothing: goes with the overlays",
 }
-_BUSY_S = 10.0
 
 
 class Purpose(StrEnum):
@@ -89,28 +84,6 @@ class CopyRecord:
         return self.step(name).state == "done"
 
 
-def save_json(path: Path, content: Any) -> None:
-    """Replace a file so that after a power cut the old or the new one is there."""
-    if not path.parent.exists():
-        path.parent.mkdir(parents=True, mode=0o700)
-        _sync(path.parent.parent)
-    draft = path.with_suffix(".new")
-    with draft.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    _sync(path.parent)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 class CopyRecords:
     """One folder a copy below `folder`: record.json and what its export process needs."""
 
@@ -136,26 +109,8 @@ class CopyRecords:
 
 
 def _read(path: Path) -> CopyRecord | None:
-    try:
-        raw = json.loads(path.read_text())
-    except FileNotFoundError:
+    raw = load_json(path)
+    if raw is None:
         return None
     raw["steps"] = [StepRecord(**step) for step in raw["steps"]]
     return CopyRecord(**raw)
-
-
-_locks: dict[Path, threading.RLock] = {}
-_locks_lock = threading.Lock()
-
-
-@contextmanager
-def exclusive(place: Path, wait_s: float = _BUSY_S) -> Iterator[None]:
-    """One worker of this process at a time for what lies at `place`. Raises HostBusy."""
-    with _locks_lock:
-        lock = _locks.setdefault(place, threading.RLock())
-    if not lock.acquire(timeout=wait_s):
-        raise HostBusy("something else is being done to it just now", subject=place.name, hint="Try again")
-    try:
-        yield
-    finally:
-        lock.release()

@@ -22,7 +22,7 @@ from leeward.hypervisors.libvirt.pulling import SLICE_S, turns
 from leeward.logs import log
 from leeward.ports.hypervisor import Made
 from leeward.recovery.libvirt import nics
-from leeward.recovery.libvirt.definition import MARK, Copy, Overlay, failover_copy, tag_of, test_copy
+from leeward.recovery.libvirt.definition import MARK, Copy, Overlay, failover_copy, original_of, tag_of, test_copy
 from leeward.recovery.libvirt.links import plug_in
 from leeward.recovery.libvirt.networks import Networks, bridge_of, name_of
 from leeward.recovery.libvirt.starting import marks, start_tracked
@@ -94,7 +94,7 @@ class LibvirtRecoveryHost:
         networks: Mapping[str, str],
     ) -> Made:
         """As `create_test_vm`, of the VM itself. networks: see `leeward.recovery.libvirt.nics`."""
-        plugs, warnings = nics.plan(nics.keys(definition), networks, self._networks.has)
+        plugs, warnings = nics.plan(nics.cards(definition, original_of(definition)), networks, self._networks.has)
         overlays = self._overlays(tag, disks, sizes)
         if any(plug.target == nics.ISOLATED for plug in plugs):
             self._networks.isolated(tag, lasting=True)

@@ -27,9 +27,28 @@ class Plug:
     kept: bool = False
 
 
-def keys(definition: str) -> list[str]:
-    """The key of each card of a VM, in order."""
-    return [key(interface) for interface in ET.fromstring(definition).findall("devices/interface")]
+@dataclass(frozen=True, slots=True)
+class Card:
+    """key: what it hangs on. first: what it hung on before the VM was brought up elsewhere for the first time."""
+
+    key: str
+    first: str
+
+
+def cards(definition: str, original: str | None) -> list[Card]:
+    """The cards of a VM, in order. original: the definition that it was made from at first, if it was moved."""
+    before = {_address(interface): key(interface) for interface in _interfaces(original or "<domain/>")}
+    found = [(key(interface), _address(interface)) for interface in _interfaces(definition)]
+    return [Card(name, before.get(address, name) if address else name) for name, address in found]
+
+
+def _interfaces(definition: str) -> list[ET.Element]:
+    return ET.fromstring(definition).findall("devices/interface")
+
+
+def _address(interface: ET.Element) -> str:
+    mac = interface.find("mac")
+    return mac.get("address", "") if mac is not None else ""
 
 
 def key(interface: ET.Element) -> str:
@@ -40,25 +59,28 @@ def key(interface: ET.Element) -> str:
 
 
 def plan(
-    cards: Sequence[str], networks: Mapping[str, str], has: Callable[[str], bool]
+    cards: Sequence[Card], networks: Mapping[str, str], has: Callable[[str], bool]
 ) -> tuple[list[Plug], list[str]]:
-    """Where each card (by key) goes, and warnings. networks: key → target. has: whether the host has a key.
+    """Where each card goes, and warnings. networks: key → target. has: whether the host has a key.
 
-    Without an entry a card goes to the same bridge or network, and where the host has none, to an isolated one.
-    Raises BadInput for a target that is none, Refused for one that the host does not have.
+    What a card hangs on now is looked up first, then what it hung on at first: a mapping that was made for the old
+    site holds for points that were made at the new one as well. Without an entry a card goes to the same bridge or
+    network, and where the host has none, to an isolated one. Raises BadInput for a target that is none, Refused for
+    one that the host does not have.
     """
     plugs, warnings = [], []
     for card in cards:
-        wanted = networks.get(card)
+        wanted = networks.get(card.key, networks.get(card.first))
         if wanted is not None:
             if wanted != ISOLATED:
                 _require(wanted, has)
-            plugs.append(Plug(wanted, kept=wanted == card))
-        elif card.partition(":")[0] in _TARGETS and has(card):
-            plugs.append(Plug(card, kept=True))
+            plugs.append(Plug(wanted, kept=wanted == card.key))
+        elif card.key.partition(":")[0] in _TARGETS and has(card.key):
+            plugs.append(Plug(card.key, kept=True))
         else:
             plugs.append(Plug(ISOLATED))
-            warnings.append(f"the card on {card} is isolated: this host has no {card}, and it is mapped to nothing")
+            what = f"the card on {card.key} is isolated"
+            warnings.append(f"{what}: this host has no {card.key}, and it is mapped to nothing")
     return plugs, warnings
 
 
