@@ -86,8 +86,8 @@ class LibvirtReach:
     def _plug(self, vm_id: str, home: Path, stub: str, wanted: Interface) -> None:
         """Into the switch on which the card with this address hangs."""
         told = self._told(vm_id)
-        card = next((mac for mac, address in told if address.ip == wanted.ip), "")
-        tap = tap_of(self._connection.domain(vm_id).XMLDesc(0), card)
+        having = next((mac for mac, address in told if address.ip == wanted.ip), "")
+        mac, tap = card_of(self._connection.domain(vm_id).XMLDesc(0), having)
         enter = ("nsenter", f"--net={home}")
         link = json.loads(namespaces.run(*enter, "ip", "-j", "link", "show", "dev", tap))[0]
         if "master" not in link:
@@ -101,6 +101,9 @@ class LibvirtReach:
         ours = namespaces.inside(namespaces.path_of(stub), lambda: _free_address(wanted, taken))
         plain = ("nodad",) if wanted.version == 6 else ()
         namespaces.run("ip", "-n", stub, "addr", "add", f"{ours}/{wanted.network.prefixlen}", "dev", "eth0", *plain)
+        # Asked by ARP, the host would answer too where one of its own addresses is the same, whichever card has it.
+        known = ("lladdr", mac, "dev", "eth0", "nud", "permanent")
+        namespaces.run("ip", "-n", stub, "neigh", "replace", str(wanted.ip), *known)
 
 
 def usable_addresses(told: dict[str, Any]) -> list[tuple[str, Interface]]:
@@ -114,16 +117,17 @@ def usable_addresses(told: dict[str, Any]) -> list[tuple[str, Interface]]:
     return found
 
 
-def tap_of(xml: str, mac: str) -> str:
-    """The host's end of the card with this hardware address; of the first card when none has it. Pure."""
-    taps = {}
+def card_of(xml: str, having: str) -> tuple[str, str]:
+    """(hardware address, the host's end) of the card with this hardware address, or of the first card. Pure."""
+    cards = {}
     for interface in ET.fromstring(xml).findall("devices/interface"):
-        card, target = interface.find("mac"), interface.find("target")
-        if target is not None and target.get("dev"):
-            taps[card.get("address", "").lower() if card is not None else ""] = target.get("dev", "")
-    if not taps:
+        mac, target = interface.find("mac"), interface.find("target")
+        if mac is not None and target is not None and target.get("dev"):
+            cards[mac.get("address", "").lower()] = target.get("dev", "")
+    if not cards:
         raise HypervisorError("it has no card to reach it by", hint="Is it running?")
-    return taps.get(mac) or next(iter(taps.values()))
+    mac_address = having if having in cards else next(iter(cards))
+    return mac_address, cards[mac_address]
 
 
 def _prefix(address: str) -> int:
