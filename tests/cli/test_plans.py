@@ -12,6 +12,8 @@ from tests.console.plan_world import NAMES, PlanWorld
 
 from leeward.cli.main import main
 from leeward.console.api import build_api
+from leeward.console.gate import LOCAL_SCOPE
+from leeward.console.identity import build_identity
 from leeward.console.plans_api import build_router
 from leeward.console.views import ProtectRequest
 
@@ -50,9 +52,13 @@ def run(world, tmp_path, monkeypatch, capsys):
     config.write_text(f'[daemon]\nstate = "{tmp_path}/state"\n')
     monkeypatch.setenv("LEEWARD_CONFIG", str(config))
     monkeypatch.setenv("COLUMNS", "200")
-    app = build_api(world.service)
-    app.include_router(build_router(world.plans, who=lambda _: "anna"))
-    server = uvicorn.Server(uvicorn.Config(app, uds=str(tmp_path / "state" / "leeward.sock"), log_level="error"))
+    app = build_api(world.service, build_identity(world.database), [build_router(world.plans)])
+
+    async def local(scope, receive, send):  # as the daemon marks what comes through its socket
+        await app({**scope, LOCAL_SCOPE: True}, receive, send)
+
+    socket = str(tmp_path / "state" / "leeward.sock")
+    server = uvicorn.Server(uvicorn.Config(local, uds=socket, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -112,7 +118,7 @@ def test_the_life_of_a_plan(run, world):
     assert code == 0
     assert "leeward plan approve shop" in out
     waiting = answer(run("status", "shop", "--json"))
-    assert (waiting["state"], waiting["waits_for"], waiting["by"]) == ("waiting", "application", "anna")
+    assert (waiting["state"], waiting["waits_for"], waiting["by"]) == ("waiting", "application", "local")
     assert run("run", "shop", "--test", "--planned")[0] == 2
     assert run("run", "shop", "--planned")[0] == 4
     code, out, err = run("approve", "shop", "--note", "all is well", "--wait")
@@ -122,13 +128,14 @@ def test_the_life_of_a_plan(run, world):
     assert done["rto_s"] > 0
     assert world.where() == dict.fromkeys(NAMES.values(), "recovery")
     text = run("status", "shop")[1]
-    assert "by anna: all is well" in text
+    assert "by local: all is well" in text
     assert "Run note.sh" in text
     assert len(answer(run("history", "shop", "--json"))) == 1
     assert answer(run("delete", "shop", "--json")) == {"plan": "shop", "state": "deleted"}
     assert run("show", "shop")[0] == 3
 
 
+@pytest.mark.slow
 def test_a_test_is_run_and_cleaned_up(run, world):
     world.protect_all()
     text = 'name = "small"\n[[groups]]\nname = "all"\nvms = ["db", "app"]\n'
@@ -143,6 +150,7 @@ def test_a_test_is_run_and_cleaned_up(run, world):
     assert world.recovery.hypervisor.vms() == []
 
 
+@pytest.mark.slow
 def test_what_stalls_is_told_with_what_can_be_done(run, world):
     world.protect_all()
     run.file.write_text(YAML.replace("kind: agent, timeout: 30s", "kind: tcp, port: 1, timeout: 0.3"))

@@ -12,6 +12,7 @@ from leeward.domain.errors import Refused
 from leeward.wire.jobs import JobKind
 
 pytestmark = [pytest.mark.timeout(300)]
+SLOW = pytest.mark.slow
 DELAY_S = 0.4
 PLAN = {
     "groups": [
@@ -128,7 +129,9 @@ def survive(folder, kind, lives):
         world.close()
 
 
-@pytest.mark.parametrize("kind", ["planned", "unplanned", "test"])
+@pytest.mark.parametrize(
+    "kind", ["planned", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ONCE if kind != "planned")]
+)
 def test_a_run_survives_many_deaths(tmp_path, kind):
     dice = random.Random(kind)
     lives = [(dice.randint(2, 25), dice.random() < 0.5) for _ in range(8)]
@@ -152,6 +155,7 @@ def test_a_planned_run_survives_a_death_at_each_of_its_first_writes(tmp_path, wr
     survive(tmp_path, "planned", [(write, after)])
 
 
+@pytest.mark.slow
 def test_asking_twice_for_a_run_that_was_begun_as_the_console_died(tmp_path):
     """Dead after the run was written down: the operator, who saw an error, asks again."""
     world = prepared(tmp_path)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import pytest
 from tests.console.plan_world import APP, DB, NAMES, START, STOP, PlanWorld
 
-from leeward.console.plan_views import PlanApproveRequest, PlanAskRequest, PlanRetryRequest
+from leeward.console.plan_views import PlanApproveRequest, PlanAskRequest, PlanRetryRequest, PlanRunRequest
 from leeward.console.views import FailoverRequest
 from leeward.domain.errors import BadInput, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase
@@ -86,7 +86,8 @@ def test_a_planned_run_goes_down_in_reverse_and_comes_up_in_order(world):
 
 
 def test_a_test_run_is_cleaned_up_with_one_command_and_touches_nothing(world):
-    world.create(**shop(before=[{"run": "not.sh", "kinds": ["planned"]}]) if world.script("not.sh", "exit 1") else {})
+    world.script("not.sh", "exit 1")
+    world.create(**shop(before=[{"run": "not.sh", "kinds": ["planned"]}]))
     world.begin("test")
     done = world.until_state("done", "stalled")
     assert done.complete
@@ -151,6 +152,7 @@ def test_a_vm_that_fails_stalls_the_run_until_it_is_retried(world):
     assert world.where() == dict.fromkeys(EVERYWHERE, "recovery")
 
 
+@pytest.mark.slow
 def test_a_plan_can_go_on_without_a_vm_and_come_back_to_it(world):
     groups = [{**shop()["groups"][1], "on_failure": "continue"}, shop()["groups"][0]]
     world.create(groups=groups)
@@ -194,6 +196,7 @@ def test_checks_are_made_from_the_recovery_site(world):
         assert [step.by for step in done.steps if step.act == "check"][4] == "bert"
 
 
+@pytest.mark.slow
 def test_scripts_are_told_what_is_going_on(world):
     out = world.folder / "out"
     world.script("note.sh", f'echo "$1 $LEEWARD_KIND $LEEWARD_GROUP $LEEWARD_WHEN" $LEEWARD_VMS >>{out}')
@@ -238,6 +241,7 @@ def test_an_abort_takes_back_what_can_be_taken_back(world):
     assert world.until_state("done", "stalled").complete
 
 
+@pytest.mark.slow
 def test_an_abort_leaves_what_has_come_up(world):
     world.create(**shop(approval=True))
     world.begin("planned")
@@ -249,6 +253,7 @@ def test_an_abort_leaves_what_has_come_up(world):
     assert world.where() == {"db": "recovery", "app": "office", "front": "office"}
 
 
+@pytest.mark.slow
 def test_an_abort_that_waits_for_a_dead_home_can_be_let_go_of(world):
     world.create(**shop(approval=True))
     world.begin("planned")
@@ -265,6 +270,7 @@ def test_an_abort_that_waits_for_a_dead_home_can_be_let_go_of(world):
     world.wait(lambda: world.where() == {"db": "recovery", "app": "office", "front": "office"})
 
 
+@pytest.mark.slow
 def test_a_paused_run_begins_nothing_until_it_is_resumed(world):
     world.create(**shop(delay=1.0))
     world.begin("unplanned")
@@ -279,6 +285,7 @@ def test_a_paused_run_begins_nothing_until_it_is_resumed(world):
     assert world.until_state("done", "stalled").complete
 
 
+@pytest.mark.slow
 def test_who_may_run_what_at_the_same_time(world):
     world.create(**shop(approval=True))
     other = {"name": "other", "groups": [{"name": "x", "vms": ["front"]}]}
@@ -294,8 +301,6 @@ def test_who_may_run_what_at_the_same_time(world):
     world.wait(lambda: world.last().kind == "unplanned" and world.last().state == "waiting")
     with pytest.raises(BadInput, match="two of its runs"):
         world.plans.runs.approve("shop", PlanApproveRequest(), "anna")
-    from leeward.console.plan_views import PlanRunRequest
-
     with pytest.raises(Refused, match="run of plan shop has not ended"):
         world.plans.runs.begin("other", PlanRunRequest(kind="planned"), "anna")
     test = next(run for run in world.plans.runs.all("shop") if run.kind == "test")
@@ -308,6 +313,7 @@ def test_who_may_run_what_at_the_same_time(world):
     assert [run.kind for run in world.plans.runs.all("shop")] == ["unplanned", "test"]
 
 
+@pytest.mark.slow
 def test_a_plan_takes_in_what_was_done_by_hand(world):
     world.create()
     world.service.failover("db", Event.PLANNED, FailoverRequest())
@@ -321,6 +327,7 @@ def test_a_plan_takes_in_what_was_done_by_hand(world):
     assert world.did(START).count("db") == 1
 
 
+@pytest.mark.slow
 def test_a_vm_that_was_taken_back_by_hand_is_a_failure_and_a_retry_begins_anew(world):
     world.create(**shop(approval=True))
     world.begin("planned")

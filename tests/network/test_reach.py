@@ -3,7 +3,7 @@
 import pytest
 
 from leeward.domain.errors import HypervisorError
-from leeward.network.reach import tap_of, usable_addresses
+from leeward.network.reach import card_of, usable_addresses
 
 TOLD = {
     "lo": {"hwaddr": "00:00:00:00:00:00", "addrs": [{"addr": "127.0.0.1", "prefix": 8, "type": 0}]},
@@ -29,7 +29,7 @@ def test_only_addresses_that_can_be_reached_from_outside_count():
 
 
 def test_the_card_is_found_by_its_hardware_address():
-    assert tap_of(XML, "52:54:00:aa:bb:cc") == "vnet1"
-    assert tap_of(XML, "") == "vnet0"
+    assert card_of(XML, "52:54:00:aa:bb:cc") == ("52:54:00:aa:bb:cc", "vnet1")
+    assert card_of(XML, "") == ("52:54:00:aa:bb:cd", "vnet0")
     with pytest.raises(HypervisorError, match="no card"):
-        tap_of("<domain><devices/></domain>", "")
+        card_of("<domain><devices/></domain>", "")

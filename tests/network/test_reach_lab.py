@@ -52,6 +52,22 @@ def test_a_guest_on_the_lan(lab, guest_factory, reach):
     assert "answers with status 200" in other["detail"]
 
 
+def test_a_guest_whose_net_was_left_behind(lab, guest_factory, reach):
+    """On the recovery site's LAN with the address that it had at home, where its original still answers."""
+    original = guest_factory("office", "original", disks=(64,), ip="10.77.0.43")
+    assert lab.client("recovery").http("10.77.0.43")
+    moved = guest_factory("recovery", "moved", disks=(64,), ip="10.77.0.43", wait=False)
+    found = probe(reach, moved, "failover", kind="http", port=80)
+    assert found["passed"], found
+    lab.destroy_guest("recovery", "moved")
+    moved = guest_factory("recovery", "moved", disks=(64,), ip="10.77.0.44", wait=False)
+    # This one does not have the address: the check must not be answered by the original.
+    assert probe(reach, moved, "failover", kind="agent")["passed"]
+    other = probe(reach, moved, "failover", kind="tcp", port=80, address="10.77.0.43", timeout_s=0)
+    assert not other["passed"], other
+    assert lab.http("office", original.ip)
+
+
 def test_a_guest_on_an_isolated_switch(lab, guest_factory, reach):
     host = lab.places.host_netns("recovery")
     netns.ip(host, "link add iso0 type bridge", "link set iso0 up")

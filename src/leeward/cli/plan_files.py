@@ -8,8 +8,6 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from leeward.domain.errors import BadInput, NotFound
 
 _MOST_BYTES = 1 << 20
@@ -17,6 +15,8 @@ _MOST_BYTES = 1 << 20
 
 def read_document(path: Path) -> dict[str, Any]:
     """ "-" is standard input, in YAML. Raises NotFound, BadInput."""
+    import yaml  # which every other command does without
+
     text = sys.stdin.read(_MOST_BYTES + 1) if str(path) == "-" else _text(path)
     if len(text) > _MOST_BYTES:
         raise BadInput("a plan is not that large", subject=str(path))

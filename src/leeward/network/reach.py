@@ -1,8 +1,8 @@
-"""How a libvirt host reaches the VMs that run on it, also those on a switch without any way out.
+"""How a libvirt host reaches the VMs that run on it: these very VMs, and no others that have the same address.
 
-Sockets are opened where QEMU lives, which mostly is where we live too. An isolated switch is visited from a stub: a
-namespace of its own, plugged into the switch with an address of the guest's own net, so that no address of the test
-ever meets one of the host's.
+Sockets are opened where QEMU lives, which mostly is where we live too. Where the host has no foot in the guest's net
+(a switch without any way out; a net that was left behind at home) it is visited from a stub: a namespace of its own,
+plugged into the guest's bridge with an address of the guest's net, so that none of these meets one of the host's.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import random
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree as ET
@@ -36,6 +37,18 @@ _ETH_ARP = 0x0806
 _numbers = itertools.count()
 
 Interface = ipaddress.IPv4Interface | ipaddress.IPv6Interface
+
+
+@dataclass(frozen=True, slots=True)
+class _Card:
+    """mac: of the guest's end. tap: the host's end. bridge: what it hangs on, "" when that is no bridge of Linux's
+    own. taken: addresses that the guest has."""
+
+    mac: str
+    tap: str
+    bridge: str
+    mtu: int
+    taken: frozenset[Any]
 
 
 class LibvirtReach:
@@ -72,35 +85,64 @@ class LibvirtReach:
         self, vm_id: str, address: str, port: int, timeout_s: float, *, isolated: bool
     ) -> Iterator[socket.socket]:
         wanted = ipaddress.ip_interface(address if "/" in address else f"{address}/{_prefix(address)}")
-        home = _network_of(vm_id)
-        if not isolated:
+        home = network_of(vm_id)
+        card = self._card(vm_id, home, wanted)
+        if not isolated and (not card.bridge or _next_door(home, wanted, card.bridge)):
             with namespaces.inside(home, lambda: _connect(str(wanted.ip), port, timeout_s)) as connected:
                 yield connected
             return
+        if not card.bridge:
+            raise HypervisorError("its card hangs on no bridge that could be visited", subject=card.tap)
         with namespaces.made() as stub:
-            self._plug(vm_id, home, stub, wanted)
+            self._plug(home, stub, wanted, card)
             there = namespaces.path_of(stub)
             with namespaces.inside(there, lambda: _connect(str(wanted.ip), port, timeout_s)) as connected:
                 yield connected
 
-    def _plug(self, vm_id: str, home: Path, stub: str, wanted: Interface) -> None:
-        """Into the switch on which the card with this address hangs."""
+    def _card(self, vm_id: str, home: Path, wanted: Interface) -> _Card:
+        """The card that has the address."""
         told = self._told(vm_id)
-        card = next((mac for mac, address in told if address.ip == wanted.ip), "")
-        tap = tap_of(self._connection.domain(vm_id).XMLDesc(0), card)
+        having = next((mac for mac, address in told if address.ip == wanted.ip), "")
+        mac, tap = card_of(self._connection.domain(vm_id).XMLDesc(0), having)
+        link = _link(home, tap)
+        bridge = str(link.get("master", ""))
+        if bridge and _link(home, bridge).get("linkinfo", {}).get("info_kind") != "bridge":
+            bridge = ""  # a switch of another kind, which nothing can be plugged into like this
+        taken = {address.ip for _, address in told} | {wanted.ip}
+        return _Card(mac, tap, bridge, int(link["mtu"]), frozenset(taken))
+
+    def _plug(self, home: Path, stub: str, wanted: Interface, card: _Card) -> None:
+        """Into the switch on which the card hangs, with an address that it takes for a neighbour's."""
         enter = ("nsenter", f"--net={home}")
-        link = json.loads(namespaces.run(*enter, "ip", "-j", "link", "show", "dev", tap))[0]
-        if "master" not in link:
-            raise HypervisorError("its card hangs on no bridge", subject=tap)
         port = f"lwp{os.getpid() % 100_000}-{next(_numbers) % 10_000}"
         eth = ("type", "veth", "peer", "name", "eth0", "netns", stub)
-        namespaces.run(*enter, "ip", "link", "add", port, "mtu", str(link["mtu"]), *eth)
-        namespaces.run(*enter, "ip", "link", "set", port, "master", link["master"], "up")
+        namespaces.run(*enter, "ip", "link", "add", port, "mtu", str(card.mtu), *eth)
+        namespaces.run(*enter, "ip", "link", "set", port, "master", card.bridge, "up")
         namespaces.run("ip", "-n", stub, "link", "set", "eth0", "up")
-        taken = {address.ip for _, address in told} | {wanted.ip}
-        ours = namespaces.inside(namespaces.path_of(stub), lambda: _free_address(wanted, taken))
+        ours = namespaces.inside(namespaces.path_of(stub), lambda: _free_address(wanted, card.taken))
         plain = ("nodad",) if wanted.version == 6 else ()
         namespaces.run("ip", "-n", stub, "addr", "add", f"{ours}/{wanted.network.prefixlen}", "dev", "eth0", *plain)
+        # Asked by ARP, the host would answer too where one of its own addresses is the same, whichever card has it.
+        known = ("lladdr", card.mac, "dev", "eth0", "nud", "permanent")
+        namespaces.run("ip", "-n", stub, "neigh", "replace", str(wanted.ip), *known)
+
+
+def _link(home: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        namespaces.run("nsenter", f"--net={home}", "ip", "-d", "-j", "link", "show", "dev", name)
+    )[0]
+    return found
+
+
+def _next_door(home: Path, wanted: Interface, bridge: str) -> bool:
+    """Whether the host itself has a foot in the guest's net, on the very bridge on which the guest hangs. Any other
+    way could lead to somebody else who has the same address: the original at home."""
+    try:
+        told = namespaces.run("nsenter", f"--net={home}", "ip", "-j", "route", "get", str(wanted.ip))
+    except HypervisorError:
+        return False
+    route = json.loads(told)[0]
+    return route.get("dev") == bridge and "gateway" not in route and route.get("type", "unicast") == "unicast"
 
 
 def usable_addresses(told: dict[str, Any]) -> list[tuple[str, Interface]]:
@@ -114,16 +156,17 @@ def usable_addresses(told: dict[str, Any]) -> list[tuple[str, Interface]]:
     return found
 
 
-def tap_of(xml: str, mac: str) -> str:
-    """The host's end of the card with this hardware address; of the first card when none has it. Pure."""
-    taps = {}
+def card_of(xml: str, having: str) -> tuple[str, str]:
+    """(hardware address, the host's end) of the card with this hardware address, or of the first card. Pure."""
+    cards = {}
     for interface in ET.fromstring(xml).findall("devices/interface"):
-        card, target = interface.find("mac"), interface.find("target")
-        if target is not None and target.get("dev"):
-            taps[card.get("address", "").lower() if card is not None else ""] = target.get("dev", "")
-    if not taps:
+        mac, target = interface.find("mac"), interface.find("target")
+        if mac is not None and target is not None and target.get("dev"):
+            cards[mac.get("address", "").lower()] = target.get("dev", "")
+    if not cards:
         raise HypervisorError("it has no card to reach it by", hint="Is it running?")
-    return taps.get(mac) or next(iter(taps.values()))
+    mac_address = having if having in cards else next(iter(cards))
+    return mac_address, cards[mac_address]
 
 
 def _prefix(address: str) -> int:
@@ -131,7 +174,7 @@ def _prefix(address: str) -> int:
     return 64 if ":" in address else 24
 
 
-def _network_of(vm_id: str) -> Path:
+def network_of(vm_id: str) -> Path:
     """The network namespace in which QEMU runs this VM."""
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
@@ -148,7 +191,7 @@ def _connect(host: str, port: int, timeout_s: float) -> socket.socket:
     return socket.create_connection((host, port), timeout_s)
 
 
-def _free_address(wanted: Interface, taken: set[Any]) -> Any:
+def _free_address(wanted: Interface, taken: Collection[Any]) -> Any:
     """An address of the guest's net that nobody on its switch has: the last ones are tried first. Of a net so large
     that chance is enough, a random one. To be called inside the stub."""
     network = wanted.network
