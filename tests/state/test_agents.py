@@ -1,13 +1,12 @@
 """Tokens and agents in the database: used once, also by two consoles at once; work goes to who comes after."""
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+import uuid
 
 import pytest
 
 from leeward.domain.errors import Refused
 from leeward.state.agents import AgentRecords
-from leeward.state.database import Database
 from leeward.wire.jobs import Job, JobKind
 from leeward.wire.messages import DesiredState
 
@@ -15,28 +14,38 @@ FAR = "2999-01-01T00:00:00Z"
 
 
 @pytest.fixture
-def records(tmp_path):
-    database = Database(f"sqlite:///{tmp_path}/console.db")
-    yield AgentRecords(database)
-    database.close()
+def records(database):
+    return AgentRecords(database)
 
 
-def test_many_hosts_at_the_same_instant_and_one_is_let_in(records):
+def test_two_consoles_at_the_same_instant_let_one_host_in(records, open_database, monkeypatch):
+    """Either the database takes them one after the other, or the later one finds the token taken."""
     records.add_token("t", "", FAR)
-    barrier = threading.Barrier(6)
+    other = AgentRecords(open_database())
+    outcomes, before = [], uuid.uuid4
 
-    def enrol(number):
-        barrier.wait()
+    def redeem(at, key, name):
         try:
-            return records.redeem("t", f"key-{number}", f"host-{number}")
-        except Refused:
-            return None
+            outcomes.append(at.redeem("t", key, name).name)
+        except Refused as error:
+            outcomes.append(error)
 
-    with ThreadPoolExecutor(6) as pool:
-        made = [admission for admission in pool.map(enrol, range(6)) if admission]
-    assert len(made) == 1
-    assert [record.name for record in records.all()] == [made[0].name]
-    assert records.redeem("t", made[0].name.replace("host", "key"), made[0].name) == made[0]
+    rival = threading.Thread(target=redeem, args=(other, "key-1", "first"))
+
+    def meanwhile():
+        """Between looking at the token and taking it."""
+        monkeypatch.setattr("leeward.state.agents.uuid.uuid4", before)
+        rival.start()
+        rival.join(1)
+        return before()
+
+    monkeypatch.setattr("leeward.state.agents.uuid.uuid4", meanwhile)
+    redeem(records, "key-2", "second")
+    rival.join()
+    [name] = [outcome for outcome in outcomes if isinstance(outcome, str)]
+    [refusal] = [outcome for outcome in outcomes if not isinstance(outcome, str)]
+    assert "used" in refusal.message
+    assert [record.name for record in records.all()] == [name]
 
 
 def test_what_an_agent_was_to_do_is_its_successors(records):

@@ -13,12 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from leeward.domain.errors import HypervisorError, NotFound
 from leeward.hypervisors.nbd import Nbd
-
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 _START_S = 10.0
 # Closing a qcow2 writes back what QEMU holds of its tables; a busy disk takes its time for that.

@@ -13,17 +13,14 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-import structlog
-
 from leeward.domain.blocks import BLOCK_SIZE, Runs, block_count
 from leeward.domain.errors import HypervisorError, NotFound
+from leeward.logs import log
 from leeward.recovery import images
 from leeward.recovery.durable import load_json, save_json, sync_folder
 from leeward.recovery.images import Image, ImageProcess
 from leeward.recovery.seeded import OnProgress, fill, ignore
 from leeward.vault.log import PointImage, VmLog
-
-log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)

@@ -13,17 +13,15 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import structlog
 from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE, Runs, block_count
 from leeward.domain.errors import Damaged, HypervisorError
 from leeward.hypervisors import extents, nbd
+from leeward.logs import log
 from leeward.recovery.images import ImageProcess
 from leeward.replication.chunks import CHUNK_BLOCKS, Chunk, chunks, outside, views
 from leeward.vault.log import PointImage
-
-log = structlog.get_logger(__name__)
 
 # The vault may be far away: with less under way the distance shows. Memory: twice as many chunks of 2 MiB.
 _THREADS = 6
