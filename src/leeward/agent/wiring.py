@@ -17,12 +17,14 @@ from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
+from leeward.agent.probing import ProbeTasks
 from leeward.agent.restoring import HostCopies
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.logs import log
+from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
@@ -94,6 +96,7 @@ def build_agent(config: AgentConfig) -> RunningAgent:
             copies[host.name] = HostCopies(host, host.storage, folder, config, plain, may_run, rpo_of)
     tasks = SourceTasks(agent, ledger, plain, last_cycle).tasks()
     tasks |= CopyTasks(agent, ledger, copies, homes, plain).tasks()
+    tasks |= ProbeTasks(copies, {host.name: LibvirtReach(host.name, host.uri) for host in config.hosts}).tasks()
     jobs = JobRunner(config.state_dir / "jobs", tasks)
     return RunningAgent(agent, jobs, copies, LocalAgent(agent, jobs, copies), threading.Event())
 

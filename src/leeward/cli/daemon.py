@@ -12,7 +12,7 @@ from functools import partial
 from leeward.agent.keys import load_keys
 from leeward.agent.wiring import build_agent
 from leeward.cli.config import Settings
-from leeward.console import discovery_api, listeners
+from leeward.console import discovery_api, listeners, plans_api
 from leeward.console.agents import Agents
 from leeward.console.agents_api import agents_router
 from leeward.console.agents_server import AgentsServer
@@ -39,7 +39,8 @@ def serve(settings: Settings, verbose: bool) -> None:
         agent = build_agent(settings.agent())
         agent.start()
         database = _open_database(settings)
-        config = ConsoleConfig(settings.vault.url, f"sqlite:///{state / 'workflows.db'}", partial(load_keys, state))
+        engine_url = f"sqlite:///{state / 'workflows.db'}"
+        config = ConsoleConfig(settings.vault.url, engine_url, partial(load_keys, state), state / "scripts")
         agents, listener = open_agents(settings, database, lambda: console.respread())
         console = Console(config, database, lambda: [agent.link, *agents.links()])
         if settings.daemon.adopt:
@@ -53,7 +54,7 @@ def serve(settings: Settings, verbose: bool) -> None:
         if https:
             _welcome(identity, https)
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
-        routers = (agents_router(agents), discovery_api.build_router(Scans()))
+        routers = (agents_router(agents), discovery_api.build_router(Scans()), plans_api.build_router(console.plans))
         api = build_api(console.service, identity, routers)
         listeners.serve(api, settings.socket, https)
         if listener is not None:
