@@ -13,6 +13,7 @@ from typing import Any
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.agent.keys import key_path
 from leeward.recovery.copies import Copies
+from leeward.recovery.home import HomeDisks, wait_agent
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.vault.facade import Vault
@@ -84,6 +85,60 @@ class HostCopies:
     def supervise(self) -> None:
         if CopyRecords(self._folder).all():
             self._open().supervise()
+
+
+class HostHomes:
+    """See `leeward.agent.copy_tasks.Homes`. storage: for new disks whose old ones are not files."""
+
+    def __init__(self, host: HostConfig, storage: Path, folder: Path, open_vault: Callable[[], Vault]) -> None:
+        self._host = host
+        self._storage = storage
+        self._folder = folder
+        self._open_vault = open_vault
+        self._opened: HomeDisks | None = None
+        self._lock = threading.Lock()
+
+    def _open(self) -> HomeDisks:
+        with self._lock:
+            if self._opened is None:
+                name, uri = self._host.name, self._host.uri
+                self._opened = HomeDisks(name, uri, self._folder, self._storage, self._open_vault())
+            return self._opened
+
+    def prepare(
+        self, vm_id: str, vm_name: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        return self._open().prepare(vm_id, vm_name, point_id, tell, check)
+
+    def catch_up(
+        self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+    ) -> dict[str, Any]:
+        return self._open().catch_up(vm_id, point_id, tell, check)
+
+    def switch(self, vm_id: str, definition: str) -> dict[str, Any]:
+        return self._open().switch(vm_id, definition)
+
+    def start(self, vm_id: str) -> dict[str, Any]:
+        return self._open().start(vm_id)
+
+    def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]:
+        host = LibvirtRecoveryHost(self._host.name, self._host.uri, self._storage)
+        if not host.has_agent(vm_id):
+            return {"agent": "none", "detail": "it runs; it has no guest agent to ask"}
+        seconds = wait_agent(lambda: host.agent_answers(vm_id), timeout_s)
+        if seconds is None:
+            return {"agent": "silent", "detail": f"the guest's agent did not answer within {timeout_s:.0f} s"}
+        return {
+            "agent": "answers",
+            "boot_s": round(seconds, 2),
+            "detail": f"the guest answered after {seconds:.1f} s",
+        }
+
+    def settle(self, vm_id: str) -> None:
+        self._open().settle(vm_id)
+
+    def revert(self, vm_id: str) -> None:
+        self._open().revert(vm_id)
 
 
 def copy_report(record: CopyRecord) -> CopyReport:

@@ -18,7 +18,7 @@ from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
 from leeward.agent.probing import ProbeTasks
-from leeward.agent.restoring import HostCopies
+from leeward.agent.restoring import HostCopies, HostHomes
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError
@@ -94,6 +94,8 @@ def build_agent(config: AgentConfig) -> RunningAgent:
             folder = _folder(config.state_dir / "copy" / host.name)
             may_run = partial(_may_run, ledger, host.name)
             copies[host.name] = HostCopies(host, host.storage, folder, config, plain, may_run, rpo_of)
+        storage = host.storage or config.state_dir / "images" / host.name
+        homes[host.name] = HostHomes(host, storage, _folder(config.state_dir / "home" / host.name), plain)
     tasks = SourceTasks(agent, ledger, plain, last_cycle).tasks()
     tasks |= CopyTasks(agent, ledger, copies, homes, plain).tasks()
     tasks |= ProbeTasks(copies, {host.name: LibvirtReach(host.name, host.uri) for host in config.hosts}).tasks()
