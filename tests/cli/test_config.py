@@ -48,10 +48,10 @@ def test_lookup_order(tmp_path, monkeypatch):
         find_settings(tmp_path / "absent.toml")
 
 
-def test_only_source_hosts_are_the_agents(tmp_path):
+def test_hosts_of_both_sites_are_the_agents(tmp_path):
     (tmp_path / "a.toml").write_text(GOOD)
     agent = read_settings(tmp_path / "a.toml").agent()
-    assert [host.name for host in agent.hosts] == ["office"]
+    assert [host.name for host in agent.hosts] == ["office", "away"]
 
 
 @pytest.mark.parametrize(

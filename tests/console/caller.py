@@ -60,16 +60,16 @@ class Caller:
 class Console:
     """A world and the API to it. `local`: as root on the machine; `anyone`: a stranger on the network."""
 
-    def __init__(self, folder):
+    def __init__(self, folder, make_world=World, routers=lambda console: ()):
         self.folder = folder
-        self.world = World(folder)
+        self.world = make_world(folder)
         self.database, self.service, self.vault = self.world.database, self.world.service, self.world.vault
         self.identity = build_identity(self.database, authority=("PEM", "AB:CD"), cost=FAST)
         # Paces are counted on a clock that stands still, however slow the machine.
         self.pace = 1000.0
         for limiter in (self.identity.reception._tries, self.identity.trail._strangers):
             limiter._clock = lambda: self.pace
-        self.app = build_api(self.service, self.identity)
+        self.app = build_api(self.service, self.identity, routers(self))
         self.local = Caller(self.app, local=True)
         self.anyone = Caller(self.app)
 

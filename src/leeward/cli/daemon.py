@@ -12,18 +12,17 @@ from functools import partial
 from leeward.agent.keys import load_keys
 from leeward.agent.wiring import build_agent
 from leeward.cli.config import Settings
-from leeward.console import discovery_api, listeners, plans_api
+from leeward.console import listeners
 from leeward.console.agents import Agents
-from leeward.console.agents_api import agents_router
 from leeward.console.agents_server import AgentsServer
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https, server_names, split_listen
+from leeward.console.routers import all_routers
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.domain.errors import Unavailable
 from leeward.logs import log
-from leeward.network.discovery.scans import Scans
 from leeward.state.database import Database, FolderLock
 from leeward.wire.tokens import split_address
 
@@ -54,8 +53,7 @@ def serve(settings: Settings, verbose: bool) -> None:
         if https:
             _welcome(identity, https)
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
-        routers = (agents_router(agents), discovery_api.build_router(Scans()), plans_api.build_router(console.plans))
-        api = build_api(console.service, identity, routers)
+        api = build_api(console.service, identity, all_routers(agents, console.plans))
         listeners.serve(api, settings.socket, https)
         if listener is not None:
             listener.stop()
