@@ -69,6 +69,13 @@ class _Line:
         self._reader, self._writer = await asyncio.open_connection("127.0.0.1", self._port, ssl=self._context)
 
     async def ask(self, path: str, body: bytes) -> bytes:
+        try:
+            return await self._ask(path, body)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            await self.open()  # the console closes lines on which nothing was said for long
+            return await self._ask(path, body)
+
+    async def _ask(self, path: str, body: bytes) -> bytes:
         head = f"POST {path} HTTP/1.1\r\nHost: console\r\nContent-Length: {len(body)}\r\n\r\n"
         self._writer.write(head.encode() + body)
         answer = await self._reader.readuntil(b"\r\n\r\n")
@@ -163,31 +170,39 @@ async def _run(
     note("Connecting")
     before = _cpu_s(console.pid)
     gate = asyncio.Semaphore(_CONNECTING)
-    await asyncio.gather(*(_through(gate, agent) for agent in agents))
+    polls = await asyncio.gather(*(_through(gate, agent) for agent in agents))
     figures.connect_ms = (_cpu_s(console.pid) - before) * 1000 / (2 * len(agents))
-    polls = [asyncio.create_task(agent.keep_polling()) for agent in agents]
-    await asyncio.sleep(HOLD_S)
-    for what, every in (("idle", 0.0), ("new points every 5 s", 5.0), ("new points every second", 1.0)):
-        note(f"Measuring: {what}")
-        tells = [asyncio.create_task(agent.tell_every(every)) for agent in agents if every]
-        await asyncio.sleep(min(every, seconds))
-        figures.phases.append(await _measured(what, agents, console.pid, seconds))
+    try:
+        await asyncio.sleep(HOLD_S)
+        for what, every in (("idle", 0.0), ("new points every 5 s", 5.0), ("new points every second", 1.0)):
+            note(f"Measuring: {what}")
+            tells = [asyncio.create_task(agent.tell_every(every)) for agent in agents if every]
+            await asyncio.sleep(min(every, seconds))
+            figures.phases.append(await _measured(what, agents, console.pid, seconds))
+            _check(polls + tells)
+            for task in tells:
+                task.cancel()
+            await asyncio.gather(*tells, return_exceptions=True)
+        note("Measuring: a job's way")
+        figures.delays_s = await _job_delays(agents, console)
+    finally:
         for task in polls:
-            if task.done():
-                task.result()  # with a refused agent all figures would be worthless
-        for task in tells:
             task.cancel()
-        await asyncio.gather(*tells, return_exceptions=True)
-    note("Measuring: a job's way")
-    figures.delays_s = await _job_delays(agents, console)
-    for task in polls:
-        task.cancel()
+        await asyncio.gather(*polls, return_exceptions=True)
     return figures
 
 
-async def _through(gate: asyncio.Semaphore, agent: _Agent) -> None:
+def _check(tasks: list[asyncio.Task[None]]) -> None:
+    """With a line that broke all figures would be worthless."""
+    broken = [error for task in tasks if task.done() and (error := task.exception())]
+    if broken:
+        raise LeewardError(f"{len(broken)} lines broke: {broken[0]}", hint="Is the machine busy with something else?")
+
+
+async def _through(gate: asyncio.Semaphore, agent: _Agent) -> asyncio.Task[None]:
     async with gate:
         await agent.open()
+    return asyncio.create_task(agent.keep_polling())
 
 
 async def _measured(name: str, agents: list[_Agent], pid: int, seconds: float) -> Phase:
