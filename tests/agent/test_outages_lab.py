@@ -16,7 +16,7 @@ import libvirt
 import pytest
 from tests.installation import Installation
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
 IP = "10.77.0.71"
 VM = "outage"
 SPOOL = 6 << 20

@@ -90,7 +90,7 @@ class Nurse:
             if record.pin:
                 self.unpin(record)
                 self._records.save(record)
-        elif record.pin and time.time() - record.pinned > _PIN_S / 4:
+        elif record.done("pin") and time.time() - record.pinned > _PIN_S / 4:
             self._renew_pin(record)
 
     def look(self, record: CopyRecord) -> None:
