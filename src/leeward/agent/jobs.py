@@ -68,6 +68,7 @@ class JobRunner:
         self._tasks = tasks
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
+        # Jobs of one line are done one after the other, in the order in which they were given.
         self._queues: dict[str, deque[str]] = {}
         self._busy: set[str] = set()
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="job")
@@ -127,7 +128,10 @@ class JobRunner:
                 return
             entry.released = True
             entry.context.cancelled.set()
-            queue = self._queues.get(entry.context.job.vm_id, deque())
+            # A crash from here on must not bring it back: what takes it back may have been done by then.
+            self._path(job_id).unlink(missing_ok=True)
+            sync_folder(self._folder)
+            queue = self._queues.get(_line(entry.context.job), deque())
             if entry.report.state is not JobState.RUNNING or job_id in queue or not self._running:
                 if job_id in queue:
                     queue.remove(job_id)
@@ -136,24 +140,24 @@ class JobRunner:
     # --- work -----------------------------------------------------------------------------------------
 
     def _queue(self, entry: _Entry) -> None:
-        vm_id = entry.context.job.vm_id
-        self._queues.setdefault(vm_id, deque()).append(entry.context.job.id)
-        self._next(vm_id)
+        line = _line(entry.context.job)
+        self._queues.setdefault(line, deque()).append(entry.context.job.id)
+        self._next(line)
 
-    def _next(self, vm_id: str) -> None:
-        queue = self._queues.get(vm_id)
-        if not queue or vm_id in self._busy or not self._running:
+    def _next(self, line: str) -> None:
+        queue = self._queues.get(line)
+        if not queue or line in self._busy or not self._running:
             return
-        self._busy.add(vm_id)
-        self._pool.submit(self._work, vm_id, self._entries[queue.popleft()])
+        self._busy.add(line)
+        self._pool.submit(self._work, line, self._entries[queue.popleft()])
 
-    def _work(self, vm_id: str, entry: _Entry) -> None:
+    def _work(self, line: str, entry: _Entry) -> None:
         try:
             self._do(entry)
         finally:
             with self._lock:
-                self._busy.discard(vm_id)
-                self._next(vm_id)
+                self._busy.discard(line)
+                self._next(line)
 
     def _do(self, entry: _Entry) -> None:
         job = entry.context.job
@@ -228,3 +232,8 @@ class JobRunner:
                 continue
             self._entries[job.id] = self._entry(job, report, number)
             self._number = max(self._number, number)
+
+
+def _line(job: Job) -> str:
+    """Of each VM and host, but a test's copy apart: a failover must not wait until a test's guest has come up."""
+    return f"{job.host}/{job.vm_id}/{'test' if job.arguments.get('purpose') == 'test' else ''}"

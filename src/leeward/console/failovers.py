@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
 from leeward.domain.errors import BadInput, NotFound, Refused
-from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, begin_undo, end, new_run, retry
+from leeward.domain.runs import Run, RunState, abandon, ask_cancel, new_run, retry
+from leeward.orchestrator.assignments import jobs_of
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
 # Kinds that leave a VM's phase alone.
 _STILL = (Kind.TEST, Kind.CLEANUP)
+# How long a run that gives way may take to notice.
+_LEAVE_S = 3.0
 
 
 class Engine(Protocol):
@@ -43,9 +47,10 @@ class Failovers:
     def life(self, vm_id: str, name: str) -> Life:
         """Where the VM stands; a VM that never moved is at home."""
         known = self._database.lives.get(vm_id)
-        if known is not None:
-            return known
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
+        if known is not None:
+            # At home is where it is protected, also when that is another host than before its last failover.
+            return replace(known, home=wish.host) if wish and known.phase is Phase.HOME else known
         return Life(vm_id, wish.vm_name if wish else name, Phase.HOME, wish.host if wish else "")
 
     def runs(self, vm_id: str | None = None, limit: int = 50) -> list[Run]:
@@ -70,9 +75,12 @@ class Failovers:
                 self._drop(run)  # written down, but we died before the VM was given to it
             elif run.id not in walking:
                 self._engine.walk(run.id)
+        for life in self._database.lives.all().values():
+            if under_way(life.phase):  # its run may have ended just before we died
+                self._desk.follow(self._database.runs.run(life.run_id))
 
     def _drop(self, run: Run) -> None:
-        self._database.runs.replace(run.id, lambda now: end(now, RunState.UNDONE, time.time()))
+        self._database.runs.replace(run.id, lambda now: abandon(now, "it was never begun", time.time()))
 
     # --- asking ---------------------------------------------------------------------------------------
 
@@ -92,20 +100,37 @@ class Failovers:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
         self._point_exists(vm_id, name, point)
-        if event is Event.UNPLANNED and life.phase is Phase.FAILOVER_STALLED:
-            self._give_up_planned(life)
-        return self._begin(life, event, Kind(event.value), away, point, by, options)
+        giving_way = self._giving_way(life)
+        return self._begin(life, event, Kind(event.value), away, point, by, options, giving_way)
 
-    def _give_up_planned(self, life: Life) -> None:
-        """A planned failover stalled, since its source broke down under it: its run ends here, a new one begins."""
+    def _giving_way(self, life: Life) -> Run | None:
+        """The run that an unplanned failover takes over from, since its source broke down under it. Raises Refused
+        when that run needs nothing of the source any more."""
+        if not under_way(life.phase):
+            return None
         run = self._database.runs.run(life.run_id)
-        if any(step.name == "epoch" and step.state.value != "waiting" for step in run.steps):
+        going_on = run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo
+        if going_on and (run.kind is Kind.UNPLANNED or any(step.name == "epoch" for step in run.steps[: run.begun])):
+            what = "an unplanned failover is under way" if run.kind is Kind.UNPLANNED else "it needs its home no more"
+            way = "retry" if run.state is RunState.STALLED else "show"
             raise Refused(
-                "its failover has gone too far to begin another one",
+                f"another failover makes no sense: {what}",
                 subject=life.vm_name,
-                hint=f"Go on with `leeward failover retry {life.vm_name}`",
+                hint=f"Go on with `leeward failover {way} {life.vm_name}`",
             )
-        self._drop(run)
+        return run
+
+    def _end_other(self, run: Run, successor: Run) -> None:
+        """Its walk finds that it is over and leaves; what its agents have been told they need not do any more."""
+        ended = self._database.runs.replace(
+            run.id, lambda now: abandon(now, f"gave way to {successor.kind} failover {successor.id}", time.time())
+        )
+        for host, job_id in jobs_of(ended):
+            with suppress(NotFound):
+                self._fleet.link(host).release(job_id)
+        ends = time.monotonic() + _LEAVE_S
+        while run.id in self._engine.walking() and time.monotonic() < ends:
+            time.sleep(0.05)
 
     def failback(self, vm_id: str, name: str, by: str, options: dict[str, Any]) -> Run:
         """options: to (another host of the home site), force, timeout_s."""
@@ -137,39 +162,61 @@ class Failovers:
         return self._add(life, Kind.TEST, life.away or self._away(), point, by, {})
 
     def cleanup(self, vm_id: str, name: str, by: str) -> Run:
+        """Remove a test's copy; a test that has not come up yet is taken back."""
+        for run in self._unfinished(vm_id, (Kind.TEST,)):
+            if run.state is RunState.RUNNING:
+                self._database.runs.replace(run.id, ask_cancel)
+                return run
         copy = self._fleet.copy(vm_id, "test")
         if copy is None:
-            raise Refused("there is no test failover of it to clean up", subject=name)
+            raise Refused(
+                "there is no test failover of it to clean up",
+                subject=name,
+                hint=f"Start one with `leeward failover test {name}`",
+            )
         self._not_testing(vm_id, name)
         life = self.life(vm_id, name)
         return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {})
 
     def _not_testing(self, vm_id: str, name: str) -> None:
-        for run in self._database.runs.find(vm_id=vm_id, states=(RunState.RUNNING,)):
-            if run.kind is Kind.TEST:
-                raise Refused("a test failover of it is just being started", subject=name, hint="Wait until it is up")
-            if run.kind is Kind.CLEANUP:
-                raise Refused("its test failover is just being removed", subject=name)
+        for run in self._unfinished(vm_id, _STILL):
+            if run.kind is Kind.TEST and run.state is RunState.RUNNING:
+                raise Refused(
+                    "a test failover of it is just being started",
+                    subject=name,
+                    hint=f"Wait until it is up, or take it back with `leeward failover cleanup {name}`",
+                )
+            if run.state is not RunState.STALLED:
+                raise Refused("its test failover is just being removed", subject=name, hint="Wait until it is gone")
+
+    def _unfinished(self, vm_id: str, kinds: Collection[Kind]) -> list[Run]:
+        states = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
+        return [run for run in self._database.runs.find(vm_id=vm_id, states=states) if run.kind in kinds]
 
     def retry(self, vm_id: str, name: str, options: dict[str, Any]) -> Run:
         life = self.life(vm_id, name)
         run = self._moving(life, Event.RETRY)
         wanted = {name: value for name, value in options.items() if value is not None}
-        return self._carry_on(run, lambda now: retry(replace(now, options={**now.options, **wanted})))
+        return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.reclaim(now)}))
 
     def cancel(self, vm_id: str, name: str) -> Run:
         """Take a run back, as long as nothing final has begun."""
         life = self.life(vm_id, name)
         run = self._moving(life, Event.CANCEL)
-        if not run.reversible:
+        changed = self._database.runs.replace(run.id, ask_cancel)
+        if changed.state is RunState.UNDOING:
+            self._desk.follow(changed)
+            self._engine.walk(run.id)
+        elif not changed.cancel:
+            stalled = changed.state is RunState.STALLED
             raise Refused(
                 "the VM has been started at its new site: there is no way back, only forward",
                 subject=name,
-                hint=f"Let it come up, `leeward failover commit {name}`, then bring it home with a failback",
+                hint=f"Go on with `leeward failover retry {name}`"
+                if stalled
+                else f"Let it come up, `leeward failover commit {name}`, then bring it home with a failback",
             )
-        if run.state is RunState.STALLED:
-            return self._carry_on(run, begin_undo)
-        return self._database.runs.replace(run.id, lambda now: replace(now, cancel=True))
+        return changed
 
     # --- insides --------------------------------------------------------------------------------------
 
@@ -190,12 +237,24 @@ class Failovers:
 
     def _carry_on(self, run: Run, change: Callable[[Run], Run]) -> Run:
         changed = self._database.runs.replace(run.id, change)
+        if changed.attempt == run.attempt:
+            raise Refused(
+                "it goes on already", subject=run.vm_name, hint=f"See `leeward failover show {run.vm_name}`"
+            )
         self._desk.follow(changed)
         self._engine.walk(run.id)
         return changed
 
     def _begin(
-        self, life: Life, event: Event, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]
+        self,
+        life: Life,
+        event: Event,
+        kind: Kind,
+        away: str,
+        point: str,
+        by: str,
+        options: dict[str, Any],
+        giving_way: Run | None = None,
     ) -> Run:
         run = self._make(replace(life, away=away), kind, away, point, by, options)
         # The run first: a phase that names a run which does not exist would be stuck for ever, a run that no phase
@@ -206,6 +265,10 @@ class Failovers:
         except Refused:
             self._drop(run)
             raise
+        # After the VM was given to the new run: the phase must not follow the old one's end.
+        if giving_way is not None:
+            self._end_other(giving_way, run)
+        self._close_stalled(life.vm_id, (Kind.COMMIT, Kind.FINISH))
         self._database.count()
         self._desk.spread()
         self._desk.publish(moved)
@@ -214,11 +277,18 @@ class Failovers:
         return run
 
     def _add(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
+        self._close_stalled(life.vm_id, _STILL)
         run = self._make(life, kind, away, point, by, options)
         self._database.runs.add(run)
         self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
         self._engine.walk(run.id)
         return run
+
+    def _close_stalled(self, vm_id: str, kinds: Collection[Kind]) -> None:
+        """A run of these is not retried: it is asked for anew, and what stalled before is over with that."""
+        for run in self._unfinished(vm_id, kinds):
+            if run.state is RunState.STALLED:
+                self._database.runs.replace(run.id, lambda now: abandon(now, now.failure, time.time()))
 
     def _make(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
         wanted = {name: value for name, value in options.items() if value is not None}

@@ -53,6 +53,10 @@ class Fleet:
         reports = link.report().protections if link else ()
         return next((report for report in reports if report.vm_id == wish.vm_id), None)
 
+    def generation(self) -> int:
+        """The newest state that any agent has heard of; 0 when none has told."""
+        return max((link.report().generation for link in self._links()), default=0)
+
     def copies(self) -> list[CopyReport]:
         return [copy for link in self._links() for copy in link.report().copies]
 

@@ -6,6 +6,10 @@ the vault in the order in which they were made. Reads see both. The vault code a
 meanwhile are in the log that this writer sees, tracking goes on, and they become real (for everybody else, and for
 the actual RPO) when they are drained.
 
+What was spooled in an epoch that is over can never become part of the log: once its writer reigns anew, `belong` sets
+it aside. It stays on the disk until the next such time, for whoever wants to look at what a source wrote after it had
+been taken over; nothing reads it here.
+
 When the spool is full, StoreUnavailable comes through: the cycle is given up, its changes stay in the hypervisor's
 tracking, and the next point that finds room contains them. Points are dropped then, never changes.
 """
@@ -25,6 +29,8 @@ from leeward.domain.errors import (
 )
 from leeward.ports.objects import Buffer, ObjectInfo, ObjectStore
 
+# Objects of the spool's own: the epoch it belongs to, and up to which running number it is set aside.
+_TAG, _ASIDE = "epoch/", "aside/"
 # Spooled objects are kept as <running number, 16 digits>/<key>: one scan gives them back in the order of arrival.
 _DIGITS = 16
 
@@ -41,11 +47,49 @@ class SpoolingStore:
         self._entries: dict[str, tuple[str, int]] = {}  # key → (spool key, size), in order of arrival
         self._next = 1
         self._bytes = 0
+        self._epoch = self._mark(_TAG)
+        aside = self._mark(_ASIDE) or 0
         for info in spool.scan(""):
             number, _, key = info.key.partition("/")
-            self._entries[key] = (info.key, info.size)
+            if not number.isdecimal():
+                continue
             self._next = int(number) + 1
-            self._bytes += info.size
+            if int(number) > aside:
+                self._entries[key] = (info.key, info.size)
+                self._bytes += info.size
+
+    def _mark(self, prefix: str) -> int | None:
+        found = [int(info.key.removeprefix(prefix)) for info in self._spool.scan(prefix)]
+        return max(found, default=None)
+
+    def belong(self, epoch: int) -> None:
+        """What is spooled from now on is of this epoch; what is there of an earlier one is set aside."""
+        with self._draining, self._lock:
+            if self._epoch is not None and self._epoch >= epoch:
+                return
+            if self._epoch is not None and self._entries:
+                self._set_aside()
+            self._put_mark(_TAG, epoch)
+            self._epoch = epoch
+
+    def _set_aside(self) -> None:
+        live = {name for name, _ in self._entries.values()}
+        for info in list(self._spool.scan("")):
+            if info.key[0].isdigit() and info.key not in live:
+                self._spool.delete(info.key)  # set aside the time before
+        # One small object decides, so that a crash leaves either all of it aside or none.
+        self._put_mark(_ASIDE, self._next - 1)
+        self._entries.clear()
+        self._bytes = 0
+
+    def _put_mark(self, prefix: str, number: int) -> None:
+        try:
+            self._spool.put(f"{prefix}{number}", [b"-"])
+        except ObjectExists:
+            return
+        for info in list(self._spool.scan(prefix)):
+            if int(info.key.removeprefix(prefix)) < number:
+                self._spool.delete(info.key)
 
     @property
     def url(self) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import create_engine, event, select
+from sqlalchemy import create_engine, event, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
@@ -77,24 +77,28 @@ class Database:
 
     def desired(self) -> DesiredState:
         with Session(self._engine) as session:
-            rows = session.scalars(select(ProtectedVm).order_by(ProtectedVm.name, ProtectedVm.vm_id)).all()
+            # The number first: under an old number new wishes do no harm, old wishes under a new one would stay.
             counter = session.get(Counter, _GENERATION)
+            rows = session.scalars(select(ProtectedVm).order_by(ProtectedVm.name, ProtectedVm.vm_id)).all()
             return DesiredState(
                 generation=counter.value if counter else 0, protections=tuple(_message(row) for row in rows)
             )
 
     def protect(self, wish: ProtectionMessage) -> DesiredState:
-        """Add or change one VM; returns the new desired state."""
+        """Add one VM, or change its name, policy and pause; returns the new desired state.
+
+        Where a VM that is known is replicated changes only by `move`: an operator who changes a policy during a
+        failover must not put it back to where he read it from.
+        """
         with Session(self._engine) as session:
             row = session.get(ProtectedVm, wish.vm_id)
             values: dict[str, Any] = {
                 "name": wish.vm_name,
-                "host": wish.host,
                 "paused": wish.paused,
-                "claim": wish.claim,
                 **wish.policy.model_dump(),
             }
             if row is None:
+                values |= {"host": wish.host, "claim": wish.claim}
                 session.add(ProtectedVm(vm_id=wish.vm_id, created=now(), **values))
             else:
                 for name, value in values.items():
@@ -102,6 +106,17 @@ class Database:
             _count(session)
             session.commit()
         return self.desired()
+
+    def move(self, vm_id: str, host: str, claim: int) -> bool:
+        """Replicate a protected VM from this host, following epoch `claim`. False: it is not protected."""
+        with Session(self._engine) as session:
+            row = session.get(ProtectedVm, vm_id)
+            if row is None:
+                return False
+            row.host, row.claim = host, claim
+            _count(session)
+            session.commit()
+            return True
 
     def unprotect(self, vm_id: str) -> DesiredState:
         with Session(self._engine) as session:
@@ -117,6 +132,19 @@ class Database:
         with Session(self._engine) as session:
             _count(session)
             session.commit()
+
+    def catch_up(self, generation: int) -> bool:
+        """An agent has heard of this generation: ours must not be older. True when it was."""
+        with Session(self._engine) as session:
+            counter = session.get(Counter, _GENERATION)
+            if generation <= (counter.value if counter else 0):
+                return False
+            if counter is None:
+                session.add(Counter(name=_GENERATION, value=generation))
+            else:
+                counter.value = generation
+            session.commit()
+            return True
 
     # --- history ------------------------------------------------------------------------------------
 
@@ -144,11 +172,10 @@ def _tune_sqlite(connection: Any, _: Any) -> None:
 
 
 def _count(session: Session) -> None:
-    counter = session.get(Counter, _GENERATION)
-    if counter is None:
+    """Counted by the database: two that change something at once must not end up with the same number."""
+    counting = update(Counter).where(Counter.name == _GENERATION).values(value=Counter.value + 1)
+    if not session.execute(counting).rowcount:  # type: ignore[attr-defined]
         session.add(Counter(name=_GENERATION, value=1))
-    else:
-        counter.value += 1
 
 
 def _message(row: ProtectedVm) -> ProtectionMessage:
