@@ -213,13 +213,10 @@ class Agent:
             return
         since = f" since {utc(move.time_ns)}" if move.time_ns else ""
         reason = f"it runs at {move.info.get('host')}{since}"
-        with self._lock:
-            ours = self._ledger.epoch_of(wish.vm_id, wish.host)
-            if ours is not None and ours > move.epoch:
-                return  # taken back while we looked
+        # Not under the agent's lock: this may be a worker's thread, and whoever ends the worker holds the lock.
+        if self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason), after=move.epoch):
             log.warning("standing down: the VM was taken over while we were away", vm=wish.vm_name, reason=reason)
-            self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason))
-        self._guard.wake()
+            self._guard.wake()
 
     def _begin(self, wish: ProtectionMessage) -> None:
         source = self._hosts.get(wish.host)

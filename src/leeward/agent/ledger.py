@@ -113,13 +113,19 @@ class Ledger:
 
     # --- kept off -------------------------------------------------------------------------------------
 
-    def stand_down(self, standdown: StandDown) -> None:
+    def stand_down(self, standdown: StandDown, after: int | None = None) -> bool:
+        """after: the epoch by which the VM went elsewhere; False, and nothing is done, when we have begun a later one
+        since."""
         with self._lock:
+            ours = self._reigns.get(standdown.vm_id)
+            if after is not None and ours is not None and ours.host == standdown.host and ours.epoch > after:
+                return False
             known = self._standdowns.get((standdown.host, standdown.vm_id))
             noted = replace(standdown, autostart=standdown.autostart or (known is not None and known.autostart))
             if noted != known:
                 self._standdowns[standdown.host, standdown.vm_id] = noted
                 self._write()
+            return True
 
     def stand_up(self, vm_id: str, host: str) -> None:
         """From here on the VM may run on this host again."""

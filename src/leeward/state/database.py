@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import threading
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,8 @@ from leeward.state.tables import Counter, Event, ProtectedVm
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 
 _GENERATION = "generation"
+# Alembic keeps what it works on in its module: one at a time in a process.
+_migrating = threading.Lock()
 
 
 class FolderLock:
@@ -57,7 +60,7 @@ class Database:
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         try:
-            with self._engine.begin() as connection:
+            with _migrating, self._engine.begin() as connection:
                 config.attributes["connection"] = connection
                 command.upgrade(config, "head")
         except SQLAlchemyError as error:
