@@ -1,4 +1,5 @@
-"""A world whose parts die at named instants and whose lines are cut, watched for a second primary at every power change.
+"""A world whose parts die at named instants and whose lines are cut, watched for a second primary at every power
+change.
 
 "Killed" here is: the thread that does the deed ends at that very place, nothing of what follows it happens, and all
 that the part kept in memory is gone. What it had written (database, ledger, job files, spool, vault) is there still.
@@ -9,9 +10,10 @@ import time
 
 from tests.console.world import KIB64, VM, ConsoleParts, CutStore, FarLink, Place, World
 
-from leeward.agent import guard, lastcycle, sentry, worker
 from leeward.agent import agent as agent_module
+from leeward.agent import guard, lastcycle, sentry, worker
 from leeward.console import desk
+from leeward.domain.errors import HypervisorError
 from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
@@ -78,8 +80,11 @@ class WatchedHypervisor(MemoryHypervisor):
     def __init__(self, name, watch):
         super().__init__(name)
         self.watch = watch
+        self.broken = False  # cannot start anything
 
     def _set_power(self, vm_id, power):
+        if self.broken and power is not Power.OFF:
+            raise HypervisorError("no memory is left", subject=vm_id)
         vm = self._vm(vm_id)
         with vm.lock, self.watch.lock:
             super()._set_power(vm_id, power)

@@ -1,4 +1,5 @@
-"""Every part dies, and every line is cut, at every step of every procedure; then all comes back: the promises hold."""
+"""Every part dies, and every line is cut, at every step of every procedure; then all comes back: the promises
+hold."""
 
 import itertools
 import shutil
@@ -62,8 +63,8 @@ def ask(world, kind):
 
 
 def tour(faults):
-    """Away and home again with one fault in each procedure: faults of planned, commit, failback, finish, as (what, step)
-    or None."""
+    """Away and home again with one fault in each procedure: faults of planned, commit, failback, finish, as (what,
+    step) or None."""
     with a_world() as world:
         for kind, fault in zip((Kind.PLANNED, Kind.COMMIT, Kind.FAILBACK, Kind.FINISH), faults, strict=True):
             world.write(world.rightful())

@@ -9,7 +9,7 @@ import structlog
 
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
-from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
@@ -101,13 +101,22 @@ class Desk:
         if reign is None:
             return 0
         there = reign.info.get("host")
-        if reign.reason in MOVES and there not in (None, host) and reign.info.get("run") != run.id:
+        if reign.reason in MOVES and there not in (None, host) and not self.ours(run, reign.info.get("run")):
             raise Refused(
                 f"it runs at {there}: another console has moved it there",
                 subject=run.vm_name,
                 hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
             )
         return reign.epoch
+
+    def ours(self, run: Run, other: str | None) -> bool:
+        """Whether a reign is of this run, or of one of this console's that gave way before it had moved the VM."""
+        if other == run.id:
+            return True
+        try:
+            return other is not None and self._database.runs.run(other).state is RunState.UNDONE
+        except NotFound:
+            return False
 
     def reclaim(self, run: Run) -> dict[str, Any]:
         """Options for another try of a run whose taking of the log failed: the operator has seen why, and wants it to

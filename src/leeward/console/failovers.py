@@ -136,6 +136,8 @@ class Failovers:
         """options: to (another host of the home site), force, timeout_s."""
         life = self.life(vm_id, name)
         self._allowed(life, Event.FAILBACK)
+        if all(wish.vm_id != vm_id for wish in self._database.desired().protections):
+            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
         home = str(options.pop("to", None) or life.home)
         self._fleet.link(home)
         life = replace(life, home=home)

@@ -41,7 +41,7 @@ class Learner:
         vault = self._vault.open()
         for wish in self._database.desired().protections:
             life = self._database.lives.get(wish.vm_id)
-            if life is not None and under_way(life.phase) and not self._beaten(vault, life):
+            if life is not None and under_way(life.phase) and not self._beaten(vault, life, wish):
                 continue  # by ourselves, at this very moment
             vm_log = vault.log(wish.vm_id)
             epoch = vm_log.epoch()
@@ -58,14 +58,14 @@ class Learner:
             self._spread()
         return moved
 
-    def _beaten(self, vault: Vault, life: Life) -> bool:
+    def _beaten(self, vault: Vault, life: Life, wish: ProtectionMessage) -> bool:
         """Whether our own run has stalled since another console's run was quicker. Ours ends then."""
         run = self._database.runs.run(life.run_id)
-        seen = run.result("check") or run.result("check-home")
-        if run.state is not RunState.STALLED or not seen:
+        if run.state is not RunState.STALLED:
             return False
+        seen = run.result("check") or run.result("check-home") or {"claim": wish.claim}
         reign = vault.log(life.vm_id).reign()
-        theirs = reign is not None and reign.reason in MOVES and reign.info.get("run") != run.id
+        theirs = reign is not None and reign.reason in MOVES and not self._desk.ours(run, reign.info.get("run"))
         if reign is None or not theirs or reign.epoch <= int(seen["claim"]):
             return False
         why = f"another console has moved it to {reign.info.get('host')}"
