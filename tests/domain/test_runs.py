@@ -84,7 +84,7 @@ def test_a_step_that_somebody_else_has_done_or_that_is_not_wanted_any_more_is_no
     assert not its_turn(begin_undo(run), run, move)
     assert not its_turn(stall(run, "why"), run, move)
     assert not its_turn(retry(stall(run, "why")), run, move)
-    assert not its_turn(abandon(run, "why", 1.0), run, move)
+    assert not its_turn(abandon(run, "why"), run, move)
 
 
 def test_stalling_and_going_on():
@@ -116,7 +116,7 @@ def test_asking_to_cancel():
     assert ask_cancel(started) is started
     over = end(run, RunState.DONE, 1.0)
     assert ask_cancel(over) is over
-    assert abandon(over, "why", 2.0) is over
+    assert abandon(over, "why") is over
 
 
 def test_an_undo_that_stalled_goes_on_backwards():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 import structlog
@@ -13,7 +15,8 @@ from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
-from leeward.domain.runs import Run, RunState
+from leeward.domain.runs import Run, RunState, abandon
+from leeward.orchestrator.assignments import jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
@@ -188,6 +191,24 @@ class Desk:
     def _kept_off(self, life: Life) -> list[StandDownMessage]:
         closed = life.phase in _GOING and closed_to_home(self._database.runs.run(life.run_id))
         return kept_off(life, closed=closed)
+
+    # --- giving up ---------------------------------------------------------------------------------------
+
+    def give_up(self, run: Run, why: str) -> None:
+        """End a run where it stands. Its walk finds that it is over and leaves; what its agents have been told they
+        need not do any more. Dead in the middle, it is done again (`finish_giving_up`)."""
+        ended = self._database.runs.replace(run.id, lambda now: abandon(now, why))
+        if ended.ended is not None:
+            return
+        for host, job_id in jobs_of(ended):
+            with suppress(NotFound):
+                self._fleet.link(host).release(job_id)
+        self._database.runs.replace(run.id, lambda now: replace(now, ended=time.time()))
+
+    def finish_giving_up(self) -> None:
+        for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
+            if run.ended is None:
+                self.give_up(run, run.failure)
 
     # --- outcomes ---------------------------------------------------------------------------------------
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Collection
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
@@ -14,13 +13,13 @@ from leeward.console.fleet import Fleet
 from leeward.domain.errors import BadInput, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, abandon, ask_cancel, new_run, retry
-from leeward.orchestrator.assignments import jobs_of
+from leeward.domain.runs import Run, RunState, ask_cancel, new_run, retry
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
 # Kinds that leave a VM's phase alone.
 _STILL = (Kind.TEST, Kind.CLEANUP)
+_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 # How long a run that gives way may take to notice.
 _LEAVE_S = 3.0
 
@@ -69,18 +68,17 @@ class Failovers:
     def revive(self) -> None:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
         walking = self._engine.walking()
-        for run in self._database.runs.find(states=(RunState.RUNNING, RunState.UNDOING), limit=10_000):
+        self._desk.finish_giving_up()
+        for run in self._database.runs.find(states=_UNFINISHED, limit=10_000):
             life = self._database.lives.get(run.vm_id)
             if run.kind not in _STILL and (life is None or life.run_id != run.id):
-                self._drop(run)  # written down, but we died before the VM was given to it
-            elif run.id not in walking:
+                # Written down, but we died before the VM was given to it; or given to another one before this ended.
+                self._desk.give_up(run, "another run has the VM" if run.begun else "it was never begun")
+            elif run.id not in walking and run.state is not RunState.STALLED:
                 self._engine.walk(run.id)
         for life in self._database.lives.all().values():
             if under_way(life.phase):  # its run may have ended just before we died
                 self._desk.follow(self._database.runs.run(life.run_id))
-
-    def _drop(self, run: Run) -> None:
-        self._database.runs.replace(run.id, lambda now: abandon(now, "it was never begun", time.time()))
 
     # --- asking ---------------------------------------------------------------------------------------
 
@@ -121,13 +119,7 @@ class Failovers:
         return run
 
     def _end_other(self, run: Run, successor: Run) -> None:
-        """Its walk finds that it is over and leaves; what its agents have been told they need not do any more."""
-        ended = self._database.runs.replace(
-            run.id, lambda now: abandon(now, f"gave way to {successor.kind} failover {successor.id}", time.time())
-        )
-        for host, job_id in jobs_of(ended):
-            with suppress(NotFound):
-                self._fleet.link(host).release(job_id)
+        self._desk.give_up(run, f"gave way to {successor.kind} failover {successor.id}")
         ends = time.monotonic() + _LEAVE_S
         while run.id in self._engine.walking() and time.monotonic() < ends:
             time.sleep(0.05)
@@ -167,7 +159,8 @@ class Failovers:
         """Remove a test's copy; a test that has not come up yet is taken back."""
         for run in self._unfinished(vm_id, (Kind.TEST,)):
             if run.state is RunState.RUNNING:
-                self._database.runs.replace(run.id, ask_cancel)
+                if self._database.runs.replace(run.id, ask_cancel).state is RunState.UNDOING:
+                    self._engine.walk(run.id)  # it stalled just now
                 return run
         copy = self._fleet.copy(vm_id, "test")
         if copy is None:
@@ -192,8 +185,7 @@ class Failovers:
                 raise Refused("its test failover is just being removed", subject=name, hint="Wait until it is gone")
 
     def _unfinished(self, vm_id: str, kinds: Collection[Kind]) -> list[Run]:
-        states = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
-        return [run for run in self._database.runs.find(vm_id=vm_id, states=states) if run.kind in kinds]
+        return [run for run in self._database.runs.find(vm_id=vm_id, states=_UNFINISHED) if run.kind in kinds]
 
     def retry(self, vm_id: str, name: str, options: dict[str, Any]) -> Run:
         life = self.life(vm_id, name)
@@ -265,7 +257,7 @@ class Failovers:
         try:
             moved = self._database.lives.move(life, event, home=life.home, away=away, run_id=run.id)
         except Refused:
-            self._drop(run)
+            self._desk.give_up(run, "another request was quicker")
             raise
         # After the VM was given to the new run: the phase must not follow the old one's end.
         if giving_way is not None:
@@ -290,7 +282,7 @@ class Failovers:
         """A run of these is not retried: it is asked for anew, and what stalled before is over with that."""
         for run in self._unfinished(vm_id, kinds):
             if run.state is RunState.STALLED:
-                self._database.runs.replace(run.id, lambda now: abandon(now, now.failure, time.time()))
+                self._desk.give_up(run, run.failure)
 
     def _make(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
         wanted = {name: value for name, value in options.items() if value is not None}

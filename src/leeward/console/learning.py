@@ -6,7 +6,6 @@ behind by the moment in which a console died, so where both disagree the epoch i
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import structlog
@@ -15,7 +14,7 @@ from pydantic import ValidationError
 from leeward.console.desk import LIFE, Desk, VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase, under_way
-from leeward.domain.runs import RunState, abandon
+from leeward.domain.runs import RunState
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
@@ -69,7 +68,7 @@ class Learner:
         if reign is None or not theirs or reign.epoch <= int(seen["claim"]):
             return False
         why = f"another console has moved it to {reign.info.get('host')}"
-        self._database.runs.replace(run.id, lambda now: abandon(now, why, time.time()))
+        self._desk.give_up(run, why)
         return True
 
     def adopt(self) -> list[str]:

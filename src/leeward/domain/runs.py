@@ -168,6 +168,7 @@ def ask_cancel(run: Run) -> Run:
     return replace(run, cancel=True) if run.state is RunState.RUNNING else run
 
 
-def abandon(run: Run, why: str, at: float) -> Run:
-    """Nothing more is done for it: another run takes over what it was to move. at: UTC seconds."""
-    return run if run.over else replace(run, state=RunState.UNDONE, ended=at, failure=why, cancel=False)
+def abandon(run: Run, why: str) -> Run:
+    """Nothing more is done for it: another run takes over what it was to move. It has no end yet: that is noted once
+    its jobs have been let go of."""
+    return run if run.over else replace(run, state=RunState.UNDONE, failure=why, cancel=False)
