@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM, Died, hurry
 from tests.console.faults import Fault, bring_to_end
 from tests.console.test_crash_matrix import a_world, ask, in_threads, settle
 
@@ -35,7 +35,8 @@ class CancelAt:
                 self.then.on_run(before, after, written)
             return
         record = next((record for record in after.steps if record.name == self.step), None)
-        if written and record is not None and record.state is self.state:
+        going_on = after.state is RunState.RUNNING
+        if written and going_on and record is not None and record.state is self.state:
             self.asked.set()
             try:
                 self.outcome = self.world.service.cancel("web")
@@ -273,3 +274,44 @@ def test_points_in_the_spool_of_a_source_that_was_taken_over_do_not_hinder_its_r
         spool = world.office.spools[VM]
         assert isinstance(spool, MemoryStore)
         assert [info for info in spool.scan("") if info.key[0].isdigit()]  # kept aside, for whoever wants to look
+
+
+@pytest.mark.parametrize("dies", ["", "before the phase moves", "after it"])
+def test_a_takeover_that_is_cancelled_takes_back_what_it_inherited(dies):
+    """And a console that dies in the middle of handing over leaves one of the two runs in charge."""
+    with a_world() as world:
+        disks = world.disks(world.office)
+        world.recovery.hypervisor.add(VM, "somebody else's", {"vda": b"x"}, Power.OFF)
+        ask(world, Kind.PLANNED)
+        world.until(Phase.FAILOVER_STALLED)
+        world.recovery.hypervisor.remove(VM)
+        planned = world.failovers.last(VM, "web").id
+        world.cuts["office"] = True
+        world.service.cancel("web")
+        world.until(Phase.FAILOVER_UNDOING)
+        if dies:
+            moved = dies == "after it"
+
+            def hook(before, after, written):
+                handing_over = after.id == planned and after.state is RunState.UNDONE
+                if handing_over and written and (after.ended is not None) == moved:
+                    raise Died
+
+            world.hook = hook
+            with pytest.raises(Died):
+                ask(world, Kind.UNPLANNED)
+            world.hook = lambda *_: None
+            world.restart_console()
+        else:
+            CancelAt(world, "check", StepState.DONE)
+            ask(world, Kind.UNPLANNED)
+        if not (dies and not moved):
+            world.wait(lambda: world.failovers.last(VM, "web").id != planned)
+            if dies:
+                world.service.cancel("web")
+        world.mend()
+        run = bring_to_end(world)
+        assert run.state is RunState.UNDONE
+        assert world.running() == ["office"]
+        assert world.disks(world.office) == disks
+        world.must_be_sound()

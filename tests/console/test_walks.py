@@ -127,12 +127,18 @@ class Walk:
                 place.stop_agent()
                 place.start_agent()
         if self.world.parts.dead:
+            self.restart()
+
+    def restart(self):
+        try:
             self.world.restart_console()
+        except Died:
+            self.done.append("console dies while it starts")
 
     def pause(self):
         time.sleep(self.dice.random() * 0.15)
         if self.world.parts.dead and self.dice.random() < 0.5:
-            self.world.restart_console()
+            self.restart()
 
     # --- and its end --------------------------------------------------------------------------------------
 

@@ -13,11 +13,14 @@ from leeward.domain.runs import (
     ask_cancel,
     begin_undo,
     end,
+    gives_way,
+    inheritance,
     its_turn,
     new_run,
     next_move,
     retry,
     stall,
+    unabandon,
     with_record,
 )
 
@@ -126,3 +129,34 @@ def test_an_undo_that_stalled_goes_on_backwards():
     assert stalled.failed_step == "epoch-back"
     assert retry(stalled).state is RunState.UNDOING
     assert next_move(retry(stalled)).name == "epoch-back"
+
+
+def test_who_gives_way_to_an_unplanned_failover():
+    """Who still needs its home, and has begun nothing elsewhere that runs."""
+    assert gives_way(walked(a_run(), "stop", StepState.RUNNING))
+    assert gives_way(stall(walked(a_run(), "last-cycle", StepState.FAILED), "no"))
+    assert not gives_way(walked(a_run(), "epoch", StepState.RUNNING))
+    assert gives_way(begin_undo(walked(a_run(), "build")))
+    assert not gives_way(walked(a_run(Kind.UNPLANNED), "fence", StepState.RUNNING))
+    assert gives_way(begin_undo(walked(a_run(Kind.UNPLANNED), "build")))
+    assert not gives_way(begin_undo(walked(a_run(), "start", StepState.FAILED)))  # what may run there comes first
+    assert not gives_way(end(a_run(), RunState.DONE, 1.0))
+
+
+def test_who_takes_over_can_take_back_what_it_inherited():
+    planned = with_record(walked(a_run(), "build"), "check", undo=False, result={"claim": 4})
+    heritage = inheritance(begin_undo(planned))
+    assert heritage == {"after": ["r1"], "inherited_claim": 4}
+    heir = replace(a_run(Kind.UNPLANNED), id="r2", options=heritage)
+    assert tuple(record.name for record in begin_undo(heir).undo) == ("epoch-back", "stand-up", "restart", "discard")
+    assert inheritance(begin_undo(heir)) == {"after": ["r1", "r2"], "inherited_claim": 4}
+    assert inheritance(a_run()) == {}
+
+
+def test_an_abandoned_run_whose_heir_never_came_waits_for_the_operator():
+    abandoned = abandon(walked(a_run(), "stop"), "why")
+    assert unabandon(abandoned).state is RunState.STALLED
+    ended = replace(abandoned, ended=1.0)
+    assert unabandon(ended) is ended
+    running = a_run()
+    assert unabandon(running) is running

@@ -58,7 +58,7 @@ def test_the_log_is_claimed_after_the_epoch_that_was_seen():
     run = a_run(Kind.PLANNED)
     assert job_of(run, "epoch", undo=False).arguments == {"claim": 4, "reason": "failover", "run": "r1"}
     back = job_of(run, "epoch-back", undo=True).arguments
-    assert (back["claim"], back["back"], back["reason"]) == (4, True, "undo")
+    assert (back["claim"], back["back"], back["reason"]) == (4, ["r1"], "undo")
     again = replace(run, options={"claim": 6})
     assert job_of(again, "epoch", undo=False).arguments["claim"] == 6
     assert job_of(again, "epoch-back", undo=True).arguments["claim"] == 6

@@ -127,8 +127,8 @@ class SourceTasks:
         return {}
 
     def take_epoch(self, context: Context) -> dict[str, Any]:
-        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; back: what
-        this run took is given back, whether it was taken yet or not (see `_take_back`).
+        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; back: runs
+        whose taking is given back, whether it has come to that yet or not (see `_take_back`).
 
         → epoch; point, time: the newest recovery point now that no other writer can add one.
         """
@@ -141,8 +141,8 @@ class SourceTasks:
             "run": str(arguments["run"]),
         }
         log = self._open_vault().log(job.vm_id)
-        take = _take_back if arguments.get("back") else VmLog.take_epoch
-        state = take(log, int(arguments["claim"]), info).state
+        claim, back = int(arguments["claim"]), arguments.get("back")
+        state = (_take_back(log, claim, info, back) if back else log.take_epoch(claim, info)).state
         self._agent.reigns(job.vm_id, state.epoch, job.host)
         point = state.last_point
         if point is None:
@@ -164,15 +164,15 @@ class SourceTasks:
             return True
 
 
-def _take_back(log: VmLog, claim: int, info: dict[str, Any]) -> LogWriter:
-    """Begin an epoch after whatever this run has made of the log. Raises Fenced when another run has it.
+def _take_back(log: VmLog, claim: int, info: dict[str, Any], runs: list[str]) -> LogWriter:
+    """Begin an epoch after whatever these runs have made of the log. Raises Fenced when another run has it.
 
     Also when the run never came to take anything: its order may be on its way still, and must find the log closed.
     """
     for _ in range(_TRIES):
         reign = log.reign()
         epoch = reign.epoch if reign else 0
-        ours = reign is not None and any(reign.info.get(name) == info[name] for name in ("run", "host"))
+        ours = reign is not None and (reign.info.get("run") in runs or reign.info.get("host") == info["host"])
         follow = epoch - 1 if reign is not None and reign.info == info else epoch if ours else claim
         try:
             return log.take_epoch(follow, info)

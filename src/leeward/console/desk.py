@@ -15,7 +15,7 @@ from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
-from leeward.domain.runs import Run, RunState, abandon
+from leeward.domain.runs import Run, RunState, abandon, unabandon
 from leeward.orchestrator.assignments import jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
@@ -198,7 +198,7 @@ class Desk:
         """End a run where it stands. Its walk finds that it is over and leaves; what its agents have been told they
         need not do any more. Dead in the middle, it is done again (`finish_giving_up`)."""
         ended = self._database.runs.replace(run.id, lambda now: abandon(now, why))
-        if ended.ended is not None:
+        if ended.state is not RunState.UNDONE or ended.ended is not None:
             return
         for host, job_id in jobs_of(ended):
             with suppress(NotFound):
@@ -207,13 +207,20 @@ class Desk:
 
     def finish_giving_up(self) -> None:
         for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
-            if run.ended is None:
+            if run.ended is not None:
+                continue
+            life = self._database.lives.get(run.vm_id)
+            if life is not None and life.run_id == run.id and under_way(life.phase):
+                self._database.runs.replace(run.id, unabandon)
+            else:
                 self.give_up(run, run.failure)
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
     def follow(self, run: Run) -> None:
         """While a run is under way it is the truth, and the VM's phase follows it."""
+        if run.state is RunState.UNDONE and run.ended is None:
+            return  # another run is about to take over
         for _ in range(_TRIES):
             life = self._database.lives.get(run.vm_id)
             if life is None or life.run_id != run.id or not under_way(life.phase):

@@ -10,10 +10,10 @@ from typing import Any, Protocol
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
-from leeward.domain.errors import BadInput, NotFound, Refused
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, ask_cancel, new_run, retry
+from leeward.domain.runs import Run, RunState, abandon, ask_cancel, gives_way, inheritance, new_run, retry, unabandon
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
@@ -98,28 +98,34 @@ class Failovers:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
         self._point_exists(vm_id, name, point)
-        giving_way = self._giving_way(life)
-        return self._begin(life, event, Kind(event.value), away, point, by, options, giving_way)
+        other = self._give_way(life)
+        if other is not None:
+            options = {**options, **inheritance(other)}
+        try:
+            return self._begin(life, event, Kind(event.value), away, point, by, options, other)
+        except LeewardError:
+            if other is not None:
+                self._desk.follow(self._database.runs.replace(other.id, unabandon))
+            raise
 
-    def _giving_way(self, life: Life) -> Run | None:
-        """The run that an unplanned failover takes over from, since its source broke down under it. Raises Refused
-        when that run needs nothing of the source any more."""
+    def _give_way(self, life: Life) -> Run | None:
+        """The run that an unplanned failover takes over from, since its source broke down under it; from here on
+        nothing more is done for it. Raises Refused when that run needs nothing of the source any more."""
         if not under_way(life.phase):
             return None
-        run = self._database.runs.run(life.run_id)
-        going_on = run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo
-        if going_on and (run.kind is Kind.UNPLANNED or any(step.name == "epoch" for step in run.steps[: run.begun])):
-            what = "an unplanned failover is under way" if run.kind is Kind.UNPLANNED else "it needs its home no more"
-            way = "retry" if run.state is RunState.STALLED else "show"
-            raise Refused(
-                f"another failover makes no sense: {what}",
-                subject=life.vm_name,
-                hint=f"Go on with `leeward failover {way} {life.vm_name}`",
-            )
-        return run
+        why = "gives way to an unplanned failover"
+        run = self._database.runs.replace(life.run_id, lambda now: abandon(now, why) if gives_way(now) else now)
+        if run.state is RunState.UNDONE and run.ended is None:
+            return run
+        way = "retry" if run.state is RunState.STALLED else "show"
+        raise Refused(
+            "another failover makes no sense: the one under way needs its home no more, or has just ended",
+            subject=life.vm_name,
+            hint=f"Go on with `leeward failover {way} {life.vm_name}`",
+        )
 
-    def _end_other(self, run: Run, successor: Run) -> None:
-        self._desk.give_up(run, f"gave way to {successor.kind} failover {successor.id}")
+    def _end_other(self, run: Run) -> None:
+        self._desk.give_up(run, run.failure)
         ends = time.monotonic() + _LEAVE_S
         while run.id in self._engine.walking() and time.monotonic() < ends:
             time.sleep(0.05)
@@ -261,7 +267,7 @@ class Failovers:
             raise
         # After the VM was given to the new run: the phase must not follow the old one's end.
         if giving_way is not None:
-            self._end_other(giving_way, run)
+            self._end_other(giving_way)
         self._close_stalled(life.vm_id, (Kind.COMMIT, Kind.FINISH))
         self._database.count()
         self._desk.spread()

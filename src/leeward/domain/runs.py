@@ -106,8 +106,12 @@ class Move:
 
 
 def begin_undo(run: Run) -> Run:
-    """Turn round. What has been begun is taken back, latest first."""
-    order = undo_order(run.kind, run.begun)
+    """Turn round. What has been begun is taken back, latest first; of a run that took over from another (see
+    `gives_way`) also what it inherited, whatever it has begun itself."""
+    begun = run.begun
+    if run.options.get("after"):
+        begun = max(begun, next(number for number, step in enumerate(steps(run.kind)) if step.final))
+    order = undo_order(run.kind, begun)
     return replace(
         run, state=RunState.UNDOING, undo=tuple(StepRecord(name) for name in order), cancel=False, failure=""
     )
@@ -166,6 +170,31 @@ def ask_cancel(run: Run) -> Run:
         # A new attempt: what an earlier one began to take back is done anew, not remembered as done.
         return begin_undo(replace(run, attempt=run.attempt + 1))
     return replace(run, cancel=True) if run.state is RunState.RUNNING else run
+
+
+def gives_way(run: Run) -> bool:
+    """Whether an unplanned failover may take over from this run: one that still needs its home (which may be dead),
+    to be stopped there or to be given back; never one that has begun to start the VM elsewhere."""
+    final = {step.name for step in steps(run.kind) if step.final}
+    begun = {record.name for record in run.steps if record.state is not StepState.WAITING}
+    if run.over or begun & final:
+        return False
+    return bool(run.undo) or (run.kind is Kind.PLANNED and "epoch" not in begun)
+
+
+def inheritance(run: Run) -> dict[str, Any]:
+    """Options for the run that takes over from this one: what it must be able to take back."""
+    claim = run.options.get("claim", run.result("check").get("claim", run.options.get("inherited_claim")))
+    if claim is None:
+        return {}  # it had done nothing yet
+    return {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}
+
+
+def unabandon(run: Run) -> Run:
+    """Whoever was to take over never did."""
+    if run.state is not RunState.UNDONE or run.ended is not None:
+        return run
+    return replace(run, state=RunState.STALLED, failure="another failover was asked for, but never began")
 
 
 def abandon(run: Run, why: str) -> Run:

@@ -32,12 +32,17 @@ def _claim(run: Run, check: str, reason: str) -> dict[str, Any]:
 def _unclaim(run: Run, check: str) -> dict[str, Any]:
     """The log is given back: to follow the epoch that was claimed, or the one that this run began. Also where it
     never came to that: a taking that is still on its way somewhere must find the door closed."""
-    return {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": True}
+    runs = [run.id, *run.options.get("after", [])]
+    return {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": runs}
 
 
 def claim(run: Run, check: str) -> int:
-    """The epoch that this run may follow. check: the step that saw it; an option overrides it after a retry."""
-    return int(run.options.get("claim", run.result(check)["claim"]))
+    """The epoch that this run may follow. check: the step that saw it; an option overrides it after a retry, another
+    one stands in for it in a run that took over and is taken back at once."""
+    options = run.options
+    return int(
+        options["claim"] if "claim" in options else run.result(check).get("claim", options.get("inherited_claim", 0))
+    )
 
 
 def _point(run: Run) -> str:
