@@ -53,7 +53,7 @@ docs: $(READY)
 # Resolve the lock file anew after a change of pyproject.toml (needs the `uv` command).
 lock:
 	uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
-	    --no-header --group dev pyproject.toml --output-file requirements.lock
+	    --no-header --group dev --extra postgresql pyproject.toml --output-file requirements.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis artifacts

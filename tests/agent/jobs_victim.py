@@ -9,14 +9,13 @@ import sys
 import time
 from pathlib import Path
 
-import structlog
-
 from leeward.agent.jobs import JobRunner
+from leeward.logs import log
 from leeward.wire.jobs import Job, JobKind, JobState
 
 
 def main(folder, count):
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log.quiet()
     folder = Path(folder)
     effects = os.open(folder / "effects", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 

@@ -52,6 +52,15 @@ def test_a_vault_that_is_away_and_a_bug_are_survived():
     sentry = Sentry(lambda: [WISH, WISH], lambda vm_id, host: 1, lambda: vault, told)
     sentry.look()
     assert found == []
-    vault.newest = 2
+    vault.newest = 2  # one that could not be asked is asked again at once
     sentry.look()
     assert found == [WISH, WISH]
+
+
+def test_asks_no_more_often_than_it_must():
+    vault, asked = Vault(1), []
+    vault.epoch = lambda: asked.append(1) or 1
+    sentry = Sentry(lambda: [WISH], lambda vm_id, host: 1, lambda: vault, lambda wish: None)
+    for _ in range(5):
+        sentry.look()
+    assert asked == [1]

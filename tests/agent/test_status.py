@@ -44,3 +44,35 @@ def test_paused_and_permanent_failures_win():
     assert state_of(Facts(known=True, newest=POINT, paused=True), 5, 1e6)[0] is State.PAUSED
     fenced = Facts(known=True, newest=POINT, failure="epoch over", permanent=True)
     assert state_of(fenced, 5, 0.1) == (State.ERROR, "epoch over")
+    fenced.paused = True
+    assert state_of(fenced, 5, 0.1) == (State.ERROR, "epoch over")
+
+
+def test_points_in_the_spool_are_told_with_the_vaults_trouble():
+    facts = Facts(known=True, newest=POINT, kind=Kind.DELTA, waiting=3, away="the vault is away")
+    assert state_of(facts, 5, 6.0) == (State.ENABLED, "3 points wait in the local spool: the vault is away")
+    assert state_of(facts, 5, 16.0) == (State.ERROR, "3 points wait in the local spool: the vault is away")
+    facts.away = ""  # it takes them again: a matter of time
+    assert state_of(facts, 5, 16.0) == (
+        State.ENABLED,
+        "catching up: 3 points wait in the local spool to be sent",
+    )
+    facts.waiting, facts.paused = 1, True
+    assert state_of(facts, 5, 16.0)[1].endswith("1 point waits in the local spool to be sent")
+
+
+def test_a_first_copy_in_the_spool_is_not_under_way():
+    facts = Facts(known=True, kind=Kind.INITIAL, waiting=1, away="the vault is full")
+    state, reason = state_of(facts, 5, None)
+    assert state is State.ERROR
+    assert "the vault is full" in reason
+
+
+def test_a_comparison_that_cannot_go_on_says_so():
+    facts = Facts(known=True, newest=POINT, kind=Kind.RESYNC, kind_reason="the bitmap is broken")
+    facts.failure = "the vault is away"
+    assert state_of(facts, 5, 6.0)[0] is State.RESYNCHRONIZING
+    state, reason = state_of(facts, 5, 16.0)
+    assert state is State.ERROR
+    assert "the bitmap is broken" in reason
+    assert "the vault is away" in reason

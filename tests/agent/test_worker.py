@@ -7,8 +7,9 @@ import time
 import pytest
 from tests.vault.conftest import CHEAP
 
+from leeward.agent import worker
 from leeward.agent.worker import Services, Worker
-from leeward.domain.errors import StoreFull, StoreReadOnly, StoreUnavailable
+from leeward.domain.errors import HostBusy, StoreFull, StoreReadOnly, StoreUnavailable
 from leeward.domain.protection import ProtectionState
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.copy import copy_pool
@@ -56,16 +57,25 @@ class Site:
             policy=PolicyMessage(**{"rpo_s": 1, "app_interval_s": 0, **policy}),
         )
         self.epochs = {}
+        self.fenced = []
         self.pool = copy_pool(2)
         self.worker = None
         self.rng = random.Random(2)
 
     def start(self):
         def open_vault():
-            store = SpoolingStore(self.remote, LocalStore(self.spool), self.spool_limit)
+            aside = self.spool.with_name("spool.aside-1")
+            store = SpoolingStore(
+                self.remote, LocalStore(self.spool), self.spool_limit, lambda: self.spool.rename(aside)
+            )
             return Vault.open(store, keys=self.vault.keys), store
 
-        services = Services("agent", self.pool, self.epochs.__setitem__)
+        services = Services(
+            "agent",
+            self.pool,
+            self.epochs.__setitem__,
+            on_fenced=lambda wish: self.fenced.append(wish.vm_id),
+        )
         self.worker = Worker(self.wish, self.hypervisor, open_vault, services, self.epochs.get(VM))
         self.worker.start()
         return self
@@ -155,6 +165,109 @@ def test_an_outage_goes_to_the_spool_and_comes_back_whole(site):
     one.until_equal()
     # The points of the outage are there, not only the newest one.
     assert len(one.vault.log(VM).points()) >= points + 2
+
+
+def test_a_vault_that_is_slow_to_fail_does_not_slow_the_points_down(site):
+    one = site().start()
+    one.until(enabled)
+
+    class Hangs(StoreUnavailable):
+        """Raised by the remote only after a while, as a store that goes on trying does."""
+
+        def __init__(self, *what, **more):
+            time.sleep(1.5)
+            super().__init__(*what, **more)
+
+    put = one.remote.store.put
+    one.remote.store.put = lambda key, parts: (_ for _ in ()).throw(Hangs("the vault is away"))
+    for _ in range(30):
+        one.write()
+        time.sleep(0.2)
+    report = one.report()
+    waiting = int(report.reason.split()[0])
+    assert "wait in the local spool: the vault is away" in report.reason
+    assert waiting >= 4, report
+    assert report.rpo_actual_s > 5
+    points = len(one.vault.log(VM).points())
+    one.remote.store.put = put
+    one.until(lambda report: report.spool_bytes == 0 and report.rpo_actual_s < 1.5 and not report.reason)
+    one.until_equal()
+    assert len(one.vault.log(VM).points()) >= points + waiting
+
+
+def test_restarted_while_the_vault_is_read_only_it_does_not_claim_to_be_current(site):
+    """The vault can be read, what is in the spool cannot be sent: an idle VM must not look replicated."""
+    one = site().start()
+    one.until(enabled)
+    one.until_equal()
+    one.remote.trouble = StoreReadOnly("the vault is read-only", subject="vault")
+    one.write()
+    one.until(lambda report: report.spool_bytes > 0)
+    one.stop()
+    one.start()
+    report = one.until(lambda report: report.cycles >= 2)
+    newest = one.vault.log(VM).points()[-1]
+    assert report.last_point.id == newest.id
+    assert report.rpo_actual_s == pytest.approx(time.time() - newest.time_ns / 1e9, abs=0.5)
+    assert "1 point waits in the local spool: vault: the vault is read-only" in report.reason
+    one.remote.trouble = None
+    one.until(lambda report: report.spool_bytes == 0 and not report.reason)
+    one.until_equal()
+
+
+def test_fenced_during_an_outage_the_spool_is_set_aside(site):
+    one = site().start()
+    one.until(enabled)
+    one.remote.trouble = StoreUnavailable("the vault is away", subject="here")
+    one.write()
+    one.until(lambda report: report.spool_bytes > 0)
+    Vault.open(one.remote.store, keys=one.vault.keys).log(VM).open_writer(writer="recovery site", new_epoch=True)
+    one.remote.trouble = None
+    report = one.until(lambda report: "another writer" in report.reason)
+    assert report.state is ProtectionState.ERROR
+    assert report.failover_possible
+    tail = [info.key for info in one.remote.store.scan(f"vm/{VM}/log/")]
+    one.write()
+    time.sleep(1.5)
+    assert [info.key for info in one.remote.store.scan(f"vm/{VM}/log/")] == tail
+    one.stop()
+    assert [path.name.split(".")[1].split("-")[0] for path in one.folder.glob("spool.*")] == ["aside"]
+    # Protected anew by the operator, it takes over and begins with an empty spool.
+    one.epochs.clear()
+    one.wish = one.wish.model_copy(update={"claim": 2})
+    one.start()
+    one.until(enabled)
+    one.until_equal()
+
+
+@pytest.mark.parametrize("how", ["a long target", "paused", "a busy host", "read-only here"])
+def test_whoever_puts_nothing_still_finds_out_that_it_was_taken_over(site, monkeypatch, how):
+    """Until it does, the VM runs at two places."""
+    monkeypatch.setattr(worker, "_REIGN_S", 0.2)
+    one = site(rpo_s=3600 if how == "a long target" else 1).start()
+    one.until(enabled)
+    if how == "paused":
+        one.stop()
+        one.wish = one.wish.model_copy(update={"paused": True})
+        one.start()
+        one.until(lambda report: report.state is ProtectionState.PAUSED)
+    elif how == "a busy host":
+
+        def busy(*args, **more):
+            raise HostBusy("a foreign job has the right of way")
+
+        one.hypervisor.open_cycle = busy
+        one.until(lambda report: "foreign job" in report.reason)
+    elif how == "read-only here":
+        one.remote.trouble = StoreReadOnly("the vault is read-only", subject="vault")
+        one.write()
+        one.until(lambda report: report.spool_bytes > 0)
+    Vault.open(one.remote.store, keys=one.vault.keys).log(VM).open_writer(writer="recovery site", new_epoch=True)
+    began = time.monotonic()
+    report = one.until(lambda report: report.state is ProtectionState.ERROR)
+    assert "another" in report.reason
+    assert time.monotonic() - began < 6
+    assert one.fenced == [VM]
 
 
 def test_killed_during_an_outage_the_spool_is_sent_by_the_next_run(site):

@@ -1,14 +1,12 @@
 """The contract on a real guest, by the commands alone."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from tests.installation import Installation
 
 from leeward.lab.guest.sequence import inspect
 
@@ -26,28 +24,8 @@ def documented(heading):
 @pytest.fixture
 def run(lab, guest_factory):
     guest_factory("office", "cliweb", disks=(64, 32), ip=IP)
-    config = Path(lab.places.config)
-    for old in ("vault", "state"):
-        subprocess.run(["rm", "-rf", str(Path(lab.places.root) / old)], check=True)
-        (Path(lab.places.root) / old).mkdir()
-    environment = {**os.environ, "LEEWARD_CONFIG": str(config), "COLUMNS": "120"}
-
-    def call(*words, code=0):
-        command = [sys.executable, "-m", "leeward.cli.main", *words, "--json"]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False
-        )
-        assert done.returncode == code, done.stderr
-        return json.loads(done.stdout)
-
-    yield call
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            words = (entry / "cmdline").read_bytes().split(b"\0") if (entry / "cmdline").exists() else []
-            if str(config).encode() in words and b"serve" in words:
-                os.kill(int(entry.name), 15)
-                while (entry / "exe").exists():
-                    time.sleep(0.05)
+    with Installation(lab, "cli") as installation:
+        yield installation
 
 
 def test_the_main_job(run, lab, tmp_path):

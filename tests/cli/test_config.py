@@ -64,6 +64,8 @@ def test_only_source_hosts_are_the_agents(tmp_path):
         (('storage = "/images"', ""), "storage folder"),
         (('name = "away"', 'name = "office"'), "two hosts"),
         (('state = "/state"', 'state = "/state"\nautostart = "perhaps"'), "daemon.autostart = 'perhaps'"),
+        (("[daemon]", '[console]\ncert = "/c.pem"\n[daemon]'), "cert and key belong together"),
+        (("[daemon]", "[console]\nlisten = 8443\n[daemon]"), "console.listen = 8443"),
     ],
 )
 def test_wrong_values_are_named(tmp_path, change, words):

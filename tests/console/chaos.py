@@ -17,7 +17,8 @@ from leeward.domain.errors import HypervisorError
 from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.orchestrator import conductor, waiting
+from leeward.orchestrator import assignments, turns, waiting
+from leeward.recovery.memory import MemoryCopies
 from leeward.replication.spool import SpoolingStore
 from leeward.state.runs import Runs
 from leeward.vault.facade import Vault
@@ -34,7 +35,8 @@ def hurry(monkeypatch):
     monkeypatch.setattr(waiting, "_LOOK_S", 0.02)
     monkeypatch.setattr(waiting, "FENCE_ABSENT_S", 0.1)
     monkeypatch.setattr(waiting, "FENCE_S", 1.5)
-    monkeypatch.setattr(conductor, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(turns, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(assignments, "GRACE_S", 1.0)
     monkeypatch.setattr(desk, "_PATIENCE_S", 0.5)
     monkeypatch.setattr(guard, "_LOOK_S", 0.02)
     monkeypatch.setattr(lastcycle, "_PAUSE_S", 0.01)
@@ -43,37 +45,69 @@ def hurry(monkeypatch):
     monkeypatch.setattr(worker, "next_start", lambda began, ended, usual, rpo: ended + 0.03)
     monkeypatch.setattr(worker, "backoff", lambda failures: 0.03)
     monkeypatch.setattr(sentry, "LOOK_S", 0.05)
+    monkeypatch.setattr(sentry, "_PERIOD_S", 0.02)
     monkeypatch.setattr(agent_module, "LOOK_S", 0.05)
 
 
 class Watch:
-    """Who runs the VM, known at the instant of every power change. windows: spans in which both sites ran it."""
+    """Where the VM is live, known at the instant of every change: it has power, and a recovered one is plugged in.
+
+    windows: spans in which it was live at both sites.
+    """
 
     def __init__(self):
         self.lock = threading.RLock()
-        self.running = set()
+        self.powered, self.plugged = set(), {"office"}
         self.windows, self.since = [], None
         self.off, self.on = {}, {}  # place → disks as it last went off, as it last was started
 
-    def changed(self, name, power, disks):
+    def power(self, name, power, disks):
         with self.lock:
             if power is Power.OFF:
-                if name in self.running:
+                if name in self.powered:
                     self.off[name] = disks
-                self.running.discard(name)
+                self.powered.discard(name)
             else:
-                if name not in self.running:
+                if name not in self.powered:
                     self.on[name] = disks
-                self.running.add(name)
-            if len(self.running) > 1 and self.since is None:
-                self.since = time.monotonic()
-            if len(self.running) < 2 and self.since is not None:
-                self.windows.append(time.monotonic() - self.since)
-                self.since = None
+                self.powered.add(name)
+            self.changed()
+
+    def plug(self, name, plugged):
+        with self.lock:
+            (self.plugged.add if plugged else self.plugged.discard)(name)
+            self.changed()
+
+    def changed(self):
+        twice = len(self.powered & self.plugged) > 1
+        if twice and self.since is None:
+            self.since = time.monotonic()
+        if not twice and self.since is not None:
+            self.windows.append(time.monotonic() - self.since)
+            self.since = None
 
     def twice(self):
         with self.lock:
             return self.windows + ([time.monotonic() - self.since] if self.since else [])
+
+
+class WatchedCopies(MemoryCopies):
+    """The cable is seen as well."""
+
+    def __init__(self, place):
+        super().__init__(place.hypervisor, place.open_vault)
+        self.place = place
+
+    def plug(self, vm_id, purpose):
+        found = super().plug(vm_id, purpose)
+        if purpose == "failover":
+            self.place.world.watch.plug(self.place.name, True)
+        return found
+
+    def discard(self, vm_id, purpose):
+        super().discard(vm_id, purpose)
+        if purpose == "failover":
+            self.place.world.watch.plug(self.place.name, False)
 
 
 class WatchedHypervisor(MemoryHypervisor):
@@ -89,17 +123,17 @@ class WatchedHypervisor(MemoryHypervisor):
         with vm.lock, self.watch.lock:
             super()._set_power(vm_id, power)
             if vm_id == VM:
-                self.watch.changed(self.name, power, {name: bytes(data) for name, data in vm.disks.items()})
+                self.watch.power(self.name, power, {name: bytes(data) for name, data in vm.disks.items()})
 
     def add(self, vm_id, name, disks, power=Power.RUNNING):
         vm = super().add(vm_id, name, disks, power)
         if vm_id == VM:
-            self.watch.changed(self.name, power, dict(disks))
+            self.watch.power(self.name, power, dict(disks))
         return vm
 
     def remove(self, vm_id):
         if vm_id == VM:
-            self.watch.changed(self.name, Power.OFF, {})
+            self.watch.power(self.name, Power.OFF, {})
         super().remove(vm_id)
 
 
@@ -108,14 +142,22 @@ class ChaosPlace(Place):
 
     def __init__(self, world, name, site, folder):
         super().__init__(world, name, site, folder)
+        self.copies = WatchedCopies(self)
         self.dead = threading.Event()
-        self.spools = {}
+        self.spools, self.aside = {}, []
 
     def make_hypervisor(self):
         return WatchedHypervisor(self.name, self.world.watch)
 
     def spooled(self, vm_id):
-        store = SpoolingStore(self.line, self.spools.setdefault(vm_id, MemoryStore()), 1 << 20)
+        spool = self.spools.setdefault(vm_id, MemoryStore())
+
+        def set_aside():
+            for info in list(spool.scan("")):
+                self.aside.append((info.key, spool.get(info.key)))
+                spool.delete(info.key)
+
+        store = SpoolingStore(self.line, spool, 1 << 20, set_aside)
         return Vault.open(store, keys=self.world.keys), store
 
     def die(self):

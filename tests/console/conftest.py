@@ -1,4 +1,5 @@
 import pytest
+from tests.console.caller import Console
 from tests.console.world import World
 
 
@@ -20,3 +21,18 @@ def world(make_world):
     made = make_world()
     made.protect()
     return made
+
+
+@pytest.fixture
+def console(tmp_path):
+    made = Console(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """For tests that leave everything as it was."""
+    made = Console(tmp_path_factory.mktemp("shared"))
+    yield made
+    made.close()

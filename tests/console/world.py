@@ -4,6 +4,7 @@ Hypervisors, the agents' state folders, the console's database and the vault out
 """
 
 import random
+import socket
 import threading
 import time
 
@@ -16,6 +17,7 @@ from leeward.agent.jobs import JobRunner
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
+from leeward.agent.probing import ProbeTasks
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.console.desk import Desk
@@ -53,6 +55,23 @@ class CutStore:
         return getattr(self.store, name)
 
 
+class LocalReach:
+    """Guests in memory have no network: what they would serve is served by the test, on this machine."""
+
+    def __init__(self, hypervisor):
+        self.hypervisor = hypervisor
+        self.silent = set()
+
+    def agent_answers(self, vm_id):
+        return vm_id not in self.silent and self.hypervisor.vm(vm_id).power is Power.RUNNING
+
+    def addresses(self, vm_id):
+        return ["127.0.0.1/8"]
+
+    def connect(self, vm_id, address, port, timeout_s, *, isolated):
+        return socket.create_connection((address.split("/")[0], port), timeout_s)
+
+
 class Place:
     """A site: its hypervisor, its agent's state folder, its line to the vault. The agent can be killed."""
 
@@ -62,6 +81,7 @@ class Place:
         self.line = CutStore(world.store)
         self.copies = MemoryCopies(self.hypervisor, self.open_vault)
         self.homes = MemoryHomes(self.hypervisor, self.open_vault)
+        self.reach = LocalReach(self.hypervisor)
         self.local = None
         self.agent = self.jobs = None
 
@@ -90,6 +110,7 @@ class Place:
         tasks = SourceTasks(self.agent, ledger, self.open_vault, last).tasks()
         copies, homes = {self.name: self.copies}, {self.name: self.homes}
         tasks |= CopyTasks(self.agent, ledger, copies, homes, self.open_vault).tasks()
+        tasks |= ProbeTasks(copies, {self.name: self.reach}).tasks()
         if self.world.wrap:
             tasks = {kind: self.world.wrap(self, kind, task) for kind, task in tasks.items()}
         self.jobs = JobRunner(self.folder / "jobs", tasks)
@@ -196,11 +217,18 @@ class ConsoleParts:
         self.fleet = Fleet(lambda: self.links)
         self.database.runs = world.make_runs(self.database, self)
         self.desk = Desk(self.database, self.fleet, Opener(world))
-        self.engine = ThreadEngine()
-        self.engine.conductor = Conductor(self.database.runs, self.desk, lambda: self.dead)
+        self.engine = self.make_engine(Conductor(self.database.runs, self.desk, lambda: self.dead))
         self.failovers = Failovers(self.database, self.fleet, self.desk, self.engine, lambda: "recovery")
         self.service = Service(self.database, self.fleet, Opener(world), self.desk, self.failovers)
         self.learner = Learner(self.database, self.desk, Opener(world))
+        self.start()
+
+    def make_engine(self, conductor):
+        engine = ThreadEngine()
+        engine.conductor = conductor
+        return engine
+
+    def start(self):
         self.database.count()
         self.desk.spread()
         self.failovers.revive()
@@ -222,9 +250,8 @@ class World:
         self.keys = self.vault.keys
         self.office = self.place_type(self, "office", "source", folder / "office")
         self.recovery = self.place_type(self, "recovery", "recovery", folder / "recovery")
-        data = random.Random(1).randbytes(8 * KIB64)
-        self.office.hypervisor.add(VM, "web", {"vda": data, "vdb": bytes(4 * KIB64)})
         self.dice = random.Random(2)
+        self.populate()
         self.office.start_agent()
         self.recovery.start_agent()
         self.start_console()
@@ -259,6 +286,10 @@ class World:
         self.office.stop_agent()
         self.recovery.stop_agent()
 
+    def populate(self):
+        data = random.Random(1).randbytes(8 * KIB64)
+        self.office.hypervisor.add(VM, "web", {"vda": data, "vdb": bytes(4 * KIB64)})
+
     # --- what happens -----------------------------------------------------------------------------
 
     def vm(self, place):
@@ -278,12 +309,14 @@ class World:
             return {name: image.disks[name].read(0, disk.size) for name, disk in image.disks.items()}
 
     def running(self):
-        """Where the VM runs now."""
+        """Where the VM runs now, seen by a client: a recovered one counts once it is plugged in."""
         places = (self.office, self.recovery)
         return [
             place.name
             for place in places
-            if VM in place.hypervisor._vms and self.vm(place).facts.power is not Power.OFF
+            if VM in place.hypervisor._vms
+            and self.vm(place).facts.power is not Power.OFF
+            and (place is self.office or VM in place.copies.plugged)
         ]
 
     def protect(self):

@@ -5,7 +5,7 @@ import pytest
 from leeward.domain.procedures import STEPS, UNDO_TELLS, Kind, undo_order
 
 MOVES = (Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK)
-STARTS = {"start", "start-home"}
+STARTS = {"plug", "start-home"}
 
 
 def names(kind):

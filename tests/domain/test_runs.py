@@ -64,9 +64,10 @@ def test_undoing_takes_back_what_was_begun_and_nothing_else(kind):
 
 def test_a_final_step_is_no_way_back_unless_it_failed():
     assert walked(a_run(), "build").reversible
-    assert not walked(a_run(), "start", StepState.RUNNING).reversible
-    assert not walked(a_run(), "start").reversible
-    assert walked(a_run(), "start", StepState.FAILED).reversible
+    assert walked(a_run(), "start").reversible  # it runs, but nobody can see it
+    assert not walked(a_run(), "plug", StepState.RUNNING).reversible
+    assert not walked(a_run(), "plug").reversible
+    assert walked(a_run(), "plug", StepState.FAILED).reversible
     assert not walked(a_run(), "boot", StepState.FAILED).reversible
     assert not end(walked(a_run(), "build"), RunState.UNDONE, 1.0).reversible
 
@@ -76,7 +77,7 @@ def test_a_wish_to_cancel_comes_before_the_next_step_as_long_as_it_can_be_heeded
     move = next_move(run)
     assert its_turn(run, run, move)
     assert not its_turn(replace(run, cancel=True), run, move)
-    final = walked(a_run(), "start", StepState.RUNNING)
+    final = walked(a_run(), "plug", StepState.RUNNING)
     assert its_turn(replace(final, cancel=True), final, next_move(final))
 
 
@@ -115,7 +116,7 @@ def test_asking_to_cancel():
     undoing = ask_cancel(stalled)
     assert (undoing.state, undoing.attempt) == (RunState.UNDOING, 2)
     assert ask_cancel(undoing) is undoing
-    started = walked(a_run(), "start")
+    started = walked(a_run(), "plug")
     assert ask_cancel(started) is started
     over = end(run, RunState.DONE, 1.0)
     assert ask_cancel(over) is over
@@ -139,7 +140,7 @@ def test_who_gives_way_to_an_unplanned_failover():
     assert gives_way(begin_undo(walked(a_run(), "build")))
     assert not gives_way(walked(a_run(Kind.UNPLANNED), "fence", StepState.RUNNING))
     assert gives_way(begin_undo(walked(a_run(Kind.UNPLANNED), "build")))
-    assert not gives_way(begin_undo(walked(a_run(), "start", StepState.FAILED)))  # what may run there comes first
+    assert not gives_way(begin_undo(walked(a_run(), "plug", StepState.FAILED)))  # what may run there comes first
     assert not gives_way(end(a_run(), RunState.DONE, 1.0))
 
 

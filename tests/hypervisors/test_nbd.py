@@ -85,6 +85,40 @@ def test_a_bitmap_and_the_allocation_in_one_pass(serve, tmp_path):
     assert rows[nbd.ALLOCATION][:, 1].sum() == 64 << 20
 
 
+def test_what_is_written_and_zeroed_is_there_after_a_flush(serve, tmp_path, data):
+    image = tmp_path / "disk.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "6G"], check=True)
+    path, process = serve(image, "--format=qcow2", "--discard=unmap")
+    with nbd.Nbd(path, "vda", [nbd.ALLOCATION]) as client, nbd.Nbd(path, "vda") as other:
+        client.pwrite(memoryview(bytearray(data)), 512)
+        client.pwrite(memoryview(bytearray(data)), 5 << 30)
+        assert other.pread(len(data), 512) == data
+        client.zero((5 << 30) + MIB - MIB, MIB)  # across what one request can name
+        other.flush()
+        rows = client.status()[nbd.ALLOCATION]
+        used = [(start, length) for start, length, flags in rows.tolist() if not flags & nbd.ZERO]
+        process.kill()
+        process.wait()
+    assert used[0] == (0, MIB)
+    raw = tmp_path / "raw"
+    subprocess.run(["qemu-img", "convert", "-O", "raw", str(image), str(raw)], check=True)
+    expected = bytearray(6 << 30 >> 10)  # the first of 1024 parts is enough of the zeros
+    expected[512:MIB] = data[: MIB - 512]
+    with raw.open("rb") as file:
+        assert file.read(len(expected)) == expected
+        file.seek((5 << 30) + MIB)
+        assert file.read(len(data) - MIB) == data[MIB:]
+
+
+def test_writing_to_a_server_that_does_not_take_it_is_an_error(serve, raw):
+    path, _ = serve(raw, "--read-only", "--format=raw")
+    with nbd.Nbd(path, "vda") as client:
+        with pytest.raises(HypervisorError, match="write failed"):
+            client.pwrite(memoryview(bytearray(512)), 0)
+        with pytest.raises(HypervisorError, match="zeroing failed"):
+            client.zero(512, 0)
+
+
 def test_errors_say_what_and_where(serve, raw, tmp_path):
     path, process = serve(raw, "--read-only", "--format=raw")
     with pytest.raises(HypervisorError, match="vdx at"):

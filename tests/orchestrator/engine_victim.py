@@ -13,9 +13,8 @@ import threading
 import time
 from pathlib import Path
 
-import structlog
-
 from leeward.domain.runs import RunState, StepState
+from leeward.logs import log
 from leeward.orchestrator.conductor import Conductor
 from leeward.orchestrator.desk import Done
 from leeward.orchestrator.engine import Engine
@@ -110,7 +109,7 @@ class DyingBook:
 
 
 def main(folder, executor, what):
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log.quiet()
     folder = Path(folder)
     database = Database(f"sqlite:///{folder / 'leeward.db'}")
     stopping = threading.Event()

@@ -2,7 +2,8 @@
 
 from xml.etree import ElementTree as ET
 
-from leeward.recovery.libvirt.definition import Overlay, tag_of, test_copy
+from leeward.recovery.libvirt.definition import Overlay, failover_copy, original_of, tag_of, test_copy
+from leeward.recovery.libvirt.nics import Plug
 
 make_copy = test_copy
 del test_copy  # pytest must not take it for a test
@@ -107,3 +108,74 @@ def test_warnings_name_what_is_missing():
     text = " / ".join(make()[0].warnings)
     for word in ("host device", "shared folder", "drive sda", "disk vdz", "UEFI"):
         assert word in text
+
+
+def fail_over(plugs, present=(), definition=SOURCE, tag="f1", overlays=OVERLAYS):
+    made = failover_copy(
+        definition,
+        tag=tag,
+        overlays=overlays,
+        plugs=plugs,
+        isolated="leeward-f1",
+        has=set(present).__contains__,
+        kvm=True,
+    )
+    return made, ET.fromstring(made.xml)
+
+
+ELSEWHERE = [Plug("network:dr"), Plug("isolated")]
+
+
+def test_a_failover_copy_is_the_vm_itself():
+    made, root = fail_over(ELSEWHERE)
+    assert (made.vm_id, made.name) == ("0d9c8f3c-5d0f-4a53-9d0e-5a1f6f2f3b11", "db")
+    assert (root.findtext("uuid"), root.findtext("name")) == (made.vm_id, made.name)
+    cards = root.findall("devices/interface")
+    assert [card.find("mac").get("address") for card in cards] == ["52:54:00:aa:bb:cc", "52:54:00:aa:bb:cd"]
+    assert tag_of(made.xml) == "f1"
+    # Windows must see that it was set back, and see the same when a step was repeated.
+    assert root.findtext("genid") == fail_over(ELSEWHERE)[1].findtext("genid")
+    assert root.findtext("genid") not in (ET.fromstring(SOURCE).findtext("genid"), "")
+    assert fail_over(ELSEWHERE, tag="f2")[1].findtext("genid") != root.findtext("genid")
+
+
+def test_what_belongs_to_the_old_host_is_not_in_a_failover_copy_either():
+    made, root = fail_over(ELSEWHERE)
+    root.remove(root.find("metadata"))
+    left = ET.tostring(root, encoding="unicode")
+    for trace in ("/dev/vg", "/base.qcow2", "/iso/", "br0", "eth0", "vnet3", "clean-traffic", "/opt/qemu", "hostdev"):
+        assert trace not in left, trace
+    assert any("filterref" in warning for warning in made.warnings)
+
+
+def test_cards_go_where_they_were_planned_to():
+    _, root = fail_over(ELSEWHERE)
+    cards = root.findall("devices/interface")
+    assert [card.get("type") for card in cards] == ["network", "network"]
+    assert [card.find("source").attrib for card in cards] == [{"network": "dr"}, {"network": "leeward-f1"}]
+    _, root = fail_over([Plug("bridge:br0", kept=True), Plug("bridge:br7")], present=["filter:clean-traffic"])
+    cards = root.findall("devices/interface")
+    assert [card.find("source").attrib for card in cards] == [{"bridge": "br0"}, {"bridge": "br7"}]
+    assert cards[0].find("filterref") is not None
+    assert cards[0].find("target") is None
+    made, root = fail_over([Plug("bridge:br0", kept=True), Plug("bridge:br7")])
+    assert root.find("devices/interface/filterref") is None
+    assert any("not filtered" in warning for warning in made.warnings)
+
+
+def test_the_original_goes_along_without_its_passwords_through_any_number_of_moves():
+    made, _ = fail_over(ELSEWHERE)
+    original = original_of(made.xml)
+    assert original_of(SOURCE) is None
+    assert ET.fromstring(original).find("devices/hostdev") is not None
+    assert "secret" not in original
+    again, _ = fail_over(ELSEWHERE, definition=made.xml, tag="f2")
+    assert original_of(again.xml) == original
+    assert tag_of(again.xml) == "f2"
+
+
+def test_a_whole_image_has_nothing_under_it():
+    _, root = fail_over(ELSEWHERE, overlays={"vda": Overlay("/images/whole.qcow2")})
+    disk = root.find("devices/disk")
+    assert disk.find("source").get("file") == "/images/whole.qcow2"
+    assert disk.find("backingStore") is None

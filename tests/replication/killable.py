@@ -9,10 +9,9 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import structlog
-
 from leeward.domain.errors import Unavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.logs import log
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
@@ -20,7 +19,7 @@ from leeward.vault.stores.local import LocalStore
 
 
 def main(uri, vm_id, scratch, folder, key, step=""):
-    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    log.to_json(sys.stderr, verbose=True)
     vault = Vault.open(LocalStore(Path(folder)), keys=VaultKeys.from_bytes(Path(key).read_bytes()))
     host = LibvirtHost("office", uri, Path(scratch))
     seen = []

@@ -36,3 +36,16 @@ def test_rest_does_not_save_up_more_than_a_second():
     clock.now = 3600
     limiter.spend(3000)
     assert clock.now == 3602
+
+
+def test_what_goes_elsewhere_is_exempt_until_it_is_sent():
+    clock = Clock()
+    away = True
+    limiter = Limiter(1000, clock, clock.sleep, exempt=lambda: away)
+    limiter.spend(50_000)
+    assert clock.now == 0
+    limiter.pay(3000)
+    assert clock.now == 2
+    away = False
+    limiter.spend(1000)
+    assert clock.now == 3

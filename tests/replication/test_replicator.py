@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from leeward.domain.blocks import BLOCK_SIZE
-from leeward.domain.errors import Fenced, HypervisorError, StoreUnavailable
+from leeward.domain.errors import Fenced, HostBusy, HypervisorError, SpoolFull, StoreUnavailable
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.copy import Stopped
 from leeward.replication.replicator import STEPS, Kind, Replicator
+from leeward.replication.spool import SpoolingStore
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
 from leeward.vault.stores.memory import MemoryStore
@@ -313,7 +314,7 @@ def test_random_life_of_a_vm(vault, pool):
         elif event < 0.2:
             vm.resize("vdb", dice.randrange(1, 3 * MIB // 512) * 512)
         elif event < 0.3:
-            host._set_power(VM, dice.choice([Power.OFF, Power.RUNNING]))
+            vm.set_power(dice.choice([Power.OFF, Power.RUNNING]))
         elif event < 0.4:
             engine = replicator(host, vault, pool, epoch=engine.epoch)
         point = engine.cycle().point
@@ -323,3 +324,39 @@ def test_random_life_of_a_vm(vault, pool):
     for point in vault.log(VM).points():
         for disk, expected in remembered[point.id].items():
             assert content(vault, point, disk) == expected
+
+
+def test_a_blip_of_the_host_does_not_end_the_spooling_of_points(host, pool):
+    class Line(MemoryStore):
+        away = False
+
+        def __getattribute__(self, name):
+            if name in ("put", "get", "get_range", "size", "scan") and Line.away:
+                raise StoreUnavailable("the vault is away")
+            return super().__getattribute__(name)
+
+    def busy(*args, **more):
+        raise HostBusy("a foreign job has the right of way")
+
+    spooled = SpoolingStore(Line(), MemoryStore(), 3 * MIB)
+    vault = Vault.create(spooled, "x", cost=Argon2(1024, 1, 1))[0]
+    engine = replicator(host, vault, pool)
+    engine.cycle()
+    Line.away = True
+    vm = host._vms[VM]
+    vm.write("vda", 0, b"one")
+    engine.cycle()
+    open_cycle, host.open_cycle = host.open_cycle, busy
+    with pytest.raises(HostBusy):
+        engine.cycle()
+    host.open_cycle = open_cycle
+    vm.write("vda", MIB, b"two")
+    assert engine.cycle().point is not None
+    vm.write("vda", 2 * MIB, noise(4, 6 * MIB))
+    with pytest.raises(SpoolFull):
+        engine.cycle()
+    vm.write("vda", 2 * MIB, bytes(6 * MIB))
+    point = engine.cycle().point  # what fits is spooled still, and contains what did not
+    Line.away = False
+    spooled.drain()
+    assert_equal_now(Vault.open(spooled._remote, keys=vault.keys), host, point)

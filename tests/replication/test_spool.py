@@ -2,7 +2,15 @@
 
 import pytest
 
-from leeward.domain.errors import Fenced, ObjectExists, ObjectNotFound, StoreUnavailable
+from leeward.domain.errors import (
+    Fenced,
+    ObjectExists,
+    ObjectNotFound,
+    SpoolFull,
+    StoreFull,
+    StoreReadOnly,
+    StoreUnavailable,
+)
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.stores.memory import MemoryStore
 
@@ -13,12 +21,13 @@ class Switch(MemoryStore):
     def __init__(self):
         super().__init__()
         self.after = None
+        self.error = StoreUnavailable("the line is cut")
         self.order = []
 
     def put(self, key, parts):
         if self.after is not None:
             if self.after <= 0:
-                raise StoreUnavailable("the line is cut")
+                raise self.error
             self.after -= 1
         super().put(key, parts)
         self.order.append(key)
@@ -89,28 +98,111 @@ def test_an_object_that_arrived_without_its_answer_is_no_conflict(remote, spool)
     assert store.drain() == 1
 
 
-def test_another_writer_in_our_place_fences(remote, spool):
-    store = SpoolingStore(remote, spool, 1000)
+@pytest.mark.parametrize("error", [StoreFull("it is full"), StoreReadOnly("it is read-only")])
+def test_a_vault_that_takes_nothing_is_an_outage_too(remote, spool, error):
+    store = SpoolingStore(remote, spool, 100)
+    assert store.trouble == ""
+    remote.after, remote.error = 0, error
+    store.put("log/0001", [b"one"])
+    store.put("log/0002", [b"two"])
+    assert store.trouble == str(error)
+    with pytest.raises(type(error)):
+        store.send_next()
+    remote.after = 1
+    assert store.send_next() == 3
+    assert store.trouble == ""
+    remote.after = None
+    assert store.drain() == 1
+    assert remote.order == ["log/0001", "log/0002"]
+
+
+def test_another_writer_in_our_place_fences_for_good(remote, spool):
+    aside = []
+    store = SpoolingStore(remote, spool, 1000, lambda: aside.append(1))
     remote.after = 0
     store.put("log/0001", [b"mine"])
     remote.after = None
     remote.put("log/0001", [b"theirs"])
-    with pytest.raises(Fenced):
-        store.drain()
+    for _ in range(2):
+        with pytest.raises(Fenced):
+            store.drain()
     assert remote.get("log/0001") == b"theirs"
     assert len(list(spool.scan(""))) == 1
+    assert aside == [1]
+    # What we would put now would leave a gap in their log.
+    with pytest.raises(Fenced):
+        store.put("log/0002", [b"mine"])
+    assert remote.order == ["log/0001"]
+
+
+def test_a_rival_is_found_in_a_vault_that_takes_nothing_from_us(remote, spool):
+    store = SpoolingStore(remote, spool, 1000)
+    store.check_place("log/")
+    remote.after, remote.error = 0, StoreReadOnly("we may not write")
+    store.put("part/0001.7", [b"part"])
+    store.check_place("log/")
+    store.put("log/0001", [b"mine"])
+    store.put("log/0002", [b"mine too"])
+    store.check_place("log/")
+    MemoryStore.put(remote, "log/0001", [b"mine"])  # arrived, although we were told otherwise
+    store.check_place("log/")
+    remote.delete("log/0001")
+    MemoryStore.put(remote, "log/0001", [b"theirs"])
+    with pytest.raises(Fenced):
+        store.check_place("log/")
+    with pytest.raises(Fenced):
+        store.put("log/0003", [b"mine"])
+
+
+def test_what_a_predecessor_still_sent_is_not_missed(remote, spool):
+    remote.after = 0
+    old = SpoolingStore(remote, spool, 1000)
+    old.put("log/0001", [b"one"])
+    old.put("log/0002", [b"two"])
+    new = SpoolingStore(remote, spool, 1000)
+    remote.after = None
+    old.send_next()
+    assert new.drain() == 2
+    assert remote.order == ["log/0001", "log/0002"]
+    assert new.pending_bytes == 0
+
+
+def test_lost_from_the_spool_is_told(remote, spool):
+    remote.after = 0
+    store = SpoolingStore(remote, spool, 1000)
+    store.put("log/0001", [b"one"])
+    spool.delete(next(iter(spool.scan(""))).key)
+    remote.after = None
+    with pytest.raises(ObjectNotFound):
+        store.send_next()
+    assert store.pending_bytes == 3
 
 
 def test_a_full_spool_lets_the_outage_through(remote, spool):
     store = SpoolingStore(remote, spool, 10)
     remote.after = 0
+    with pytest.raises(StoreUnavailable, match="spool is full") as unsure:
+        store.put("log/0001", [b"x" * 11])
+    # The vault was tried: whether it has the object is not known.
+    assert not isinstance(unsure.value, SpoolFull)
     store.put("log/0001", [b"x" * 8])
-    with pytest.raises(StoreUnavailable, match="spool is full"):
+    with pytest.raises(SpoolFull, match="8 of 10 bytes") as full:
         store.put("log/0002", [b"y" * 3])
+    assert "the line is cut" in str(full.value)
     assert store.pending_bytes == 8
     with pytest.raises(ObjectNotFound):
         remote.after = None
         store.get("log/0002")
+
+
+def test_a_spool_on_a_full_disk_is_told_as_the_spools_trouble(remote):
+    spool = Switch()
+    spool.after, spool.error = 0, StoreFull("no space is left", hint="Make room")
+    store = SpoolingStore(remote, spool, 1000)
+    remote.after = 0
+    with pytest.raises(StoreUnavailable, match=r"spool cannot keep.*no space is left.*Make room.*line is cut"):
+        store.put("log/0001", [b"x"])
+    assert store.pending_bytes == 0
 
 
 def test_create_only_also_in_the_spool(remote, spool):

@@ -5,17 +5,17 @@ from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.retention import kept
-from leeward.domain.vm import Consistency, Disk
+from leeward.domain.vm import Consistency, Disk, FirmwareState
 
 
 class Pen:
     """disks: the current contents by name; change them with `put`, `zero`, `resize`, then `commit`."""
 
-    def __init__(self, vault, vm_id):
+    def __init__(self, vault, vm_id, **how):
         self.vault, self.vm_id = vault, vm_id
-        self.log = vault.log(vm_id)
-        self.writer = self.log.open_writer(writer="pen")
-        self.disks, self.dirty, self.remembered = {}, {}, {}
+        self.reopen(**how)
+        self.disks, self.dirty, self.remembered, self.firmwares = {}, {}, {}, {}
+        self.firmware, self.held = None, FirmwareState()  # None: not known, what is held stays
         self.time = 10**18
 
     def resize(self, disk, blocks, tail=0):
@@ -49,6 +49,7 @@ class Pen:
             disks=[Disk(name, len(data)) for name, data in self.disks.items()],
             definition=f"<vm disks='{len(self.disks)}'/>",
             tracking=f"t{self.time}",
+            firmware=self.firmware,
             compare=compare,
         )
 
@@ -84,6 +85,8 @@ class Pen:
         self.dirty = {}
         if point is not None:
             self.remembered[point.id] = {name: bytes(data) for name, data in self.disks.items()}
+            self.held = self.held if self.firmware is None else self.firmware
+            self.firmwares[point.id] = self.held
         return point
 
     def prune(self, retention, on_step=lambda step: None):
@@ -108,6 +111,27 @@ class Pen:
             assert {name: disk.size for name, disk in image.disks.items()} == {n: len(d) for n, d in expected.items()}
             for name, data in expected.items():
                 assert image.disks[name].read(0, len(data)) == data, (point_id, name)
+            assert image.firmware == self.firmwares.get(point_id, FirmwareState())
+
+    def check_difference(self, old_id, new_id):
+        """Hashes fit the content, and nothing but what the maps call different has changed between two points."""
+        with self.log.open_point(old_id) as old, self.log.open_point(new_id) as new:
+            differences = new.differs_from(old)
+            before, after = self.remembered[old_id], self.remembered[new_id]
+            assert differences.keys() == after.keys()
+            for name, data in after.items():
+                blocks = [
+                    data[at : at + BLOCK_SIZE].ljust(BLOCK_SIZE, b"\0") for at in range(0, len(data), BLOCK_SIZE)
+                ]
+                hashes = [blake3(block).digest() if any(block) else None for block in blocks]
+                assert new.hashes(name, 0, len(blocks)) == hashes
+                named = {start + n: zero for start, count, zero in differences[name] for n in range(count)}
+                ours = before.get(name, b"")
+                for number, block in enumerate(blocks):
+                    if number in named:
+                        assert named[number] == (not any(block))
+                    else:
+                        assert ours[number * BLOCK_SIZE : (number + 1) * BLOCK_SIZE].ljust(BLOCK_SIZE, b"\0") == block
 
     def check_all(self):
         listed = [point.id for point in self.vault.log(self.vm_id).points()]

@@ -44,9 +44,8 @@ def test_racing_writers_leave_a_dense_log_with_everything_acknowledged(vault):
     def life(seed):
         dice = random.Random(seed)
         for _ in range(6):
-            pen = Pen.__new__(Pen)
-            pen.vault, pen.vm_id, pen.disks, pen.dirty, pen.remembered, pen.time = vault, VM, {}, {}, {}, seed
-            pen.reopen(new_epoch=True)
+            pen = Pen(vault, VM, new_epoch=True)
+            pen.time = seed
             pen.resize("vda", 8)
             try:
                 for _ in range(dice.randrange(1, 4)):
@@ -66,8 +65,8 @@ def test_racing_writers_leave_a_dense_log_with_everything_acknowledged(vault):
     points = {point.id for point in vault.log(VM).points()}
     assert set(acknowledged) == points
     assert len(points) > 5
-    judge = Pen.__new__(Pen)
-    judge.vault, judge.vm_id, judge.remembered = vault, VM, acknowledged
+    judge = Pen(vault, VM)
+    judge.remembered = acknowledged
     for point_id in points:
         judge.check(point_id)
 

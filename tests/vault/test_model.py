@@ -10,6 +10,7 @@ from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 
 from leeward.domain.retention import Retention
+from leeward.domain.vm import FirmwareState
 from leeward.vault import checkpoint, transaction
 from leeward.vault.check import check
 from leeward.vault.compaction import move
@@ -54,6 +55,11 @@ class LogMachine(RuleBasedStateMachine):
     @rule(disk=DISKS, blocks=st.integers(1, 64), tail=TAILS)
     def resize(self, disk, blocks, tail):
         self.pen.resize(disk, blocks, tail)
+
+    @rule(seed=st.none() | st.integers(0, 3))
+    def firmware(self, seed):
+        made = FirmwareState(bytes([seed]) * 1000 * seed, (("state", b"tpm" * seed),) * (seed > 1)) if seed else None
+        self.pen.firmware = FirmwareState() if seed == 0 else made
 
     @precondition(lambda self: len(self.pen.disks) > 1)
     @rule()
@@ -103,6 +109,12 @@ class LogMachine(RuleBasedStateMachine):
         if self.pen.remembered and not self.in_doubt:
             move(History(self.vault._reader, VM), self.pen.writer, numbers)
 
+    @precondition(lambda self: self.pen.remembered)
+    @rule(one=st.integers(0, 30), other=st.integers(0, 30))
+    def compare_points(self, one, other):
+        points = list(self.pen.remembered)
+        self.pen.check_difference(points[one % len(points)], points[other % len(points)])
+
     @invariant()
     def newest_point_is_exact(self):
         if self.pen.remembered:
@@ -148,3 +160,39 @@ def test_a_compacted_table_keeps_only_what_is_needed(monkeypatch):
     pen.put("vda", 1, b"z" * 65536).commit()
     pen.reopen(expect_epoch=1)
     pen.check_all()
+
+
+def test_unchanged_blocks_are_not_named_as_different_although_the_maps_number_objects_anew():
+    vault = Vault.create(MemoryStore(), "x", cost=CHEAP)[0]
+    pen = Pen(vault, VM)
+    pen.resize("vda", 40)
+    for n in range(6):
+        pen.put("vda", n, random.Random(n).randbytes(65536)).commit()
+    old = pen.writer.state.last_point.id
+    pen.writer.write_map()  # numbers what is left anew
+    pen.put("vda", 2, random.Random(99).randbytes(2 * 65536)).put("vda", 5, bytes(65536))
+    new = pen.commit().id
+    with vault.log(VM).open_point(old) as before, vault.log(VM).open_point(new) as after:
+        assert list(after.differs_from(before)["vda"]) == [(2, 2, False), (5, 1, True)]
+        assert list(before.differs_from(after)["vda"]) == [(2, 2, False), (5, 1, False)]
+        assert list(after.differs_from(after)["vda"]) == []
+
+
+def test_the_tail_says_whether_a_machine_made_from_a_point_can_go_on_from_it():
+    vault = Vault.create(MemoryStore(), "x", cost=CHEAP)[0]
+    pen = Pen(vault, VM)
+    assert "not the newest" in pen.log.tail().gap("1", "t")
+    pen.resize("vda", 4)
+    old, new = pen.commit(), pen.put("vda", 0, b"x").commit()
+    token = pen.log.tail().tracking
+    assert "not over" in pen.log.tail().gap(new.id, token)  # its writer may still add to it
+    pen.log.open_writer(writer="successor", new_epoch=True)
+    tail = pen.log.tail()
+    assert (tail.point, tail.epoch, tail.tracking) == (new, 2, token)
+    assert tail.gap(new.id, token) == ""
+    assert "no tracking token" in tail.gap(new.id, "")
+    assert "not the newest" in tail.gap(old.id, token)
+    assert "not the newest" in tail.gap(new.id, "another")
+    pen.reopen()
+    pen.put("vda", 0, b"y").commit()
+    assert "not the newest" in pen.log.tail().gap(new.id, token)

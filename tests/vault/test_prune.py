@@ -7,7 +7,7 @@ import time
 import pytest
 from tests.vault.conftest import VM
 
-from leeward.domain.errors import Damaged, Fenced, Refused, StoreError, StoreReadOnly
+from leeward.domain.errors import Damaged, Fenced, Refused, StoreError, StoreFull, StoreReadOnly
 from leeward.domain.retention import Retention
 from leeward.vault import keyspace, prune
 from leeward.vault.check import check
@@ -319,3 +319,32 @@ def test_a_lease_is_renewed_without_a_gap(long):
         over.set()
     assert made == dropped
     assert long.vault.pins(VM) == []
+
+
+@pytest.mark.parametrize("error", [StoreFull("it is full"), StoreReadOnly("it is read-only")])
+def test_a_vault_that_cannot_be_written_is_read_without_a_pin(long, monkeypatch, error):
+    def refuse(key, parts):
+        raise error
+
+    monkeypatch.setattr(long.vault.store, "put", refuse)
+    assert long.vault.pin(VM, "3", "test", 3600) == ""
+    with long.vault.holding(VM, "latest", "test") as held:
+        long.check(held)
+    monkeypatch.undo()
+    assert long.vault.pins(VM) == []
+
+
+def test_a_lease_takes_a_pin_as_soon_as_there_can_be_one_and_keeps_it(long):
+    names = iter(["", "a", "", ""])
+    dropped = []
+    asked = []
+
+    def put():
+        asked.append(1)
+        return next(names, "")
+
+    with Lease(put, dropped.append, every_s=0.01):
+        while len(asked) < 5:
+            time.sleep(0.005)
+        assert dropped == []
+    assert dropped == ["a"]

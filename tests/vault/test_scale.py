@@ -1,11 +1,15 @@
 """Opening a point costs a bounded number of requests, however long the log is."""
 
 import random
+from contextlib import suppress
+from itertools import pairwise
 
 from tests.vault.conftest import VM
 
+from leeward.domain.errors import StoreUnavailable
+from leeward.vault import writer
 from leeward.vault.log import VmLog
-from leeward.vault.writer import MAP_EVERY
+from leeward.vault.writer import MAP_EVERY, MAP_RETRY
 
 
 class Counting:
@@ -41,3 +45,31 @@ def test_a_long_log_opens_with_a_bounded_number_of_reads(pen, vault):
     assert [point.id for point in points] == list(pen.remembered)
     # Three maps name their points; only the entries after the last map are read one by one.
     assert counting.calls["get_range"] <= MAP_EVERY + 3 * 2 + 4
+
+
+def test_a_map_that_cannot_be_written_is_not_tried_after_every_entry(pen, vault, monkeypatch):
+    tries, away = [], True
+
+    def put_map(history, content):
+        tries.append(content.state.seq)
+        if away:
+            raise StoreUnavailable("the vault is away")
+        return 1
+
+    monkeypatch.setattr(writer, "put_map", put_map)
+    monkeypatch.setattr(writer, "MAP_EVERY", 8)
+    pen.resize("vda", 1)
+
+    def write(count):
+        for number in range(count):
+            pen.put("vda", 0, bytes([1 + number % 250]) * 65536).commit()
+            with suppress(StoreUnavailable):
+                pen.writer.maintain()
+
+    write(3 * MAP_RETRY)
+    assert [second - first for first, second in pairwise(tries)] == [MAP_RETRY] * (len(tries) - 1)
+    assert len(tries) == 3
+    away = False
+    write(MAP_RETRY)
+    assert pen.writer.state.seq - tries[-1] < 8 + MAP_RETRY
+    assert len(tries) > 3

@@ -13,8 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 
-import structlog
-
 from leeward.agent.config import HostConfig
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
@@ -23,13 +21,12 @@ from leeward.agent.sentry import LOOK_S, Sentry
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, NotFound, VmGone
 from leeward.domain.protection import ProtectionState
+from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionMessage, ProtectionReport
 from leeward.wire.translate import utc, vm_message
-
-log = structlog.get_logger(__name__)
 
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
 STOP_TIMEOUT_S = 30.0

@@ -5,6 +5,7 @@ Each is harmless to repeat. Arguments and results are told in each task's docstr
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ class Copies(Protocol):
         self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]
     ) -> CopyReport: ...
     def start(self, vm_id: str, purpose: str) -> CopyReport: ...
+    def plug(self, vm_id: str, purpose: str) -> CopyReport: ...
     def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport: ...
     def settle(self, vm_id: str) -> None: ...
     def discard(self, vm_id: str, purpose: str) -> None: ...
@@ -64,6 +66,7 @@ class CopyTasks:
         return {
             JobKind.COPY_BUILD: self.build,
             JobKind.COPY_START: self.start,
+            JobKind.COPY_PLUG: self.plug,
             JobKind.COPY_WATCH: self.watch,
             JobKind.COPY_SETTLE: self.settle,
             JobKind.COPY_DISCARD: self.discard,
@@ -79,24 +82,19 @@ class CopyTasks:
     # --- copies ---------------------------------------------------------------------------------------
 
     def build(self, context: Context) -> dict[str, Any]:
-        """name, point (latest, app or an id), purpose, networks (for a failover) → point, copy."""
+        """name, point (latest, app or an id), purpose, networks; afresh: what a failover that was given up has left
+        goes first → point, copy."""
         job = context.job
         wanted = job.arguments
         point = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
         context.tell(f"making the VM out of point {point.id}")
-        self._replace_unstarted(job.host, job.vm_id, str(wanted["purpose"]), point.id)
+        if wanted.get("afresh"):
+            self._copies(job.host).discard(job.vm_id, str(wanted["purpose"]))
         copy = self._copies(job.host).build(
             job.vm_id, str(wanted["name"]), point.id, str(wanted["purpose"]), dict(wanted.get("networks", {}))
         )
+        context.tell(f"{copy.copy_name} at point {copy.point}, on {copy.network or 'no network'}")
         return {"point": copy.point, "copy": copy.copy_name}
-
-    def _replace_unstarted(self, host: str, vm_id: str, purpose: str, point_id: str) -> None:
-        """A copy of another point that was never started is left of a failover that was given up."""
-        copies = self._copies(host)
-        for copy in copies.reports():
-            started = any(step.name == "start" and step.state != "waiting" for step in copy.steps)
-            if (copy.vm_id, copy.purpose) == (vm_id, purpose) and copy.point != point_id and not started:
-                copies.discard(vm_id, purpose)
 
     def start(self, context: Context) -> dict[str, Any]:
         """purpose, epoch (for a failover: the one in which this host reigns)."""
@@ -105,6 +103,19 @@ class CopyTasks:
             self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
             self.agent.stand_up(job.vm_id, job.host)
         self._copies(job.host).start(job.vm_id, str(job.arguments["purpose"]))
+        return {}
+
+    def plug(self, context: Context) -> dict[str, Any]:
+        """purpose, wait_s: seconds to wait first, in which the old one may find out that its time is over."""
+        job = context.job
+        ends = time.monotonic() + float(job.arguments["wait_s"])
+        if ends > time.monotonic():
+            context.tell("giving the home site the time to find out and stop its VM")
+        while time.monotonic() < ends:
+            context.check()
+            time.sleep(0.05)
+        context.tell("")
+        self._copies(job.host).plug(job.vm_id, str(job.arguments["purpose"]))
         return {}
 
     def watch(self, context: Context) -> dict[str, Any]:

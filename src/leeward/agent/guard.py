@@ -11,15 +11,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-import structlog
-
 from leeward.agent.ledger import Ledger, StandDown
 from leeward.domain.errors import LeewardError, VmGone
 from leeward.domain.vm import Power
+from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.wire.messages import StandDownReport
-
-log = structlog.get_logger(__name__)
 
 _LOOK_S = 1.0
 

@@ -1,4 +1,4 @@
-"""The agent's jobs: kept durably, done once each, one at a time for a VM.
+"""The agent's jobs: kept durably, done once each, one at a time for a VM (those that only look excepted).
 
 A job's file is there before its first deed and goes when the console has let go of the outcome. What was under way
 when the agent died is done again from its beginning: every task is harmless to repeat.
@@ -17,16 +17,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from leeward.agent.ledger import sync_folder, write_durably
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
 from leeward.wire.jobs import Failure, Job, JobKind, JobReport, JobState
-
-log = structlog.get_logger(__name__)
 
 # VMs whose jobs run side by side.
 _PARALLEL = 16
+# Jobs that change nothing: beside all others, and with threads of their own, so that a long look delays no deed.
+_LOOKS = (JobKind.PROBE,)
 # Outcomes that no console has asked for in this time are forgotten: the console is gone for good.
 _KEEP_S = 30 * 86_400.0
 
@@ -72,6 +71,7 @@ class JobRunner:
         self._queues: dict[str, deque[str]] = {}
         self._busy: set[str] = set()
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="job")
+        self._looking = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="look")
         self._running = False
         self._stopping = False
         self._number = 0
@@ -95,7 +95,8 @@ class JobRunner:
         ends = time.monotonic() + timeout_s
         while self._busy and time.monotonic() < ends:
             time.sleep(0.02)
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._looking):
+            pool.shutdown(wait=False, cancel_futures=True)
 
     # --- the console's side ---------------------------------------------------------------------------
 
@@ -131,7 +132,7 @@ class JobRunner:
             # A crash from here on must not bring it back: what takes it back may have been done by then.
             self._path(job_id).unlink(missing_ok=True)
             sync_folder(self._folder)
-            queue = self._queues.get(_line(entry.context.job), deque())
+            queue = self._queues.get(_lane(entry.context.job), deque())
             if entry.report.state is not JobState.RUNNING or job_id in queue or not self._running:
                 if job_id in queue:
                     queue.remove(job_id)
@@ -140,24 +141,29 @@ class JobRunner:
     # --- work -----------------------------------------------------------------------------------------
 
     def _queue(self, entry: _Entry) -> None:
-        line = _line(entry.context.job)
-        self._queues.setdefault(line, deque()).append(entry.context.job.id)
-        self._next(line)
+        lane = _lane(entry.context.job)
+        self._queues.setdefault(lane, deque()).append(entry.context.job.id)
+        self._next(lane)
 
-    def _next(self, line: str) -> None:
-        queue = self._queues.get(line)
-        if not queue or line in self._busy or not self._running:
+    def _next(self, lane: str) -> None:
+        queue = self._queues.get(lane)
+        if not queue:
+            self._queues.pop(lane, None)
             return
-        self._busy.add(line)
-        self._pool.submit(self._work, line, self._entries[queue.popleft()])
+        if lane in self._busy or not self._running:
+            return
+        self._busy.add(lane)
+        entry = self._entries[queue.popleft()]
+        pool = self._looking if entry.context.job.kind in _LOOKS else self._pool
+        pool.submit(self._work, lane, entry)
 
-    def _work(self, line: str, entry: _Entry) -> None:
+    def _work(self, lane: str, entry: _Entry) -> None:
         try:
             self._do(entry)
         finally:
             with self._lock:
-                self._busy.discard(line)
-                self._next(line)
+                self._busy.discard(lane)
+                self._next(lane)
 
     def _do(self, entry: _Entry) -> None:
         job = entry.context.job
@@ -234,6 +240,9 @@ class JobRunner:
             self._number = max(self._number, number)
 
 
-def _line(job: Job) -> str:
-    """Of each VM and host, but a test's copy apart: a failover must not wait until a test's guest has come up."""
+def _lane(job: Job) -> str:
+    """Jobs of the same lane are done one after the other: those of one VM on one host, but of a test's copy apart,
+    since a failover must not wait until a test's guest has come up."""
+    if job.kind in _LOOKS:
+        return job.id
     return f"{job.host}/{job.vm_id}/{'test' if job.arguments.get('purpose') == 'test' else ''}"

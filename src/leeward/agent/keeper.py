@@ -6,14 +6,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-import structlog
-
 from leeward.domain.errors import LeewardError, Refused
 from leeward.domain.retention import Retention
+from leeward.logs import log
 from leeward.vault.facade import Vault
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
-
-log = structlog.get_logger(__name__)
 
 _LOOK_S = 15.0
 # A VM's log is pruned this often within its window, but neither all the time nor less than once an hour.

@@ -9,21 +9,21 @@ been failed over by somebody who can reach the vault and not us.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 
-import structlog
-
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
 from leeward.vault.facade import Vault
 from leeward.wire.messages import ProtectionMessage
 
-log = structlog.get_logger(__name__)
-
-LOOK_S = 10.0
+# As often as a worker looks (leeward.agent.worker), and a little: where one does, there is nothing left to do here.
+LOOK_S = 5.5
+_PERIOD_S = 1.0
 
 
 class Sentry:
-    """wishes: those of VMs that may run here and whose reign nobody has proven within LOOK_S. epoch_of: the one we
+    """wishes: those of VMs that may run here and whose reign no worker has proven within LOOK_S. epoch_of: the one we
     reign in. open_vault: the vault itself. on_fenced: told a wish whose epoch is over; raises LeewardError."""
 
     def __init__(
@@ -38,6 +38,7 @@ class Sentry:
         self._open_vault = open_vault
         self._on_fenced = on_fenced
         self._vault: Vault | None = None
+        self._looked: dict[str, float] = {}
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="sentry", daemon=True)
 
@@ -50,13 +51,17 @@ class Sentry:
             self._thread.join(timeout_s)
 
     def _run(self) -> None:
-        while not self._over.wait(LOOK_S):
+        while not self._over.wait(_PERIOD_S):
             self.look()
 
     def look(self) -> None:
+        now = time.monotonic()
         for wish in self._wishes():
+            if now - self._looked.get(wish.vm_id, float("-inf")) < LOOK_S:
+                continue
             try:
                 self._look_at(wish)
+                self._looked[wish.vm_id] = now
             except LeewardError as error:  # away: it is asked again
                 log.debug("who reigns is not known", vm=wish.vm_name, error=str(error))
             except Exception:  # a bug here must not end the watch over all other VMs

@@ -13,11 +13,16 @@ from leeward.replication.replicator import CycleResult, Kind
 # A cycle that fails now and then (a busy host, a blip of the vault) is no news; the state becomes `error` when the
 # newest recoverable instant is older than this many targets, or when the failure is one that time does not mend.
 LATE_FACTOR = 3.0
+ENABLED = ProtectionState.ENABLED
 
 
 @dataclass(slots=True)
 class Facts:
-    """Times in UTC ns. points: committed by this writer lately, oldest first. failure: the last error's one line."""
+    """Times in UTC ns. failure: the last cycle's error, one line.
+
+    unsent: points that are not known to be in the vault, oldest first; waiting: how many of them are in the spool.
+    away: why the vault does not take what is in the spool, "" when it does or nothing is there.
+    """
 
     known: bool = False  # the vault has been read since this worker started
     newest: RecoveryPoint | None = None
@@ -33,6 +38,8 @@ class Facts:
     last_cycle_bytes: int = 0
     note: str = ""
     unsent: deque[RecoveryPoint] = field(default_factory=deque)
+    waiting: int = 0
+    away: str = ""
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def record(self, result: CycleResult) -> None:
@@ -59,24 +66,39 @@ class Facts:
 
 def state_of(facts: Facts, rpo_s: float, actual_s: float | None) -> tuple[ProtectionState, str]:
     """The state that a person sees, and why. actual_s: age of the newest recoverable instant, None: none yet."""
-    if facts.paused:
-        return ProtectionState.PAUSED, "paused by the operator; existing recovery points stay usable"
     if facts.permanent:
         return ProtectionState.ERROR, facts.failure
+    if facts.paused:
+        waiting = f"; {_waiting(facts.waiting)} to be sent" if facts.waiting else ""
+        return ProtectionState.PAUSED, f"paused by the operator; existing recovery points stay usable{waiting}"
     if not facts.known:
         if facts.failure:
             return ProtectionState.ERROR, f"the vault's newest point is not known: {facts.failure}"
         return ProtectionState.REPLICATING, "starting: reading the vault"
     if facts.newest is None:
-        reason = "the first copy is under way; failover opens when it is complete"
-        if facts.failure:
-            return ProtectionState.ERROR, f"the first copy cannot go on: {facts.failure}"
-        return ProtectionState.REPLICATING, reason
+        return _first_copy(facts)
+    late = actual_s is None or actual_s > max(rpo_s * LATE_FACTOR, 10.0)
     if facts.kind is Kind.RESYNC:
         why = facts.kind_reason or "change tracking was lost"
+        if facts.failure and late:
+            return ProtectionState.ERROR, f"comparing every block ({why}) cannot go on: {facts.failure}"
         return ProtectionState.RESYNCHRONIZING, f"comparing every block with the vault: {why}"
-    if facts.failure and (actual_s is None or actual_s > max(rpo_s * LATE_FACTOR, 10.0)):
-        return ProtectionState.ERROR, facts.failure
     if facts.failure:
-        return ProtectionState.ENABLED, f"retrying: {facts.failure}"
-    return ProtectionState.ENABLED, facts.note
+        return (ProtectionState.ERROR, facts.failure) if late else (ENABLED, f"retrying: {facts.failure}")
+    if facts.away:
+        return (ProtectionState.ERROR if late else ENABLED), f"{_waiting(facts.waiting)}: {facts.away}"
+    if facts.waiting:
+        return ENABLED, f"catching up: {_waiting(facts.waiting)} to be sent"
+    return ENABLED, facts.note
+
+
+def _first_copy(facts: Facts) -> tuple[ProtectionState, str]:
+    if facts.failure:
+        return ProtectionState.ERROR, f"the first copy cannot go on: {facts.failure}"
+    if facts.away:
+        return ProtectionState.ERROR, f"the first copy waits in the local spool: {facts.away}"
+    return ProtectionState.REPLICATING, "the first copy is under way; failover opens when it is complete"
+
+
+def _waiting(points: int) -> str:
+    return f"{points} point{'' if points == 1 else 's'} wait{'s' if points == 1 else ''} in the local spool"

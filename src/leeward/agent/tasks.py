@@ -61,6 +61,7 @@ class SourceTasks:
             # In slices: an unplanned failover that takes over from here must not wait for a guest that does not obey.
             context.check()
             if hypervisor.shutdown(job.vm_id, min(left, _SLICE_S)):
+                context.tell("the guest shut down by itself")
                 return {"forced": False}
         if not job.arguments.get("force"):
             raise Refused(
@@ -70,6 +71,7 @@ class SourceTasks:
             )
         hypervisor.force_off(job.vm_id)
         self._wait_off(job.host, job.vm_id)
+        context.tell(f"powered off: the guest did not obey within {timeout:.0f} s")
         return {"forced": True}
 
     def start(self, context: Context) -> dict[str, Any]:
@@ -106,6 +108,8 @@ class SourceTasks:
         job = context.job
         self._agent.hold(job.vm_id, job.host)
         proof = self._last_cycle.run(job.vm_id, job.host, context)
+        compared = f"{proof.compared / (1 << 20):.1f} MiB" if proof.compared else "all that could have changed"
+        context.tell(f"point {proof.point.id} holds everything: {compared} compared, no difference")
         return {"point": proof.point.id, "time": utc(proof.point.time_ns), "compared": proof.compared}
 
     def stand_down(self, context: Context) -> dict[str, Any]:
@@ -119,6 +123,7 @@ class SourceTasks:
         if not self._agent.stand_down(standdown):
             raise HypervisorError("the VM could not be stopped on this host", subject=standdown.vm_name)
         self._wait_off(job.host, job.vm_id)
+        context.tell("it was running and has been stopped" if was_running else "it is off")
         return {"was_running": was_running}
 
     def stand_up(self, context: Context) -> dict[str, Any]:
@@ -147,6 +152,7 @@ class SourceTasks:
         point = state.last_point
         if point is None:
             raise Refused("the vault has no recovery point of it", subject=job.vm_id)
+        context.tell(f"epoch {state.epoch} has begun after point {point.id}")
         return {"epoch": state.epoch, "point": point.id, "time": utc(point.time_ns)}
 
     def _wait_off(self, host: str, vm_id: str) -> None:

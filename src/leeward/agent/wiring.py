@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-
-import structlog
 
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import AgentConfig
@@ -18,19 +17,20 @@ from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
-from leeward.agent.restoring import HostCopies, HostHomes
+from leeward.agent.probing import ProbeTasks
+from leeward.agent.restoring import HostCopies
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.logs import log
+from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.opening import open_store
-
-log = structlog.get_logger(__name__)
 
 _RETRY_S = 5.0
 _SUPERVISE_S = 1.0
@@ -83,16 +83,26 @@ def build_agent(config: AgentConfig) -> RunningAgent:
         return agent.source(host).hypervisor
 
     last_cycle = LastCycle(hypervisor, spooled, ledger, pool, config.name)
+
+    def rpo_of(vm_id: str) -> float | None:
+        return next((wish.policy.rpo_s for wish in ledger.desired.protections if wish.vm_id == vm_id), None)
+
     copies: dict[str, Copies] = {}
     homes: dict[str, Homes] = {}
     for host in config.hosts:
         if host.storage is not None:
-            copies[host.name] = HostCopies(host, _folder(config.state_dir / "copy" / host.name), config, plain)
-        homes[host.name] = HostHomes(host, _folder(config.state_dir / "home" / host.name), plain)
+            folder = _folder(config.state_dir / "copy" / host.name)
+            may_run = partial(_may_run, ledger, host.name)
+            copies[host.name] = HostCopies(host, host.storage, folder, config, plain, may_run, rpo_of)
     tasks = SourceTasks(agent, ledger, plain, last_cycle).tasks()
     tasks |= CopyTasks(agent, ledger, copies, homes, plain).tasks()
+    tasks |= ProbeTasks(copies, {host.name: LibvirtReach(host.name, host.uri) for host in config.hosts}).tasks()
     jobs = JobRunner(config.state_dir / "jobs", tasks)
     return RunningAgent(agent, jobs, copies, LocalAgent(agent, jobs, copies), threading.Event())
+
+
+def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:
+    return ledger.standdown(vm_id, host) is None
 
 
 def _open_plain_vault(config: AgentConfig) -> Vault:
@@ -103,9 +113,15 @@ def _open_plain_vault(config: AgentConfig) -> Vault:
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
     # The spool takes over when the vault is away, so there is little point in trying for long.
     remote = open_store(config.vault_url, retry_s=_RETRY_S, create=False)
-    spool = LocalStore(_folder(config.state_dir / "spool" / vm_id))
-    store = SpoolingStore(remote, spool, config.spool_limit)
+    folder = _folder(config.state_dir / "spool" / vm_id)
+    store = SpoolingStore(remote, LocalStore(folder), config.spool_limit, partial(_set_aside, folder))
     return Vault.open(store, keys=load_keys(config.state_dir)), store
+
+
+def _set_aside(spool: Path) -> None:
+    """Whoever protects this VM anew begins with an empty spool."""
+    spool.rename(spool.with_name(f"{spool.name}.aside-{time.time_ns()}"))
+    _folder(spool)
 
 
 def _folder(path: Path) -> Path:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import structlog
-
+from leeward.agent.catchup import CatchUp
 from leeward.agent.pace import backoff, next_start, usual
 from leeward.agent.status import Facts, state_of
-from leeward.domain.errors import Fenced, LeewardError, StoreUnavailable, VmGone, WrongKey
+from leeward.domain.errors import Fenced, LeewardError, VmGone, WrongKey
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
+from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import Stopped
 from leeward.replication.limiter import Limiter
@@ -24,15 +25,17 @@ from leeward.vault.facade import Vault
 from leeward.wire.messages import ProtectionMessage, ProtectionReport
 from leeward.wire.translate import point_message, progress_message, utc
 
-log = structlog.get_logger(__name__)
-
 # What waiting does not mend: the worker stops and says so until the operator changes something.
 PERMANENT = (Fenced, WrongKey)
-# A VM that changes nothing puts nothing, and so would never meet the entry of whoever took it over: look this often.
-_REIGN_S = 10.0
+# A VM that puts nothing (nothing changes, its host is busy, its target is long, it is paused) would never meet the
+# entry of whoever took it over: look this often. While points wait in the spool, sending them finds out.
+# An unplanned failover counts on it (leeward.orchestrator.assignments.GRACE_S).
+_REIGN_S = 5.0
 _FENCED_RETRY_S = 5.0
 # A slice of compaction: 16 MiB of disk delay the next cycle by little.
 _COMPACT_BLOCKS = 256
+# Longer than a store goes on trying one put; a put that is still under way then does no harm to a successor.
+_CATCH_UP_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +62,7 @@ class Opened:
     vault: Vault
     store: SpoolingStore
     replicator: Replicator
+    catch_up: CatchUp
 
 
 class Worker:
@@ -85,6 +89,7 @@ class Worker:
         self._next_app = 0.0
         self._next_look = 0.0
         self._reigned = float("-inf")
+        self._due = 0.0
         self._usual: float | None = None
         self._vm_id = wish.vm_id
         self._thread = threading.Thread(target=self._run, name=f"protect-{wish.vm_name}", daemon=True)
@@ -117,39 +122,55 @@ class Worker:
     # --- the thread ---------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._replicate()
+        finally:
+            if self._opened:
+                self._opened.catch_up.stop(_CATCH_UP_S)
+
+    def _replicate(self) -> None:
         failures = 0
         while not self._stop.is_set():
-            began = time.monotonic()
             try:
+                self._look_who_reigns()
+                began = time.monotonic()
+                if began < self._due:
+                    self._wake.wait(min(self._due - began, _REIGN_S))
+                    continue
                 opened = self._open()
                 if self._facts.paused:
-                    self._wait(began + 3600)
+                    self._due = math.inf
                     continue
-                self._drain(opened.store)
+                opened.catch_up.look()
                 self._cycle(opened, began)
+                opened.catch_up.look()
                 failures = 0
                 ended = time.monotonic()
                 self._usual = usual(self._usual, ended - began)
                 self._compact(opened)
-                self._wait(next_start(began, ended, self._usual, self.wish.policy.rpo_s))
+                self._due = next_start(began, ended, self._usual, self.wish.policy.rpo_s)
             except Stopped:
                 return
             except PERMANENT as error:
                 log.warning("replication stopped for good", vm=self.wish.vm_name, error=str(error))
-                self._facts.fail(str(error), permanent=True)
+                self._facts.fail(self._told(error), permanent=True)
                 if isinstance(error, Fenced):
                     self._tell_fenced()
                 return
             except LeewardError as error:
                 failures += 1
                 log.warning("cycle failed", vm=self.wish.vm_name, error=str(error), failures=failures)
-                self._facts.fail(str(error), permanent=isinstance(error, VmGone))
-                self._wait(time.monotonic() + backoff(failures))
+                self._facts.fail(self._told(error), permanent=isinstance(error, VmGone))
+                self._due = time.monotonic() + backoff(failures)
             except Exception as error:  # a bug of ours must not end protection silently
                 failures += 1
                 log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
                 self._facts.fail(f"internal error: {error!r}", permanent=False)
-                self._wait(time.monotonic() + backoff(failures))
+                self._due = time.monotonic() + backoff(failures)
+
+    def _told(self, error: LeewardError) -> str:
+        """One line for people, who know the VM by its name."""
+        return str(error).replace(f"{self._vm_id}: ", f"{self.wish.vm_name}: ", 1)
 
     def _tell_fenced(self) -> None:
         """Until whoever must know has really taken note: a VM that runs elsewhere must not run on here."""
@@ -169,6 +190,9 @@ class Worker:
             if self._epoch is not None:
                 store.belong(self._epoch)
             vm_log = vault.log(self._vm_id)
+            limiter = Limiter(
+                self.wish.policy.bandwidth, sleep=self._stop.wait, exempt=lambda: store.pending_bytes > 0
+            )
             replicator = Replicator(
                 self._hypervisor,
                 vm_log,
@@ -178,15 +202,20 @@ class Worker:
                 epoch=self._epoch,
                 claim=self.wish.claim,
                 host=self.wish.host,
-                limiter=Limiter(self.wish.policy.bandwidth),
+                limiter=limiter,
                 stop=self._stop,
                 on_step=self._services.on_step,
                 on_kind=self._facts.begin,
             )
-            points = [point for point in vm_log.points() if not store.is_pending(_log_key(self._vm_id, point))]
+            points = vm_log.points()
+            waiting = [point for point in points if store.is_pending(_log_key(self._vm_id, point))]
+            sent = points[: len(points) - len(waiting)]
             with self._facts.lock:
-                self._facts.newest, self._facts.known = (points[-1] if points else None), True
-            self._opened = Opened(vault, store, replicator)
+                self._facts.newest, self._facts.known = (sent[-1] if sent else None), True
+                self._facts.unsent.extend(waiting)
+            prefix = _log_prefix(self._vm_id)
+            catch_up = CatchUp(self.wish.vm_name, store, prefix, limiter, self._wake.set)
+            self._opened = Opened(vault, store, replicator, catch_up)
         return self._opened
 
     def _cycle(self, opened: Opened, began: float) -> None:
@@ -201,10 +230,10 @@ class Worker:
             self._next_app = began + app
         self._facts.record(result)
         self._settle(opened.store)
-        if result.point is not None and not opened.store.pending_bytes:
-            self._reigned = time.monotonic()
-        if result.point is None and not opened.store.pending_bytes:
-            self._look_who_reigns(opened)
+        if result.point is not None:
+            self._next_look = time.monotonic() + _REIGN_S  # putting it has shown who reigns
+            if not opened.store.pending_bytes:
+                self._reigned = time.monotonic()
         log.debug(
             "cycle",
             vm=self.wish.vm_name,
@@ -214,17 +243,21 @@ class Worker:
             bytes=result.stored,
         )
 
-    def _look_who_reigns(self, opened: Opened) -> None:
-        if time.monotonic() < self._next_look:
+    def _look_who_reigns(self) -> None:
+        opened = self._opened
+        if opened is None:
             return
-        self._next_look = time.monotonic() + _REIGN_S
+        opened.catch_up.check()
+        if opened.store.pending_bytes or time.monotonic() < self._next_look:
+            return
         try:
-            opened.replicator.open().check_reign()
+            opened.replicator.check_reign()
             self._reigned = time.monotonic()
         except Fenced:
             raise
         except LeewardError as error:  # away or damaged: the next cycle with changes tells
             log.debug("who reigns is not known", vm=self.wish.vm_name, error=str(error))
+        self._next_look = time.monotonic() + _REIGN_S
 
     def _compact(self, opened: Opened) -> None:
         """One slice after a cycle, as long as there is something to gain; never while points wait in the spool."""
@@ -242,29 +275,20 @@ class Worker:
         else:
             self._worn.clear()
 
-    def _drain(self, store: SpoolingStore) -> None:
-        if not store.pending_bytes:
-            return
-        try:
-            store.drain()
-        except StoreUnavailable as away:
-            self._facts.fail(str(away), permanent=False)
-        self._settle(store)
-
     def _settle(self, store: SpoolingStore) -> None:
         """Points whose commit is in the vault itself become the newest; the spooled ones wait."""
         facts = self._facts
         with facts.lock:
             while facts.unsent and not store.is_pending(_log_key(self._vm_id, facts.unsent[0])):
                 facts.newest = facts.unsent.popleft()
-
-    def _wait(self, until: float) -> None:
-        self._wake.wait(max(0.0, until - time.monotonic()))
+            facts.waiting, facts.away = len(facts.unsent), store.trouble
 
     # --- reports ------------------------------------------------------------------------------------
 
     def report(self, now_ns: int) -> ProtectionReport:
         facts = self._facts
+        if self._opened:
+            self._settle(self._opened.store)  # the spool is sent at any time, and the cycles may be far apart
         meter = self._opened.replicator.meter if self._opened else None
         with facts.lock:
             actual = self._actual_s(now_ns)
@@ -298,5 +322,9 @@ class Worker:
         return round(max(0.0, (now_ns - instant) / 1e9), 3)
 
 
+def _log_prefix(vm_id: str) -> str:
+    return f"vm/{vm_id}/log/"
+
+
 def _log_key(vm_id: str, point: RecoveryPoint) -> str:
-    return f"vm/{vm_id}/log/{point.seq:016d}"
+    return f"{_log_prefix(vm_id)}{point.seq:016d}"

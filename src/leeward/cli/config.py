@@ -49,17 +49,45 @@ class DaemonSection(_Section):
     spool_limit: int = Field(default=2 << 30, ge=0)
 
 
+class ConsoleSection(_Section):
+    """listen: where HTTPS is answered, like "127.0.0.1:8443"; "" for not at all. cert, key: files, else the console
+    issues its own. names: other host names and addresses under which it is reached, for its own certificate.
+    database: SQLAlchemy's URL; "" for SQLite in the state folder. agents_listen: address:port for agents on other
+    machines, "" for none. agents_address: https://host:port under which they reach it; "" for this machine's name.
+    """
+
+    listen: str = ""
+    cert: Path | None = None
+    key: Path | None = None
+    names: tuple[str, ...] = ()
+    database: str = ""
+    agents_listen: str = ""
+    agents_address: str = ""
+
+
+class AgentSection(_Section):
+    """console: an address that counts more than the one the agent enrolled at, https://host:port."""
+
+    console: str = ""
+
+
 class Settings(_Section):
     """The whole file. path: where it came from, None for the built-in defaults."""
 
     vault: VaultSection = VaultSection()
     host: tuple[HostSection, ...] = ()
     daemon: DaemonSection = DaemonSection()
+    console: ConsoleSection = ConsoleSection()
+    agent_section: AgentSection = Field(default=AgentSection(), validation_alias="agent")
     path: Path | None = None
 
     @property
     def socket(self) -> Path:
         return self.daemon.state / "leeward.sock"
+
+    @property
+    def database(self) -> str:
+        return self.console.database or f"sqlite:///{self.daemon.state / 'leeward.db'}"
 
     def agent(self) -> AgentConfig:
         hosts = tuple(HostConfig(host.name, host.site, host.uri, host.storage) for host in self.host)
@@ -102,6 +130,8 @@ def read_settings(path: Path) -> Settings:
     for name in names:
         if names.count(name) > 1:
             raise BadInput(f"two hosts have the name {name!r}", subject=str(path))
+    if (settings.console.cert is None) != (settings.console.key is None):
+        raise BadInput("console: cert and key belong together", subject=str(path))
     for host in settings.host:
         if host.site == "recovery" and host.storage is None:
             raise BadInput(f"host {host.name!r}: a recovery host needs a storage folder", subject=str(path))

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from leeward.cli import moves
 from leeward.cli.context import JSON, current
@@ -63,6 +61,8 @@ def test(
 
 
 def _wait(client: Any, view: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    from rich.live import Live
+
     with Live(console=err, auto_refresh=False, transient=False) as live:
         while True:
             view = client.get(f"/vms/{view['vm_id']}/test-failover")
@@ -122,6 +122,15 @@ def export(
 
     Read from the vault itself; no daemon is needed. The file appears when it is complete.
     """
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+        TransferSpeedColumn,
+    )
+
     from leeward.cli.vaults import open_vault
     from leeward.console.service import find_in_vault
     from leeward.recovery.image import export_image

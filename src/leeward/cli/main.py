@@ -4,20 +4,35 @@ from __future__ import annotations
 
 import os
 import sys
-import tempfile
-import traceback
-from importlib.metadata import entry_points
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import structlog
 import typer
+from typer.core import TyperGroup
 
 from leeward import __version__
-from leeward.cli import failover, moves, portal, protection, pruning, vaults
+from leeward.cli import (
+    agent,
+    agents,
+    discovery,
+    failover,
+    moves,
+    plans,
+    portal,
+    protection,
+    pruning,
+    signing,
+    users,
+    vaults,
+)
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 # typer keeps a click of its own; of its errors only this one is public, and its base is what we want.
 _WrongUsage: Any = typer.BadParameter.__mro__[2]
@@ -27,8 +42,31 @@ INTERRUPTED = 130
 _EPILOG = """Try it on this machine: leeward lab up · leeward vault init · leeward protect web --rpo 1s --wait ·
 leeward failover test web --wait"""
 
+
+class _Commands(TyperGroup):
+    """Command groups of other packages (the lab, benches) are loaded only when they are asked for, or listed."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*super().list_commands(ctx), *(entry.name for entry in _plugins())]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        found = super().get_command(ctx, cmd_name)
+        for entry in _plugins() if found is None else ():
+            if entry.name == cmd_name:
+                found = typer.main.get_group(entry.load())
+                found.name = cmd_name
+        return found
+
+
+def _plugins() -> Iterator[EntryPoint]:
+    from importlib.metadata import entry_points
+
+    return iter(sorted(entry_points(group="leeward.commands"), key=lambda entry: entry.name))
+
+
 app = typer.Typer(
     name="leeward",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -36,10 +74,16 @@ app = typer.Typer(
     help="Disaster recovery for small offices: replicate running VMs into a vault, boot them somewhere else.",
 )
 app.add_typer(protection.host_app, name="host")
+protection.host_app.command("scan")(discovery.scan)
 app.add_typer(protection.vm_app, name="vm")
 app.add_typer(vaults.app, name="vault")
 vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
+app.add_typer(agents.app, name="agents")
+app.add_typer(agent.app, name="agent")
+app.add_typer(users.user_app, name="user")
+app.add_typer(users.token_app, name="token")
+app.add_typer(plans.app, name="plan")
 for command in (
     protection.protect,
     protection.unprotect,
@@ -49,6 +93,10 @@ for command in (
     protection.points,
     protection.events,
     failover.export,
+    signing.login,
+    signing.logout,
+    signing.whoami,
+    users.audit,
 ):
     app.command()(command)
 app.command()(portal.portal)
@@ -68,9 +116,13 @@ def options(
     config: Annotated[
         Path | None, typer.Option("--config", help="Configuration file.", envvar="LEEWARD_CONFIG")
     ] = None,
+    console: Annotated[
+        str | None,
+        typer.Option("--console", help="Console to ask: https://host:8443, or local.", envvar="LEEWARD_CONSOLE"),
+    ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:
-    current().config = config
+    current().config, current().console = config, console
 
 
 @app.command()
@@ -84,15 +136,6 @@ def serve(
     run_daemon(current().settings(), verbose)
 
 
-def _add_plugins(arguments: list[str]) -> None:
-    """Command groups of other packages (the lab, benches) are loaded only when they are asked for, or listed."""
-    asked = {word for word in arguments if not word.startswith("-")}
-    listing = not asked or "_LEEWARD_COMPLETE" in os.environ
-    for entry in sorted(entry_points(group="leeward.commands"), key=lambda entry: entry.name):
-        if listing or entry.name in asked:
-            app.add_typer(entry.load(), name=entry.name)
-
-
 def run() -> None:
     """Entry of the `leeward` command."""
     sys.exit(main(sys.argv[1:]))
@@ -101,14 +144,9 @@ def run() -> None:
 def main(arguments: list[str]) -> int:
     """Run one command; returns the exit code. Never shows a traceback."""
     # Log lines of the layers below are for the daemon's log; here they would spoil tables and JSON.
-    if "serve" not in arguments:
-        structlog.configure(
-            wrapper_class=structlog.make_filtering_bound_logger(40),
-            logger_factory=structlog.PrintLoggerFactory(sys.stderr),
-        )
+    log.quiet()
     as_json = "--json" in arguments
     try:
-        _add_plugins(arguments)
         result = app(arguments, prog_name="leeward", standalone_mode=False)
     except LeewardError as error:
         return _report(error, as_json)
@@ -138,6 +176,9 @@ def _report(error: LeewardError, as_json: bool) -> int:
 
 def _crashed(error: Exception) -> int:
     """A bug of ours: the operator gets one line, whoever mends it gets the rest."""
+    import tempfile
+    import traceback
+
     with tempfile.NamedTemporaryFile("w", prefix="leeward-crash-", suffix=".log", delete=False) as file:
         traceback.print_exception(error, file=file)
     err.print(f"[bold red]Internal error:[/] {_escape(repr(error))} (details in {file.name})", soft_wrap=True)

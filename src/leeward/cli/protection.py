@@ -6,8 +6,6 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
@@ -76,7 +74,9 @@ def protect(
         print_json(view)
         return
     point = view["last_point"]
-    if point:
+    if view["state"] == "error":
+        out.print(f"[red]●[/] [bold]{view['vm']}[/] is to be protected, but: {view['reason']}", soft_wrap=True)
+    elif point:
         out.print(
             f"[green]●[/] [bold]{view['vm']}[/] is protected: newest point {point['id']}, "
             f"{show_seconds(view['rpo_actual_s'])} old (target {show_seconds(view['rpo_target_s'])})"
@@ -98,6 +98,8 @@ def _show_cost(rpo_s: float) -> None:
 
 
 def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("[bold]{task.description}[/]"),
         BarColumn(),
@@ -160,6 +162,8 @@ def status(
     """How each VM is protected: state, actual and target RPO, newest point, whether failover is possible."""
     client = current().client()
     if watch and not as_json:
+        from rich.live import Live
+
         with Live(console=out, auto_refresh=False) as live:
             while True:
                 live.update(status_table(client.get("/status", vm=vm)), refresh=True)

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 
-from leeward.domain.errors import BadInput
+from leeward.domain.durations import number
+from leeward.domain.durations import seconds as seconds
 
-_SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _BYTES = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
 _BYTES |= {"kb": 1000, "mb": 1000**2, "gb": 1000**3, "tb": 1000**4}
 _BYTES |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 
 
-def _number(text: str, units: dict[str, int], what: str, example: str) -> float:
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
-    if not match or match[2].lower() not in units:
-        raise BadInput(f"{text!r} is not {what}", hint=f"Write it like {example}")
-    return float(match[1]) * units[match[2].lower()]
-
-
-def seconds(text: str) -> float:
-    """ "1s", "5m", "24h", "7d"; a plain number is seconds. Raises BadInput."""
-    return _number(text, _SECONDS, "a duration", "1s, 5m, 24h or 7d")
-
-
 def size(text: str) -> int:
     """ "10MiB", "2.5 GB", "512k"; a plain number is bytes. Raises BadInput."""
-    return int(_number(text, _BYTES, "a size", "10MiB or 500k"))
+    return int(number(text, _BYTES, "a size", "10MiB or 500k"))
 
 
 def show_bytes(count: float) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from leeward.cli.context import JSON, current
 from leeward.cli.output import err, out, print_json, table
@@ -178,6 +177,8 @@ def check(
     Exit code 7 when something is damaged. --keyless is what a third party can do that must not read the data; with
     --public-key it also proves whose vault it is.
     """
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
+
     from leeward.vault.check import check as check_vault
     from leeward.vault.stores.opening import open_store
 

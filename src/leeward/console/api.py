@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, FastAPI, Query
 
 from leeward import __version__
+from leeward.console.access import everybody, guard, operator, unguarded, viewer
+from leeward.console.errors import install
+from leeward.console.identity import Identity
 from leeward.console.service import Service
+from leeward.console.users_api import add_users_api
 from leeward.console.views import (
     FailbackRequest,
     FailoverRequest,
@@ -21,113 +25,118 @@ from leeward.console.views import (
     TestView,
     VmView,
 )
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event
+from leeward.state.database import acting
 
-_STATUS: list[tuple[type[LeewardError], int]] = [
-    (BadInput, 422),
-    (NotFound, 404),
-    (Refused, 409),
-    (Unavailable, 503),
-]
+Limit = Annotated[int, Query(ge=1, le=10_000)]
 
 
-def build_api(service: Service) -> FastAPI:
-    app = FastAPI(title="Leeward", version=__version__, docs_url=None, redoc_url=None)
+def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter] = ()) -> FastAPI:
+    """Every endpoint declares who may call it: `dependencies=` everybody, viewer, operator or admin.
 
-    @app.exception_handler(LeewardError)
-    async def failed(_: Request, error: LeewardError) -> JSONResponse:
-        status = next((number for kind, number in _STATUS if isinstance(error, kind)), 500)
-        return JSONResponse({"error": {**error.as_dict(), "exit_code": error.exit_code}}, status)
+    routers: of what the console does besides protecting and moving VMs.
+    """
+    app = FastAPI(title="Leeward", version=__version__, docs_url=None, redoc_url=None, openapi_url=None)
+    install(app)
+    guard(app, identity.gate, identity.trail)
 
     # Plain functions, not coroutines: they block, and FastAPI runs such in its thread pool.
-    @app.get("/api/v1/health")
+    @app.get("/api/v1/health", dependencies=everybody)
     def health() -> dict[str, str]:
         return {"version": __version__}
 
-    @app.get("/api/v1/hosts")
+    @app.get("/api/v1/hosts", dependencies=viewer)
     def hosts() -> list[HostView]:
         return service.hosts()
 
-    @app.get("/api/v1/vms")
+    @app.get("/api/v1/vms", dependencies=viewer)
     def vms() -> list[VmView]:
         return service.vms()
 
-    @app.get("/api/v1/status")
+    @app.get("/api/v1/status", dependencies=viewer)
     def status(vm: str | None = None) -> list[StatusView]:
         return service.status(vm)
 
-    @app.get("/api/v1/events")
-    def events(limit: int = 100) -> list[dict[str, str]]:
+    @app.get("/api/v1/events", dependencies=viewer)
+    def events(limit: Limit = 100) -> list[dict[str, str]]:
         return service.events(limit)
 
-    @app.put("/api/v1/vms/{vm}/protection")
+    @app.put("/api/v1/vms/{vm}/protection", dependencies=operator)
     def protect(vm: str, request: ProtectRequest) -> StatusView:
         return service.protect(vm, request)
 
-    @app.delete("/api/v1/vms/{vm}/protection")
+    @app.delete("/api/v1/vms/{vm}/protection", dependencies=operator)
     def unprotect(vm: str) -> dict[str, Any]:
         service.unprotect(vm)
         return {"vm": vm, "state": "disabled"}
 
-    @app.post("/api/v1/vms/{vm}/pause")
+    @app.post("/api/v1/vms/{vm}/pause", dependencies=operator)
     def pause(vm: str) -> StatusView:
         return service.set_paused(vm, True)
 
-    @app.post("/api/v1/vms/{vm}/resume")
+    @app.post("/api/v1/vms/{vm}/resume", dependencies=operator)
     def resume(vm: str) -> StatusView:
         return service.set_paused(vm, False)
 
-    @app.get("/api/v1/test-failovers")
+    @app.get("/api/v1/test-failovers", dependencies=viewer)
     def tests() -> list[TestView]:
         return service.tests()
 
-    @app.post("/api/v1/vms/{vm}/test-failover", status_code=202)
+    @app.post("/api/v1/vms/{vm}/test-failover", status_code=202, dependencies=operator)
     def start_test(vm: str, request: TestRequest) -> TestView:
-        return service.start_test(vm, request.point)
+        return service.start_test(vm, request.point, acting.get())
 
-    @app.get("/api/v1/vms/{vm}/test-failover")
+    @app.get("/api/v1/vms/{vm}/test-failover", dependencies=viewer)
     def test(vm: str) -> TestView:
         return service.test(vm)
 
-    @app.delete("/api/v1/vms/{vm}/test-failover")
+    @app.delete("/api/v1/vms/{vm}/test-failover", dependencies=operator)
     def cleanup(vm: str) -> TestView:
-        return service.cleanup_test(vm)
+        return service.cleanup_test(vm, acting.get())
 
-    @app.post("/api/v1/vms/{vm}/failover/planned", status_code=202)
+    @app.post("/api/v1/vms/{vm}/failover/planned", status_code=202, dependencies=operator)
     def planned(vm: str, request: FailoverRequest) -> RunView:
-        return service.failover(vm, Event.PLANNED, request)
+        return service.failover(vm, Event.PLANNED, request, acting.get())
 
-    @app.post("/api/v1/vms/{vm}/failover/unplanned", status_code=202)
+    @app.post("/api/v1/vms/{vm}/failover/unplanned", status_code=202, dependencies=operator)
     def unplanned(vm: str, request: FailoverRequest) -> RunView:
-        return service.failover(vm, Event.UNPLANNED, request)
+        return service.failover(vm, Event.UNPLANNED, request, acting.get())
 
-    @app.post("/api/v1/vms/{vm}/failback", status_code=202)
+    @app.post("/api/v1/vms/{vm}/failback", status_code=202, dependencies=operator)
     def failback(vm: str, request: FailbackRequest) -> RunView:
-        return service.failback(vm, request)
+        return service.failback(vm, request, acting.get())
 
-    @app.post("/api/v1/vms/{vm}/commit", status_code=202)
+    @app.post("/api/v1/vms/{vm}/commit", status_code=202, dependencies=operator)
     def commit(vm: str) -> RunView:
-        return service.commit(vm)
+        return service.commit(vm, acting.get())
 
-    @app.post("/api/v1/vms/{vm}/retry", status_code=202)
+    @app.post("/api/v1/vms/{vm}/retry", status_code=202, dependencies=operator)
     def retry(vm: str, request: RetryRequest) -> RunView:
         return service.retry(vm, request)
 
-    @app.post("/api/v1/vms/{vm}/cancel", status_code=202)
+    @app.post("/api/v1/vms/{vm}/cancel", status_code=202, dependencies=operator)
     def cancel(vm: str) -> RunView:
         return service.cancel(vm)
 
-    @app.get("/api/v1/vms/{vm}/run")
+    @app.get("/api/v1/vms/{vm}/run", dependencies=viewer)
     def last_run(vm: str) -> RunView:
         return service.last_run(vm)
 
-    @app.get("/api/v1/runs")
-    def runs(vm: str | None = None, limit: int = 50) -> list[RunView]:
+    @app.get("/api/v1/runs", dependencies=viewer)
+    def runs(vm: str | None = None, limit: Limit = 50) -> list[RunView]:
         return service.runs(vm, limit)
 
-    @app.get("/api/v1/runs/{run}")
+    @app.get("/api/v1/runs/{run}", dependencies=viewer)
     def run(run: str) -> RunView:
         return service.run(run)
 
+    @app.get("/api/v1/openapi.json", dependencies=viewer, include_in_schema=False)
+    def openapi() -> dict[str, Any]:
+        return app.openapi()
+
+    for router in routers:
+        app.include_router(router)
+    add_users_api(app, identity.reception, identity.audit, identity.authority)
+    if open_doors := unguarded(app):
+        raise RuntimeError(f"nobody guards {', '.join(open_doors)}")
     return app

@@ -7,8 +7,6 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Protocol
 
-import structlog
-
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
 from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
@@ -16,6 +14,7 @@ from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
 from leeward.domain.runs import Run, RunState, abandon, unabandon
+from leeward.logs import log
 from leeward.orchestrator.assignments import jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
@@ -24,8 +23,6 @@ from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
 from leeward.vault.reigning import MOVES
 from leeward.wire.messages import DesiredState, StandDownMessage
-
-log = structlog.get_logger(__name__)
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
@@ -85,12 +82,9 @@ class Desk:
         return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
 
     def _no_other_copy(self, run: Run) -> None:
-        """One that was made and never started is left of a run that gave way; it is made anew."""
-        copy = self._fleet.copy(run.vm_id, "failover")
-        if copy is None:
-            return
-        started = any(step.name == "start" and step.state != "waiting" for step in copy.steps)
-        if started or copy.host != run.away:
+        """One that is left of a run that gave way nobody has seen yet: it is made anew."""
+        copy = self._fleet.view().copy(run.vm_id, "failover")
+        if copy is not None and (copy.host != run.away or not run.options.get("after")):
             raise Refused(
                 f"a copy from an earlier failover is still there, on {copy.host}",
                 subject=run.vm_name,
@@ -138,7 +132,7 @@ class Desk:
         self._must_answer(run.away, "the recovery host")
         self._must_answer(run.home, "the home host")
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
-        report = self._fleet.protection(wish) if wish else None
+        report = self._fleet.view().protection(wish) if wish else None
         if report is None or report.state is not ProtectionState.ENABLED:
             why = report.reason if report else "it is not protected"
             raise Refused(
@@ -152,14 +146,13 @@ class Desk:
 
     def _must_answer(self, host: str, what: str) -> None:
         ends = time.monotonic() + _PATIENCE_S
-        while not self._fleet.present(host) and time.monotonic() < ends:
+        while not self._fleet.view().present(host) and time.monotonic() < ends:
             time.sleep(0.05)
-        self._fleet.link(host)
-        if not self._fleet.present(host):
+        if not self._fleet.link(host).present:
             raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
-        report = self._fleet.host(host)
-        if report is not None and report.error:
-            raise Unavailable(f"{what} does not answer: {report.error}", subject=host)
+        error = self._fleet.view().hosts[host].error
+        if error:
+            raise Unavailable(f"{what} does not answer: {error}", subject=host)
 
     # --- protection follows the VM ----------------------------------------------------------------------
 

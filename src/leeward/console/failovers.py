@@ -13,7 +13,18 @@ from leeward.console.fleet import Fleet
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, abandon, ask_cancel, gives_way, inheritance, new_run, retry, unabandon
+from leeward.domain.runs import (
+    HOLD,
+    Run,
+    RunState,
+    abandon,
+    ask_cancel,
+    gives_way,
+    inheritance,
+    new_run,
+    retry,
+    unabandon,
+)
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
@@ -65,6 +76,16 @@ class Failovers:
             raise Refused("it has never been failed over or tested", subject=name)
         return found[0]
 
+    def taken(self, run_id: str) -> Run | None:
+        """A run that has its VM. None: there is no such run, or it was written down and never given its VM."""
+        try:
+            run = self._database.runs.run(run_id)
+        except NotFound:
+            return None
+        life = self._database.lives.get(run.vm_id)
+        given = run.kind in _STILL or run.begun > 0 or (life is not None and life.run_id == run.id)
+        return run if given else None
+
     def revive(self) -> None:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
         walking = self._engine.walking()
@@ -82,8 +103,14 @@ class Failovers:
 
     # --- asking ---------------------------------------------------------------------------------------
 
-    def failover(self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any]) -> Run:
-        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks."""
+    def failover(
+        self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
+    ) -> Run:
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, hold (see
+        `leeward.domain.runs.held`). run_id: asking with the same one twice is the same as asking once."""
+        known = self.taken(run_id) if run_id else None
+        if known is not None:
+            return known
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
         life = self.life(vm_id, name)
         self._allowed(life, event)
@@ -102,7 +129,7 @@ class Failovers:
         if other is not None:
             options = {**options, **inheritance(other)}
         try:
-            return self._begin(life, event, Kind(event.value), away, point, by, options, other)
+            return self._begin(life, event, Kind(event.value), away, point, by, options, run_id, other)
         except LeewardError:
             if other is not None:
                 self._desk.follow(self._database.runs.replace(other.id, unabandon))
@@ -147,9 +174,21 @@ class Failovers:
         kind = Kind.FINISH if life.phase is Phase.BACK else Kind.COMMIT
         return self._begin(life, Event.COMMIT, kind, life.away, "latest", by, {})
 
-    def test(self, vm_id: str, name: str, point: str, by: str) -> Run:
-        """Phases do not matter: a test touches nothing."""
-        copy = self._fleet.copy(vm_id, "test")
+    def test(
+        self,
+        vm_id: str,
+        name: str,
+        point: str,
+        by: str,
+        options: dict[str, Any] | None = None,
+        run_id: str = "",
+    ) -> Run:
+        """Phases do not matter: a test touches nothing. options: to, networks. run_id: as in `failover`."""
+        known = self.taken(run_id) if run_id else None
+        if known is not None:
+            return known
+        options = dict(options or {})
+        copy = self._fleet.view().copy(vm_id, "test")
         if copy is not None:
             raise Refused(
                 f"a test failover exists already ({copy.copy_name}, point {copy.point})",
@@ -159,16 +198,19 @@ class Failovers:
         self._not_testing(vm_id, name)
         self._point_exists(vm_id, name, point)
         life = self.life(vm_id, name)
-        return self._add(life, Kind.TEST, life.away or self._away(), point, by, {})
+        away = str(options.pop("to", None) or life.away or self._away())
+        return self._add(life, Kind.TEST, away, point, by, options, run_id)
 
-    def cleanup(self, vm_id: str, name: str, by: str) -> Run:
+    def cleanup(self, vm_id: str, name: str, by: str, run_id: str = "") -> Run:
         """Remove a test's copy; a test that has not come up yet is taken back."""
+        known = self.taken(run_id) if run_id else None
+        if known is not None:
+            return known
         for run in self._unfinished(vm_id, (Kind.TEST,)):
             if run.state is RunState.RUNNING:
-                if self._database.runs.replace(run.id, ask_cancel).state is RunState.UNDOING:
-                    self._engine.walk(run.id)  # it stalled just now
+                self.take_back(run)
                 return run
-        copy = self._fleet.copy(vm_id, "test")
+        copy = self._fleet.view().copy(vm_id, "test")
         if copy is None:
             raise Refused(
                 "there is no test failover of it to clean up",
@@ -177,7 +219,7 @@ class Failovers:
             )
         self._not_testing(vm_id, name)
         life = self.life(vm_id, name)
-        return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {})
+        return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {}, run_id)
 
     def _not_testing(self, vm_id: str, name: str) -> None:
         for run in self._unfinished(vm_id, _STILL):
@@ -199,15 +241,30 @@ class Failovers:
         wanted = {name: value for name, value in options.items() if value is not None}
         return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.reclaim(now)}))
 
+    def again(self, run: Run, options: dict[str, Any]) -> Run:
+        """The same for a run of any kind; nothing when it has not stalled."""
+        if run.state is not RunState.STALLED:
+            return run
+        if run.kind not in _STILL:
+            return self.retry(run.vm_id, run.vm_name, options)
+        return self._carry_on(run, lambda now: retry(now) if now.state is RunState.STALLED else now)
+
+    def hold(self, run: Run, step: str) -> Run:
+        """Let the run wait before this step, or ("") no longer wait. The walk of a held run has ended, so that what
+        lets it go on has to begin another one; two walks of one run do no harm."""
+        if run.over or run.options.get(HOLD, "") == step:
+            return run
+        changed = self._database.runs.replace(run.id, lambda now: replace(now, options={**now.options, HOLD: step}))
+        if changed.state in (RunState.RUNNING, RunState.UNDOING):
+            self._engine.walk(run.id)
+        return changed
+
     def cancel(self, vm_id: str, name: str) -> Run:
         """Take a run back, as long as nothing final has begun."""
         life = self.life(vm_id, name)
         run = self._moving(life, Event.CANCEL)
-        changed = self._database.runs.replace(run.id, ask_cancel)
-        if changed.state is RunState.UNDOING:
-            self._desk.follow(changed)
-            self._engine.walk(run.id)
-        elif not changed.cancel:
+        changed = self.take_back(run)
+        if changed.state is not RunState.UNDOING and not changed.cancel:
             stalled = changed.state is RunState.STALLED
             raise Refused(
                 "the VM has been started at its new site: there is no way back, only forward",
@@ -216,6 +273,15 @@ class Failovers:
                 if stalled
                 else f"Let it come up, `leeward failover commit {name}`, then bring it home with a failback",
             )
+        return changed
+
+    def take_back(self, run: Run) -> Run:
+        """Wish a run to be taken back; nothing, where there is no way back any more."""
+        changed = self._database.runs.replace(run.id, ask_cancel)
+        if changed.state is RunState.UNDOING:
+            self._desk.follow(changed)
+        if changed.state is RunState.UNDOING or (changed.cancel and changed.options.get(HOLD)):
+            self._engine.walk(run.id)  # one that had stalled or is held has no walk that would heed the wish
         return changed
 
     # --- insides --------------------------------------------------------------------------------------
@@ -254,15 +320,19 @@ class Failovers:
         point: str,
         by: str,
         options: dict[str, Any],
+        run_id: str = "",
         giving_way: Run | None = None,
     ) -> Run:
-        run = self._make(replace(life, away=away), kind, away, point, by, options)
+        run = self._make(replace(life, away=away), kind, away, point, by, options, run_id)
         # The run first: a phase that names a run which does not exist would be stuck for ever, a run that no phase
         # names is dropped.
-        self._database.runs.add(run)
+        self._write_down(run)
         try:
             moved = self._database.lives.move(life, event, home=life.home, away=away, run_id=run.id)
         except Refused:
+            taken = self.taken(run.id)
+            if taken is not None:
+                return taken  # another walk of the same plan was quicker
             self._desk.give_up(run, "another request was quicker")
             raise
         # After the VM was given to the new run: the phase must not follow the old one's end.
@@ -276,10 +346,12 @@ class Failovers:
         self._engine.walk(run.id)
         return run
 
-    def _add(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
+    def _add(
+        self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
+    ) -> Run:
         self._close_stalled(life.vm_id, _STILL)
-        run = self._make(life, kind, away, point, by, options)
-        self._database.runs.add(run)
+        run = self._make(life, kind, away, point, by, options, run_id)
+        self._write_down(run)
         self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
         self._engine.walk(run.id)
         return run
@@ -290,11 +362,23 @@ class Failovers:
             if run.state is RunState.STALLED:
                 self._desk.give_up(run, run.failure)
 
-    def _make(self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any]) -> Run:
+    def _write_down(self, run: Run) -> None:
+        """An id that was given from outside may have been written down by one who died then: it begins anew."""
+        try:
+            known = self._database.runs.run(run.id)
+        except NotFound:
+            self._database.runs.add(run)
+            return
+        fresh = replace(run, created=known.created)
+        self._database.runs.replace(run.id, lambda now: now if now.begun else fresh)
+
+    def _make(
+        self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
+    ) -> Run:
         wanted = {name: value for name, value in options.items() if value is not None}
         return new_run(
             Run(
-                id=uuid.uuid4().hex[:12],
+                id=run_id or uuid.uuid4().hex[:12],
                 vm_id=life.vm_id,
                 vm_name=life.vm_name,
                 kind=kind,

@@ -3,17 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 from leeward.console.links import AgentLink
 from leeward.domain.errors import NotFound
 from leeward.wire.messages import (
+    AgentReport,
     CopyReport,
     DesiredState,
     HostReport,
     ProtectionMessage,
     ProtectionReport,
     StandDownReport,
+    VmMessage,
 )
+
+
+class FleetView:
+    """What all agents tell, as of one moment; made for one question and thrown away."""
+
+    def __init__(self, links: Sequence[AgentLink]) -> None:
+        self._links = links
+
+    @cached_property
+    def hosts(self) -> dict[str, HostReport]:
+        """By name."""
+        return {report.name: report for link in self._links for report in link.hosts()}
+
+    @cached_property
+    def by_host(self) -> dict[str, AgentLink]:
+        """Which agent has which host."""
+        return {report.name: link for link in self._links for report in link.hosts()}
+
+    @cached_property
+    def _reports(self) -> list[tuple[AgentLink, AgentReport]]:
+        return [(link, link.report()) for link in self._links]
+
+    @cached_property
+    def _protections(self) -> dict[tuple[int, str], ProtectionReport]:
+        return {(id(link), told.vm_id): told for link, report in self._reports for told in report.protections}
+
+    def protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
+        """What the agent of the wish's host tells of it."""
+        link = self.by_host.get(wish.host)
+        return self._protections.get((id(link), wish.vm_id)) if link else None
+
+    def present(self, host: str) -> bool:
+        """Whether the host's agent answers."""
+        link = self.by_host.get(host)
+        return link is not None and link.present
+
+    @property
+    def vms(self) -> list[VmMessage]:
+        return [vm for host in self.hosts.values() for vm in host.vms]
+
+    @property
+    def copies(self) -> list[CopyReport]:
+        return [copy for _, report in self._reports for copy in report.copies]
+
+    def copy(self, vm_id: str, purpose: str) -> CopyReport | None:
+        return next((copy for copy in self.copies if (copy.vm_id, copy.purpose) == (vm_id, purpose)), None)
+
+    @property
+    def standdowns(self) -> list[StandDownReport]:
+        return [standdown for _, report in self._reports for standdown in report.standdowns]
 
 
 class Fleet:
@@ -22,54 +75,28 @@ class Fleet:
     def __init__(self, links: Callable[[], Sequence[AgentLink]]) -> None:
         self._links = links
 
+    def view(self) -> FleetView:
+        return FleetView(self._links())
+
     def link(self, host: str) -> AgentLink:
         """The agent that has this host. Raises NotFound."""
-        found = self._find(host)
-        if found is None:
-            known = ", ".join(sorted(report.name for report in self.hosts())) or "none"
+        by_host = self.view().by_host
+        if host not in by_host:
+            known = ", ".join(sorted(by_host)) or "none"
             raise NotFound("no agent has this host", subject=host, hint=f"Known hosts: {known}")
-        return found
-
-    def _find(self, host: str) -> AgentLink | None:
-        for link in self._links():
-            if any(report.name == host for report in link.hosts()):
-                return link
-        return None
-
-    def present(self, host: str) -> bool:
-        """Whether the host's agent answers."""
-        link = self._find(host)
-        return link is not None and link.present
-
-    def hosts(self) -> list[HostReport]:
-        return [report for link in self._links() for report in link.hosts()]
-
-    def host(self, name: str) -> HostReport | None:
-        return next((report for report in self.hosts() if report.name == name), None)
-
-    def protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
-        """What the agent of the wish's host tells of it."""
-        link = self._find(wish.host)
-        reports = link.report().protections if link else ()
-        return next((report for report in reports if report.vm_id == wish.vm_id), None)
+        return by_host[host]
 
     def generation(self) -> int:
         """The newest state that any agent has heard of; 0 when none has told."""
         return max((link.report().generation for link in self._links()), default=0)
 
-    def copies(self) -> list[CopyReport]:
-        return [copy for link in self._links() for copy in link.report().copies]
-
-    def copy(self, vm_id: str, purpose: str) -> CopyReport | None:
-        return next((copy for copy in self.copies() if (copy.vm_id, copy.purpose) == (vm_id, purpose)), None)
-
-    def standdowns(self) -> list[StandDownReport]:
-        return [standdown for link in self._links() for standdown in link.report().standdowns]
-
     def apply(self, desired: DesiredState) -> None:
-        """To each agent what concerns its hosts."""
+        """To each agent what concerns its hosts. One whose hosts are not known yet is told nothing: an empty wish
+        would take its VMs' tracking away."""
         for link in self._links():
             hosts = {report.name for report in link.hosts()}
+            if not hosts:
+                continue
             link.apply(
                 desired.model_copy(
                     update={

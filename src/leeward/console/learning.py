@@ -8,22 +8,25 @@ from __future__ import annotations
 
 from typing import Any
 
-import structlog
 from pydantic import ValidationError
 
 from leeward.console.desk import LIFE, Desk, VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
+from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.vault.reigning import MOVES, Reign
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
 
-log = structlog.get_logger(__name__)
-
 CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM by name and policy
+
+
+def catalog_document(wish: ProtectionMessage) -> dict[str, Any]:
+    """What CATALOG says of a VM."""
+    return {"name": wish.vm_name, **wish.model_dump(mode="json")}
 
 
 class Learner:

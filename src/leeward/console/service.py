@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import time
 
-import structlog
 from pydantic import ValidationError
 
 from leeward.console.desk import Desk, VaultOpener
 from leeward.console.failovers import Failovers
-from leeward.console.fleet import Fleet
-from leeward.console.learning import CATALOG
+from leeward.console.fleet import Fleet, FleetView
+from leeward.console.learning import CATALOG, catalog_document
 from leeward.console.outlook import Outlook
 from leeward.console.showing import disabled_view, host_view, run_view, status_view, test_view, vm_view
 from leeward.console.views import (
@@ -32,8 +31,6 @@ from leeward.state.database import Database
 from leeward.vault.facade import Vault
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionReport, VmMessage
 
-log = structlog.get_logger(__name__)
-
 _CLEANUP_S = 60.0
 
 
@@ -53,27 +50,27 @@ class Service:
     # --- looking ------------------------------------------------------------------------------------
 
     def hosts(self) -> list[HostView]:
-        return [host_view(host, present=self._fleet.present(host.name)) for host in self._fleet.hosts()]
+        view = self._fleet.view()
+        return [host_view(host, present=view.present(name)) for name, host in view.hosts.items()]
 
     def vms(self) -> list[VmView]:
+        view = self._fleet.view()
         protected = {wish.vm_id for wish in self._database.desired().protections}
-        copies = {copy.copy_id: copy for copy in self._fleet.copies() if copy.purpose == "test"}
-        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in self._all_vms()]
-
-    def _all_vms(self) -> list[VmMessage]:
-        return [vm for host in self._fleet.hosts() for vm in host.vms]
+        copies = {copy.copy_id: copy for copy in view.copies if copy.purpose == "test"}
+        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in view.vms]
 
     def status(self, ref: str | None = None) -> list[StatusView]:
         """Of one VM, or of all: protected ones first as they were made known, then the others as disabled."""
         wishes = {wish.vm_id: wish for wish in self._database.desired().protections}
         lives = self._database.lives.all()
-        copies = {copy.vm_id: copy for copy in self._fleet.copies() if copy.purpose == "test"}
-        found = self._all_vms()
+        view = self._fleet.view()
+        copies = {copy.vm_id: copy for copy in view.copies if copy.purpose == "test"}
+        found = view.vms
         copied = {copy.copy_id for copy in copies.values()}
         # The same VM can be defined at both sites: what counts is where it is protected.
         present = {vm.id: vm for vm in found if vm.id not in wishes or vm.host == wishes[vm.id].host}
         views = [
-            status_view(wish, self._protection(wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
+            status_view(wish, self._told(view, wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
             for vm_id, wish in wishes.items()
         ]
         views += [
@@ -86,16 +83,14 @@ class Service:
         vm_id = self._resolve(ref)
         return [view for view in views if view.vm_id == vm_id]
 
-    def _protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
-        """From the VM's agent; where nobody has that host, from the vault."""
-        if self._fleet.host(wish.host) is None:
-            return self._outlook.report(wish)
-        return self._fleet.protection(wish)
+    def _told(self, view: FleetView, wish: ProtectionMessage) -> ProtectionReport | None:
+        """By the VM's agent; where nobody has that host, by the vault."""
+        return view.protection(wish) if wish.host in view.hosts else self._outlook.report(wish)
 
     def _resolve(self, ref: str) -> str:
         """A VM's id from its name or id. Raises NotFound, or BadInput when a name is not unique."""
         names = {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
-        names |= {vm.id: vm.name for vm in self._all_vms()}
+        names |= {vm.id: vm.name for vm in self._fleet.view().vms}
         if ref.lower() in names:
             return ref.lower()
         found = [vm_id for vm_id, name in names.items() if name == ref]
@@ -117,7 +112,7 @@ class Service:
         vm_id = self._resolve(ref)
         known = {wish.vm_id: wish for wish in self._database.desired().protections}.get(vm_id)
         host = known.host if known else self._rightful_host(vm_id)
-        present = next((vm for vm in self._all_vms() if vm.id == vm_id and host in (None, vm.host)), None)
+        present = next((vm for vm in self._fleet.view().vms if vm.id == vm_id and host in (None, vm.host)), None)
         if present is not None and present.unsupported:
             raise Refused(f"it cannot be protected: {present.unsupported}", subject=present.name)
         policy = _policy(known.policy if known else PolicyMessage(), request, ref)
@@ -133,7 +128,7 @@ class Service:
             wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy, claim=claim)
         else:
             raise NotFound("there is no such VM", subject=ref)
-        vault.put_document(vm_id, CATALOG, {"name": wish.vm_name, **wish.model_dump(mode="json")})
+        vault.put_document(vm_id, CATALOG, catalog_document(wish))
         self._database.protect(wish)
         self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())
@@ -146,7 +141,7 @@ class Service:
 
     def _must_be_free(self, vm_id: str, vm: VmMessage) -> None:
         """A VM that is kept off here because it runs elsewhere must not be protected from here."""
-        for off in self._fleet.standdowns():
+        for off in self._fleet.view().standdowns:
             if (off.vm_id, off.host) == (vm_id, vm.host):
                 raise Refused(
                     f"it stays off here: {off.reason}", subject=vm.name, hint="Protect it where it runs, or fail back"
@@ -167,7 +162,7 @@ class Service:
             refusal = after(life.phase, Event.PLANNED, wish.vm_name)
             assert isinstance(refusal, Refusal)
             raise Refused(refusal.reason, subject=wish.vm_name, hint=refusal.hint)
-        if self._fleet.copy(wish.vm_id, "test") is not None:
+        if self._fleet.view().copy(wish.vm_id, "test") is not None:
             raise Refused(
                 "a test failover of it exists",
                 subject=wish.vm_name,
@@ -194,7 +189,7 @@ class Service:
 
     def test(self, ref: str) -> TestView:
         vm_id, name = self._known(ref)
-        copy = self._fleet.copy(vm_id, "test")
+        copy = self._fleet.view().copy(vm_id, "test")
         run = self._newest_test(vm_id)
         if run is None and copy is None:
             raise Refused(
@@ -213,13 +208,15 @@ class Service:
 
     def tests(self) -> list[TestView]:
         return [
-            test_view(self._newest_test(copy.vm_id), copy) for copy in self._fleet.copies() if copy.purpose == "test"
+            test_view(self._newest_test(copy.vm_id), copy)
+            for copy in self._fleet.view().copies
+            if copy.purpose == "test"
         ]
 
     def cleanup_test(self, ref: str, by: str = "operator") -> TestView:
         """Remove the copy; returns when it is gone. Raises LeewardError when it could not be removed."""
         vm_id, name = self._known(ref)
-        copy = self._fleet.copy(vm_id, "test")
+        copy = self._fleet.view().copy(vm_id, "test")
         run = self._failovers.cleanup(vm_id, name, by)
         view = test_view(self._newest_test(vm_id) or run, copy)
         self._wait_over(run)
@@ -273,7 +270,7 @@ class Service:
             vm_id = self._resolve(ref)
         except NotFound:
             return find_in_vault(self._vault.open(), ref)
-        names = {vm.id: vm.name for vm in self._all_vms()}
+        names = {vm.id: vm.name for vm in self._fleet.view().vms}
         names |= {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
         return vm_id, names.get(vm_id, vm_id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Power
@@ -93,6 +93,8 @@ class TestView(BaseModel):
 class ProtectRequest(BaseModel):
     """Only what is given changes; a new protection takes the rest from the defaults."""
 
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
     rpo_s: float | None = None
     retain_s: float | None = None
     hourly_s: float | None = None
@@ -103,6 +105,7 @@ class ProtectRequest(BaseModel):
 
 class TestRequest(BaseModel):
     __test__ = False
+    model_config = ConfigDict(extra="forbid")
 
     point: str = "latest"
 
@@ -148,6 +151,8 @@ class FailoverRequest(BaseModel):
     """point: latest, app or an id. to: name of a recovery host. force: power the VM off when it does not shut down
     within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}."""
 
+    model_config = ConfigDict(extra="forbid")
+
     point: str = "latest"
     to: str | None = None
     force: bool | None = None
@@ -158,6 +163,8 @@ class FailoverRequest(BaseModel):
 class FailbackRequest(BaseModel):
     """to: another host than the one it came from. The rest as in FailoverRequest."""
 
+    model_config = ConfigDict(extra="forbid")
+
     to: str | None = None
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
@@ -165,6 +172,8 @@ class FailbackRequest(BaseModel):
 
 class RetryRequest(BaseModel):
     """What is to be otherwise this time."""
+
+    model_config = ConfigDict(extra="forbid")
 
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)

@@ -5,24 +5,29 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-
-import structlog
+from pathlib import Path
 
 from leeward.console.desk import Desk
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.learning import Learner
 from leeward.console.links import AgentLink
+from leeward.console.plan_desk import PlanDesk
+from leeward.console.plan_runs import PlanRuns
+from leeward.console.plan_scripts import Scripts
+from leeward.console.plans import Plans
+from leeward.console.renaming import follow_names
 from leeward.console.service import Service
 from leeward.domain.errors import LeewardError, NotFound
+from leeward.logs import log
 from leeward.orchestrator.conductor import Conductor
+from leeward.orchestrator.dispatch import dispatch
 from leeward.orchestrator.engine import Engine
+from leeward.orchestrator.plan_conductor import PlanConductor
 from leeward.state.database import Database
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
 from leeward.vault.stores.opening import open_store
-
-log = structlog.get_logger(__name__)
 
 _LEARN_S = 30.0
 
@@ -30,11 +35,13 @@ _LEARN_S = 30.0
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
     """engine_url: SQLAlchemy's, of the workflow engine's own database. load_keys: gives the vault's keys, or raises
-    what the operator has to do first. executor: this console's name among those on one database."""
+    what the operator has to do first. scripts: folder with the scripts that recovery plans may run. executor: this
+    console's name among those on one database."""
 
     vault_url: str
     engine_url: str
     load_keys: Callable[[], VaultKeys]
+    scripts: Path
     executor: str = "console"
 
 
@@ -60,24 +67,35 @@ class Console:
     def __init__(self, config: ConsoleConfig, database: Database, links: Callable[[], Sequence[AgentLink]]) -> None:
         self._stopping = threading.Event()
         self._adopts = False
-        vault = LazyVault(config)
+        self._vault = vault = LazyVault(config)
         self._database = database
         self._fleet = Fleet(links)
         self._desk = Desk(database, self._fleet, vault)
         conductor = Conductor(database.runs, self._desk, self._stopping.is_set)
-        self._engine = Engine(config.engine_url, config.executor, conductor.advance)
+        advance = dispatch(conductor.advance, lambda run_id: plan_conductor.advance(run_id))
+        self._engine = Engine(config.engine_url, config.executor, advance)
         self.failovers = Failovers(database, self._fleet, self._desk, self._engine, self._first_recovery_host)
+        scripts = Scripts(config.scripts, self._stopping.is_set)
+        plan_desk = PlanDesk(database, self._fleet, self.failovers, scripts)
+        plan_conductor = PlanConductor(database.plans, plan_desk, self._stopping.is_set)
+        self._plan_runs = PlanRuns(database, self._fleet, plan_desk, self._engine)
+        self.plans = Plans(database, self._fleet, vault, scripts, self._plan_runs)
         self.learner = Learner(database, self._desk, vault)
         self.service = Service(database, self._fleet, vault, self._desk, self.failovers)
 
     def start(self) -> None:
         """Tell the agents what is wished, and carry on the runs that an earlier process left."""
         # A change that was written down just before we died has not been told to anybody yet.
-        self._database.count()
-        self._desk.spread()
+        self.respread()
         self._engine.launch()
         self.failovers.revive()
+        self._plan_runs.revive()
         threading.Thread(target=self._learn, name="learn", daemon=True).start()
+
+    def respread(self) -> None:
+        """Tell the agents what is wished, also those whose hosts have only now become known."""
+        self._database.count()
+        self._desk.spread()
 
     def adopt(self) -> None:
         """From now on take up what the vault knows and we do not: this is a portal. Before `start`."""
@@ -94,6 +112,7 @@ class Console:
                 if self._adopts:
                     self.learner.adopt()
                 self.learner.look()
+                follow_names(self._database, self._fleet, self._desk, self._vault)
             except LeewardError as error:
                 log.info("the vault cannot be asked who reigns", error=str(error))
             except Exception:  # a bug here must not keep us from learning for ever
@@ -102,7 +121,7 @@ class Console:
                 return
 
     def _first_recovery_host(self) -> str:
-        for host in self._fleet.hosts():
+        for host in self._fleet.view().hosts.values():
             if host.site == "recovery":
                 return host.name
         raise NotFound(

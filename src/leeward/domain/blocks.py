@@ -46,6 +46,25 @@ class Runs:
         start, count, zero = zip(*runs, strict=True)
         return Runs(np.array(start, np.uint64), np.array(count, np.uint64), np.array(zero, np.bool_))
 
+    @staticmethod
+    def where(chosen: Bool, zero: Bool | None = None) -> Runs:
+        """Maximal runs of the chosen blocks that are equally zero or not. zero: None when none is."""
+        kind = np.where(chosen, np.where(False if zero is None else zero, 2, 1), 0)
+        edges = np.flatnonzero(np.diff(np.concatenate(([0], kind, [0]))))
+        starts, ends = edges[:-1], edges[1:]
+        keep = kind[starts] > 0
+        starts, ends = starts[keep], ends[keep]
+        return Runs(starts.astype(np.uint64), (ends - starts).astype(np.uint64), kind[starts] == 2)
+
+    def mask(self, blocks: int) -> Bool:
+        """Which of the first `blocks` blocks are in a run, of data or of zeros."""
+        steps = np.zeros(blocks + 1, np.int32)
+        end = np.uint64(blocks)
+        np.add.at(steps, np.minimum(self.start, end).astype(np.intp), 1)
+        np.add.at(steps, np.minimum(self.start + self.count, end).astype(np.intp), -1)
+        mask: Bool = np.cumsum(steps[:-1]) > 0
+        return mask
+
     def __len__(self) -> int:
         return len(self.start)
 

@@ -60,6 +60,30 @@ class Unavailable(LeewardError):
     exit_code = 5
 
 
+class NotSignedIn(LeewardError):
+    """The console does not know who is asking: no credentials, or ones that are wrong or over."""
+
+    code = "not-signed-in"
+    exit_code = 10
+
+
+class Forbidden(LeewardError):
+    """The console knows who is asking, and that this is not theirs to do."""
+
+    code = "forbidden"
+    exit_code = 10
+
+
+class TooManyAttempts(Unavailable):
+    """Too many attempts to sign in. `wait_s`: when the next one may be made."""
+
+    code = "too-many-attempts"
+
+    def __init__(self, message: str, *, wait_s: int, subject: str = "", hint: str = "") -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.wait_s = wait_s
+
+
 # --- object stores ------------------------------------------------------------------------------------
 
 
@@ -87,6 +111,12 @@ class StoreUnavailable(StoreError, Unavailable):
 
     code = "store-unavailable"
     exit_code = 5
+
+
+class SpoolFull(StoreUnavailable):
+    """The store takes nothing now, and the local spool has no room left. Nothing of the object was put anywhere."""
+
+    code = "spool-full"
 
 
 class StoreFull(StoreError):

@@ -38,6 +38,10 @@ class Step:
 
 _BUILD = Step("build", "Make the VM at the recovery site out of the recovery point", ("discard",), tidy=True)
 _BOOT = Step("boot", "Wait until its guest has come up")
+# It boots with its network unplugged: until this last step nobody has seen it, and all can be taken back. And a home
+# site that could not be reached, but lives, has meanwhile found its log closed and stopped its VM.
+_START = Step("start", "Start the VM at the recovery site, unplugged from the network", ("discard",), tidy=True)
+_PLUG = Step("plug", "Plug it in: from here on clients reach it", final=True)
 
 STEPS: dict[Kind, tuple[Step, ...]] = {
     Kind.TEST: (
@@ -54,7 +58,8 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
         Step("last-cycle", "Bring its last changes into the vault and prove that vault and source agree"),
         Step("epoch", "Close the log to the home site", ("epoch-back",)),
         _BUILD,
-        Step("start", "Start the VM at the recovery site", final=True),
+        _START,
+        _PLUG,
         _BOOT,
         Step("protect", "Protect it in the reverse direction"),
     ),
@@ -63,7 +68,8 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
         Step("fence", "Stop the VM at home, if home can be reached", ("stand-up", "restart")),
         Step("epoch", "Close the log to the home site", ("epoch-back",)),
         _BUILD,
-        Step("start", "Start the VM at the recovery site", final=True),
+        _START,
+        _PLUG,
         _BOOT,
         Step("protect", "Protect it in the reverse direction"),
     ),

@@ -126,6 +126,15 @@ def next_move(run: Run) -> Move:
     return Move(outcome=RunState.UNDONE if undoing else RunState.DONE)
 
 
+# The option that names the step before which a run is held; something greater than this one VM lets it go on.
+HOLD = "hold"
+
+
+def held(run: Run, move: Move) -> bool:
+    """Whether the run waits for its turn before this move. Held runs are running: they can be cancelled."""
+    return not move.undo and bool(move.name) and run.options.get(HOLD) == move.name
+
+
 def its_turn(now: Run, seen: Run, move: Move) -> bool:
     """Whether `move`, chosen when the run was as `seen`, is still what comes next: two consoles may walk one run, and
     an operator may have decided otherwise. A wish to cancel comes first, as long as it can be heeded."""

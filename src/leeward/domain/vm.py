@@ -28,12 +28,24 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
+class FirmwareState:
+    """What a VM's firmware keeps outside of the disks.
+
+    nvram: the UEFI variable store, b"" when there is none. tpm: files of the emulated TPM's state by name, sorted.
+    """
+
+    nvram: bytes = b""
+    tpm: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class VmFacts:
     """One VM as its host reports it now.
 
     id: the VM's UUID (lower-case, with dashes): its identity, also after a rename.
     unsupported: why it cannot be protected ("" when it can), in words for the operator.
     definition: the host's own description (libvirt: inactive domain XML), opaque outside its driver.
+    firmware: told by cycles only, as of their instant; None when it is not known.
     """
 
     id: str
@@ -45,3 +57,4 @@ class VmFacts:
     vcpus: int
     definition: str
     unsupported: str = ""
+    firmware: FirmwareState | None = None

@@ -22,17 +22,6 @@ def _touched(rows: Rows, wanted: Bool, blocks: int) -> Bool:
     return np.cumsum(steps[:-1]) > 0
 
 
-def _runs(chosen: Bool, zero: Bool) -> Runs:
-    """Maximal runs of chosen blocks that are equally zero or not."""
-    kind = np.where(chosen, np.where(zero, 2, 1), 0)
-    edges = np.flatnonzero(np.diff(kind)) + 1
-    starts = np.concatenate(([0], edges)) if len(kind) else np.empty(0, np.intp)
-    ends = np.concatenate((edges, [len(kind)])) if len(kind) else np.empty(0, np.intp)
-    keep = kind[starts] > 0 if len(kind) else np.empty(0, np.bool_)
-    starts, ends = starts[keep], ends[keep]
-    return Runs(starts.astype(np.uint64), (ends - starts).astype(np.uint64), kind[starts] == 2)
-
-
 def changed(size: int, dirty: Rows, allocation: Rows, *, dirty_flag: int, zero_flag: int) -> Runs:
     """Dirty blocks; those that read as zero throughout are zero runs (never left out).
 
@@ -41,11 +30,11 @@ def changed(size: int, dirty: Rows, allocation: Rows, *, dirty_flag: int, zero_f
     blocks = block_count(size)
     touched = _touched(dirty, (dirty[:, 2] & np.uint64(dirty_flag)) != 0, blocks)
     zero = ~_touched(allocation, (allocation[:, 2] & np.uint64(zero_flag)) == 0, blocks)
-    return _runs(touched, zero)
+    return Runs.where(touched, zero)
 
 
 def allocated(size: int, allocation: Rows, *, zero_flag: int) -> Runs:
     """Blocks that may hold data, for a full read; all others read as zeros."""
     blocks = block_count(size)
     data = _touched(allocation, (allocation[:, 2] & np.uint64(zero_flag)) == 0, blocks)
-    return _runs(data, np.zeros(blocks, np.bool_))
+    return Runs.where(data)

@@ -1,7 +1,6 @@
 """A hypervisor in memory: byte arrays with change tracking, for simulations and for tests of what is above the port.
 
-It keeps to the port's contract, hard edges included: a base that is gone raises TrackingLost, at most two tracking
-points exist, a cycle that is not committed leaves the base as it was.
+It keeps to the port's contract, hard edges included; tests/ports holds it to what a real host does.
 """
 
 from __future__ import annotations
@@ -15,41 +14,89 @@ import numpy as np
 from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE, Runs, block_count
-from leeward.domain.errors import HypervisorError, Refused, TrackingLost, VmGone
-from leeward.domain.vm import Consistency, Disk, Power, VmFacts
+from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost, VmGone
+from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 
 
 @dataclass(slots=True)
 class MemoryVm:
-    """disks: contents by name. points: tracking points, oldest first, each with the blocks dirtied since it."""
+    """A VM and what its guest, its administrator or an accident can do to it.
+
+    disks: contents by name. points: tracking points, oldest first, each with the blocks dirtied since it, for the
+    disks that it knows. job: the cycle that is open on the running VM. run: counts the starts.
+    untracked: disks whose changes the host cannot track. foreign_job: somebody else's backup or migration runs.
+    """
 
     facts: VmFacts
     disks: dict[str, bytearray]
     points: dict[str, dict[str, set[int]]] = field(default_factory=dict)
-    job: bool = False
+    job: MemoryCycle | None = None
+    run: int = 0
+    untracked: set[str] = field(default_factory=set)
+    foreign_job: bool = False
     has_agent: bool = True
     obeys_shutdown: bool = True
     autostart: bool = False
-    frozen: bool = False
+    firmware: FirmwareState = field(default_factory=FirmwareState)
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def write(self, disk: str, offset: int, data: bytes) -> None:
         """What a guest's write does: change the contents and dirty the blocks in every tracking point."""
         with self.lock:
-            if self.frozen:
-                raise Refused("the file systems are frozen", subject=self.facts.name)
             self.disks[disk][offset : offset + len(data)] = data
-            touched = range(offset // BLOCK_SIZE, -(-(offset + len(data)) // BLOCK_SIZE))
-            for dirty in self.points.values():
-                dirty.setdefault(disk, set()).update(touched)
+            self._dirty(disk, offset, offset + len(data))
+
+    def _dirty(self, disk: str, start: int, end: int) -> None:
+        for point in self.points.values():
+            if disk in point:
+                point[disk].update(range(start // BLOCK_SIZE, block_count(end)))
 
     def resize(self, disk: str, size: int) -> None:
         with self.lock:
             contents = self.disks[disk]
+            # What is cut off comes back as zeros if the disk grows again.
+            self._dirty(disk, size, len(contents))
             del contents[size:]
             contents.extend(bytes(size - len(contents)))
-            disks = tuple(Disk(d.name, size if d.name == disk else d.size) for d in self.facts.disks)
-            self.facts = replace(self.facts, disks=disks)
+            self.tell_disks()
+
+    def add_disk(self, disk: str, contents: bytes, *, tracked: bool = True) -> None:
+        """Also in place of one of that name."""
+        with self.lock:
+            self._forget_disk(disk)
+            self.disks[disk] = bytearray(contents)
+            if not tracked:
+                self.untracked.add(disk)
+            self.tell_disks()
+
+    def remove_disk(self, disk: str) -> None:
+        with self.lock:
+            self._forget_disk(disk)
+            self.tell_disks()
+
+    def _forget_disk(self, disk: str) -> None:
+        self.disks.pop(disk, None)
+        self.untracked.discard(disk)
+        for point in self.points.values():
+            point.pop(disk, None)
+
+    def tell_disks(self) -> None:
+        disks = tuple(Disk(name, len(contents)) for name, contents in self.disks.items())
+        self.facts = replace(self.facts, disks=disks)
+
+    def set_power(self, power: Power) -> None:
+        with self.lock:
+            if power is Power.OFF:
+                self.job = None  # it lived in the VM's process
+            elif self.facts.power is Power.OFF:
+                self.run += 1
+            self.facts = replace(self.facts, power=power)
+
+    def kill(self) -> None:
+        """The VM's process dies, and tracking with it."""
+        with self.lock:
+            self.set_power(Power.OFF)
+            self.lose_tracking()
 
     def lose_tracking(self) -> None:
         """What killing the hypervisor's process does to the tracking points."""
@@ -95,14 +142,15 @@ class MemoryHypervisor:
         vm = self._vm(vm_id)
         with vm.lock:
             vm.disks = disks
+            vm.untracked.clear()
             vm.points.clear()
-            vm.facts = replace(vm.facts, disks=tuple(Disk(name, len(data)) for name, data in disks.items()))
+            vm.tell_disks()
 
     def track(self, vm_id: str, token: str) -> None:
         """Begin to track from now on: of a VM that is about to be started for the first time."""
         vm = self._vm(vm_id)
         with vm.lock:
-            vm.points.setdefault(token, {})
+            vm.points.setdefault(token, {disk: set() for disk in vm.disks})
 
     def _vm(self, vm_id: str) -> MemoryVm:
         if vm_id not in self._vms:
@@ -110,28 +158,30 @@ class MemoryHypervisor:
         return self._vms[vm_id]
 
     def vms(self) -> list[VmFacts]:
-        return [vm.facts for vm in self._vms.values()]
+        return [vm.facts for vm in list(self._vms.values())]
 
     def vm(self, vm_id: str) -> VmFacts:
         return self._vm(vm_id).facts
 
     def idle_mark(self, vm_id: str) -> str | None:
         vm = self._vm(vm_id)
-        if vm.facts.power is not Power.OFF:
-            return None
         with vm.lock:
-            return blake3(repr(vm.facts).encode() + b"".join(vm.disks.values())).hexdigest()
+            if vm.facts.power is not Power.OFF:
+                return None
+            return blake3(repr((vm.facts, vm.firmware)).encode() + b"".join(vm.disks.values())).hexdigest()
 
     def start(self, vm_id: str) -> None:
-        self._set_power(vm_id, Power.RUNNING)
+        self._vm(vm_id).set_power(Power.RUNNING)
 
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
-        if self._vm(vm_id).obeys_shutdown:
-            self._set_power(vm_id, Power.OFF)
-        return self._vm(vm_id).facts.power is Power.OFF
+        vm = self._vm(vm_id)
+        with vm.lock:
+            if vm.obeys_shutdown and vm.facts.power is Power.RUNNING:
+                vm.set_power(Power.OFF)
+            return vm.facts.power is Power.OFF
 
     def force_off(self, vm_id: str) -> None:
-        self._set_power(vm_id, Power.OFF)
+        self._vm(vm_id).set_power(Power.OFF)
 
     def autostart(self, vm_id: str) -> bool:
         return self._vm(vm_id).autostart
@@ -139,59 +189,61 @@ class MemoryHypervisor:
     def set_autostart(self, vm_id: str, wanted: bool) -> None:
         self._vm(vm_id).autostart = wanted
 
-    def _set_power(self, vm_id: str, power: Power) -> None:
-        vm = self._vm(vm_id)
-        vm.facts = replace(vm.facts, power=power)
-
     def open_cycle(
         self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
     ) -> MemoryCycle:
         vm = self._vm(vm_id)
         with vm.lock:
-            if base is not None and base not in vm.points:
-                raise TrackingLost("the tracking point is gone", subject=vm.facts.name)
-            vm.job = True
+            if vm.foreign_job:
+                raise HostBusy("a foreign job (backup or migration) has the right of way", subject=vm.facts.name)
+            vm.job = None
             for token in [token for token in vm.points if token != base]:
                 del vm.points[token]
-            app = consistency is Consistency.APP
-            warnings = ("the guest agent does not answer",) if app and not vm.has_agent else ()
-            reached = Consistency.APP if app and vm.has_agent else Consistency.CRASH
-            return MemoryCycle(vm, base, new, reached, warnings)
+            if base is not None and not vm.disks.keys() <= vm.points.get(base, {}).keys():
+                raise TrackingLost("the tracking point is gone", subject=vm.facts.name)
+            cycle = MemoryCycle(vm, base, new, consistency)
+            if not cycle.offline:
+                vm.job = cycle
+            return cycle
 
     def forget(self, vm_id: str) -> None:
         vm = self._vm(vm_id)
         with vm.lock:
             vm.points.clear()
-            vm.job = False
+            vm.job = None
 
 
 class MemoryCycle:
-    """See `leeward.ports.hypervisor.Cycle`. The instant is a copy of all disks made under the VM's lock."""
+    """See `leeward.ports.hypervisor.Cycle`. The instant is a copy of all disks; made under the VM's lock."""
 
-    def __init__(
-        self,
-        vm: MemoryVm,
-        base: str | None,
-        new: str,
-        consistency: Consistency,
-        warnings: tuple[str, ...],
-    ) -> None:
+    def __init__(self, vm: MemoryVm, base: str | None, new: str, consistency: Consistency) -> None:
         self._vm = vm
         self._base = base
-        self._off = vm.facts.power is Power.OFF
-        self.time_ns = time.time_ns()
-        self.consistency = consistency
-        self.warnings = warnings
-        self.vm = vm.facts
-        self.superset = base is None or self._off
-        self.tracking = (base or "") if self._off else new
-        self._contents = {disk: bytes(contents) for disk, contents in vm.disks.items()}
-        dirty = vm.points[base] if base is not None else {}
-        self._dirty = {disk: sorted(blocks) for disk, blocks in dirty.items()}
-        if not self._off:
-            vm.points[new] = {}
         self._new = new
-        self._open = True
+        self._ended = False
+        self._run = vm.run
+        self.offline = vm.facts.power is Power.OFF
+        self.time_ns = time.time_ns()
+        self.vm = replace(vm.facts, firmware=vm.firmware)
+        self.superset = base is None or self.offline
+        self._contents = {disk: bytes(contents) for disk, contents in vm.disks.items()}
+        self._dirty = {} if base is None else {disk: sorted(blocks) for disk, blocks in vm.points[base].items()}
+        warnings = []
+        self.consistency = Consistency.CRASH
+        if consistency is Consistency.APP and not self.offline:
+            if vm.has_agent and vm.facts.power is Power.RUNNING:
+                self.consistency = Consistency.APP
+            else:
+                warnings.append("the guest agent does not answer")
+        if self.offline:
+            self.tracking = base or ""
+        elif vm.untracked:
+            self.tracking = ""
+            warnings.append("without change tracking every cycle reads everything")
+        else:
+            self.tracking = new
+            vm.points[new] = {disk: set() for disk in vm.disks}
+        self.warnings = tuple(warnings)
 
     def changes(self, disk: str) -> Runs:
         contents = self._contents[disk]
@@ -210,29 +262,36 @@ class MemoryCycle:
 
     @property
     def is_open(self) -> bool:
-        return self._open
+        """Not ended, neither by us nor by what happened to the VM."""
+        return not self._ended and (self.offline or self._vm.job is self)
 
     def check(self) -> None:
-        if not self._open:
-            raise HypervisorError("the cycle is over", subject=self.vm.name)
+        with self._vm.lock:
+            if not self.is_open:
+                raise HypervisorError("the host ended the cycle before all was read", subject=self.vm.name)
+            if self.offline and self._vm.run != self._run:
+                raise HostBusy("the VM was started while its disks were read", subject=self.vm.name)
 
     def commit(self) -> None:
-        if not self._open:
-            raise HypervisorError("the cycle is over", subject=self.vm.name)
         with self._vm.lock:
-            self._open = False
-            self._vm.job = False
-            if self._base is not None and not self._off:
+            if self._ended:
+                raise HypervisorError("the cycle is over already", subject=self.vm.name)
+            self._end()
+            if self._base is not None and not self.offline:
                 self._vm.points.pop(self._base, None)
 
     def abort(self) -> None:
         with self._vm.lock:
-            if not self._open:
+            if self._ended:
                 return
-            self._open = False
-            self._vm.job = False
-            if not self._off:
+            self._end()
+            if not self.offline:
                 self._vm.points.pop(self._new, None)
+
+    def _end(self) -> None:
+        self._ended = True
+        if self._vm.job is self:
+            self._vm.job = None
 
     def __enter__(self) -> MemoryCycle:
         return self

@@ -35,8 +35,9 @@ ALLOCATION = "base:allocation"
 # Bits of base:allocation (NBD protocol): 1 = hole, 2 = reads as zero. Bit of qemu:dirty-bitmap: 1 = dirty.
 ZERO = 2
 DIRTY = 1
-# A block-status request's length is 32 bits; QEMU wants it aligned to its sectors.
+# The length of a request for block status or zeros is 32 bits; QEMU wants it aligned to its sectors.
 _MAX_STATUS = (1 << 32) - 65536
+_MAX_ZERO = 1 << 30
 _IN_FLIGHT = 16
 
 
@@ -59,6 +60,9 @@ def _library() -> ctypes.CDLL:
         "nbd_connect_unix": (c_int, [c_void_p, c_char_p]),
         "nbd_get_size": (c_int64, [c_void_p]),
         "nbd_pread": (c_int, [c_void_p, c_void_p, c_size_t, c_uint64, c_uint32]),
+        "nbd_pwrite": (c_int, [c_void_p, c_void_p, c_size_t, c_uint64, c_uint32]),
+        "nbd_zero": (c_int, [c_void_p, c_uint64, c_uint64, c_uint32]),
+        "nbd_flush": (c_int, [c_void_p, c_uint32]),
         "nbd_aio_pread": (c_int64, [c_void_p, c_void_p, c_size_t, c_uint64, _Completion, c_uint32]),
         "nbd_aio_command_completed": (c_int, [c_void_p, c_uint64]),
         "nbd_poll": (c_int, [c_void_p, c_int]),
@@ -146,6 +150,21 @@ class Nbd:
             waiting.append(self._check(cookie, "read failed"))
         while waiting:
             self._finish(waiting.popleft())
+
+    def pwrite(self, view: memoryview, offset: int) -> None:
+        """Write a writable view (only its address is taken, nothing is written to it). Not durable before `flush`."""
+        self._check(self._lib.nbd_pwrite(self._handle, _address(view), len(view), offset, 0), "write failed")
+
+    def zero(self, length: int, offset: int) -> None:
+        """Make a range read as zeros; the server may let go of its space."""
+        while length:
+            some = min(length, _MAX_ZERO)
+            self._check(self._lib.nbd_zero(self._handle, some, offset, 0), "zeroing failed")
+            length, offset = length - some, offset + some
+
+    def flush(self) -> None:
+        """Make durable what was written, also over other connections to the same qemu-nbd."""
+        self._check(self._lib.nbd_flush(self._handle, 0), "flush failed")
 
     def _finish(self, cookie: int) -> None:
         """Wait for one request. After an error the connection must be closed: others may still be under way."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from leeward.domain.errors import LeewardError
-from leeward.lab.lab import DEMO_GUESTS, Lab
+
+if TYPE_CHECKING:
+    from leeward.lab.lab import Lab
 
 app = typer.Typer(
     help="A practice ground: an office and a recovery site with real VMs, on this one machine.",
@@ -34,7 +34,7 @@ def up(
     The first time also builds the guest (about 10 s) from Debian packages. The folder is /var/lib/leeward-lab, or
     $LEEWARD_LAB: labs in different folders live side by side. Needs root.
     """
-    _guarded(as_json, lambda: _up(tuple(guest) if guest else DEMO_GUESTS, as_json))
+    _guarded(as_json, lambda: _up(guest, as_json))
 
 
 @app.command()
@@ -49,7 +49,7 @@ def down(
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show the sites, their guests, and whether these answer."""
-    _guarded(as_json, lambda: _show(Lab().status(), as_json))
+    _guarded(as_json, lambda: _show(_lab().status(), as_json))
 
 
 @app.command()
@@ -62,8 +62,19 @@ def demo(
     run_demo(once)
 
 
-def _up(guests: tuple[str, ...], as_json: bool) -> None:
-    lab, start = Lab(), time.monotonic()
+def _lab() -> Lab:
+    from leeward.lab.lab import Lab
+
+    return Lab()
+
+
+def _up(wanted: list[str] | None, as_json: bool) -> None:
+    from rich.console import Console
+
+    from leeward.lab.lab import DEMO_GUESTS
+
+    guests = tuple(wanted or DEMO_GUESTS)
+    lab, start = _lab(), time.monotonic()
     with Console(stderr=True, quiet=as_json).status("Bringing the lab up"):
         lab.up(guests)
         for guest in (lab.guests("office")[name] for name in guests):
@@ -72,18 +83,21 @@ def _up(guests: tuple[str, ...], as_json: bool) -> None:
 
 
 def _down(purge: bool, as_json: bool) -> None:
-    lab = Lab()
+    lab = _lab()
     lab.down(purge=purge)
     if as_json:
         typer.echo(json.dumps({"folder": str(lab.places.root), "up": False}))
     else:
-        Console().print(f"The lab at {lab.places.root} is down.")
+        print(f"The lab at {lab.places.root} is down.")
 
 
 def _show(state: dict[str, Any], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(state))
         return
+    from rich.console import Console
+    from rich.table import Table
+
     console = Console()
     table = Table("Site", "libvirt", "Guest", "State", "Address", "HTTP", box=None)
     for site in state["sites"]:

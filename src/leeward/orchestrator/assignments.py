@@ -10,6 +10,9 @@ from leeward.domain.runs import Run, StepState
 from leeward.wire.jobs import Job, JobKind
 
 _FAILOVER, _TEST = "failover", "test"
+# An agent that reaches the vault looks every five seconds, or at its next commit, whether its epoch is over, and then
+# stops the VM at once (leeward.agent.worker); a slow store and a busy host are allowed for.
+GRACE_S = 8.0
 
 
 def _purpose(run: Run) -> str:
@@ -53,9 +56,10 @@ def _point(run: Run) -> str:
 
 
 def _build(run: Run) -> dict[str, Any]:
-    found = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
-    if run.kind is not Kind.TEST:
-        found["networks"] = run.options.get("networks", {})
+    found: dict[str, Any] = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
+    found["networks"] = run.options.get("networks", {})
+    if run.options.get("after"):
+        found["afresh"] = True
     return found
 
 
@@ -65,6 +69,16 @@ def _copy(run: Run) -> dict[str, Any]:
 
 def _start_away(run: Run) -> dict[str, Any]:
     return _copy(run) if run.kind is Kind.TEST else {**_copy(run), "epoch": run.result("epoch")["epoch"]}
+
+
+def _plug(run: Run) -> dict[str, Any]:
+    """Where the home site was not reached, it may live: it is given the time in which it must have found its log
+    closed, counted from then."""
+    if run.result("fence").get("reached", True):
+        return {**_copy(run), "wait_s": 0.0}
+    times = {record.name: record for record in run.steps}
+    passed = (times["plug"].started or 0.0) - (times["epoch"].ended or 0.0)
+    return {**_copy(run), "wait_s": min(max(GRACE_S - passed, 0.0), GRACE_S)}
 
 
 def _prepare(run: Run) -> dict[str, Any]:
@@ -101,6 +115,7 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "epoch-back": (JobKind.TAKE_EPOCH, True, lambda run: _unclaim(run, "check")),
     "build": (JobKind.COPY_BUILD, False, _build),
     "start": (JobKind.COPY_START, False, _start_away),
+    "plug": (JobKind.COPY_PLUG, False, _plug),
     "boot": (JobKind.COPY_WATCH, False, _copy),
     "discard": (JobKind.COPY_DISCARD, False, _copy),
     "settle": (JobKind.COPY_SETTLE, False, _copy),

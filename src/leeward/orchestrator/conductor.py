@@ -7,14 +7,11 @@ step is still the run's next one: several consoles may walk one run, and operato
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
-
-import structlog
 
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.domain.runs import (
@@ -24,18 +21,17 @@ from leeward.domain.runs import (
     StepState,
     begin_undo,
     end,
+    held,
     its_turn,
     next_move,
     stall,
     with_record,
 )
+from leeward.logs import log
 from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.orchestrator.desk import Desk, RunBook
+from leeward.orchestrator.turns import Turns
 from leeward.orchestrator.waiting import Overtaken, Stopping, Waiter
-
-log = structlog.get_logger(__name__)
-
-_AGAIN_S = 1.0
 
 
 class Conductor:
@@ -46,31 +42,12 @@ class Conductor:
         self._desk = desk
         self._stopping = stopping
         self._waiter = Waiter(book, desk, stopping)
-        self._locks: dict[str, threading.Lock] = {}
-        self._guard = threading.Lock()
+        self._turns = Turns(stopping)
 
     def advance(self, run_id: str) -> bool:
-        """One step. True while there is more to do; False when the run is over, has stalled, or we are stopping.
-
-        Of several walks of one run in this process only one does something at a time.
-        """
-        with self._guard:
-            lock = self._locks.setdefault(run_id, threading.Lock())
-        with lock:
-            more = not self._stopping() and self._carefully(run_id)
-        if not more:
-            with self._guard:
-                self._locks.pop(run_id, None)
-        return more
-
-    def _carefully(self, run_id: str) -> bool:
-        """A database that hiccups must not end the run's walk: what failed is done again."""
-        try:
-            return self._advance(run_id)
-        except Exception:
-            log.exception("a run cannot be carried on; trying again", run=run_id)
-            time.sleep(_AGAIN_S)
-            return not self._stopping()
+        """One step. True while there is more to do; False when the run is over, has stalled, is held, or we are
+        stopping."""
+        return self._turns.take(run_id, self._advance)
 
     def _advance(self, run_id: str) -> bool:
         run = self._book.run(run_id)
@@ -81,6 +58,9 @@ class Conductor:
             run = self._book.replace(run.id, _turn_round)
             self._desk.follow(run)
         move = next_move(run)
+        if held(run, move):
+            self._book.record(run.id, move.name, undo=False, detail="waits for its turn in the plan")
+            return False
         try:
             return self._perform(run, move) if move.outcome is None else self._finish(run, move)
         except Stopping:

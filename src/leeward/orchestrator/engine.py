@@ -8,16 +8,14 @@ silently left alone: so the version is a constant. Its default serializer is pic
 
 from __future__ import annotations
 
+import contextvars
 import json
 import threading
 import uuid
 from collections.abc import Callable
 from typing import Any
 
-import structlog
 from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
-
-log = structlog.get_logger(__name__)
 
 _VERSION = "1"
 _NAME = "leeward"
@@ -88,7 +86,14 @@ class Engine:
         _current = None
 
     def walk(self, run_id: str) -> None:
-        """Carry a run on, in the background, to where it ends or stalls. Two walks of one run do no harm."""
+        """Carry a run on, in the background, to where it ends or stalls. Two walks of one run do no harm.
+
+        In a context of its own: a plan's run begins those of its VMs in a step of its own walk, where DBOS would
+        allow no workflow to begin; these are not its children.
+        """
+        contextvars.Context().run(self._start, run_id)
+
+    def _start(self, run_id: str) -> None:
         with self._lock, SetWorkflowID(f"{run_id}/{uuid.uuid4().hex[:12]}"):
             DBOS.start_workflow(_walk, run_id)
 

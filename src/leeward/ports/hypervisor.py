@@ -7,7 +7,8 @@ ends in `commit` (the new tracking point replaces the old one) or `abort` (the o
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from leeward.domain.blocks import Runs
@@ -16,7 +17,10 @@ from leeward.ports.blocks import BlockReader
 
 
 class Cycle(Protocol):
-    """One frozen instant of one VM. Use it as a context manager: leaving without `commit` aborts."""
+    """One frozen instant of one VM. Use it as a context manager: leaving without `commit` aborts.
+
+    A VM has one cycle at a time. It ends once, with `commit` or `abort`; nothing can be read afterwards.
+    """
 
     @property
     def time_ns(self) -> int:
@@ -24,45 +28,56 @@ class Cycle(Protocol):
 
     @property
     def consistency(self) -> Consistency:
-        """What was reached, which may be less than what was asked for (then `warnings` says why)."""
+        """What was reached, which may be less than what was asked for: then `warnings` says why, unless the VM is
+        off and has nothing to freeze."""
 
     @property
     def warnings(self) -> tuple[str, ...]: ...
 
     @property
     def vm(self) -> VmFacts:
-        """Facts as of this cycle: name, disks with sizes, definition."""
+        """Facts as of this cycle: name, disks with sizes, definition, firmware.
+
+        The firmware's state is read beside the instant, never before it; None (and a warning) when it cannot be.
+        """
 
     @property
     def tracking(self) -> str:
         """Token of the tracking point that holds once this cycle commits; store it with the data.
 
         For a VM that is off no new one can be made: the token is then the base's own ("" when there is none), and
-        the next cycle's changes include this one's again.
+        the next cycle's changes include this one's again. It is "" too when the host cannot track one of the disks
+        (`warnings` says which): then every cycle reads everything.
         """
 
     @property
     def superset(self) -> bool:
-        """True: `changes` may name blocks that are unchanged (full read, or a VM that is off): compare hashes."""
+        """True: `changes` may name blocks that are unchanged (full read, or a VM that is off): compare hashes.
+        False: it names just the blocks of 64 KiB that were written to."""
 
     def changes(self, disk: str) -> Runs:
         """Blocks to look at since the base (or all, when there is no base), in blocks of 64 KiB.
 
-        Changed-then-zeroed blocks are zero runs, never left out. Without a base, everything that is not in the
-        result reads as zeros.
+        Blocks that were changed and are zero now are never left out: zero runs where the host knows (they were
+        discarded, or zeroed by request), else data that reads as zeros. Without a base, everything that is not in
+        the result reads as zeros.
         """
 
-    def reader(self, disk: str) -> BlockReader: ...
+    def reader(self, disk: str) -> BlockReader:
+        """What it reads after the cycle's end, or after the VM's, is an error, never later data."""
 
     def check(self) -> None:
-        """Raise when what was read can no longer be trusted to be the instant (the host dropped the job, the VM was
-        started meanwhile). Call it after the last read and before the vault's commit."""
+        """Raise HypervisorError when what was read can no longer be trusted to be the instant: the host dropped the
+        job, the VM went off or was killed, or one that was off was started meanwhile (HostBusy; also when it is off
+        again). Call it after the last read and before the vault's commit."""
 
     def commit(self) -> None:
-        """End the job, then drop the old tracking point. Call only after the vault's commit is durable."""
+        """End the job, then drop the old tracking point. Call only after the vault's commit is durable. Raises
+        HypervisorError when the cycle is over already."""
 
     def abort(self) -> None:
-        """End the job and drop the *new* tracking point; never raises, never touches the base."""
+        """End the job and drop the *new* tracking point; never raises, never touches the base. Nothing when the
+        cycle is over already."""
 
     def __enter__(self) -> Cycle: ...
 
@@ -72,7 +87,7 @@ class Cycle(Protocol):
 class Hypervisor(Protocol):
     """One host. Methods block; safe from several threads. Errors: HypervisorError and its children.
 
-    VMs are named by their UUID everywhere except in `find`.
+    VMs are named by their UUID.
     """
 
     @property
@@ -84,16 +99,19 @@ class Hypervisor(Protocol):
         """Raises VmGone."""
 
     def idle_mark(self, vm_id: str) -> str | None:
-        """Of a VM that is off: a value that stays the same for as long as neither its disks nor its definition
-        change. None while it runs. Take it before a cycle to know later that nothing happened since."""
+        """Of a VM that is off: a value that stays the same for as long as its disks, its definition and its
+        firmware's state do. None while it runs or is paused. Take it before a cycle to know later that nothing
+        happened since."""
 
     def start(self, vm_id: str) -> None:
         """Start (or resume a paused VM); nothing when it runs already."""
 
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
-        """Ask the guest (agent, then ACPI) and wait; True when it is off, False when time ran out."""
+        """Ask the guest (agent, then ACPI) and wait; True when it is off, False when time ran out, at once for a
+        paused one, which hears nothing."""
 
-    def force_off(self, vm_id: str) -> None: ...
+    def force_off(self, vm_id: str) -> None:
+        """As if its power was cut; tracking survives. Nothing when it is off."""
 
     def autostart(self, vm_id: str) -> bool:
         """Whether the host starts the VM by itself when it boots."""
@@ -108,29 +126,100 @@ class Hypervisor(Protocol):
         base: token of the last committed tracking point; None = read everything. Leftovers of our own dead runs
         (a stale job, tracking points other than `base`) are cleared first; foreign ones are never touched.
         new: token for the new tracking point (`[A-Za-z0-9._-]{1,64}`), unique for the VM.
-        Raises TrackingLost (base unknown, broken, or the disk set changed: call again with base=None), HostBusy
-        (foreign job), VmGone, HypervisorError.
+        Raises TrackingLost (base unknown or broken, a disk was added or replaced: call again with base=None),
+        HostBusy (foreign job), VmGone, HypervisorError.
         """
 
     def forget(self, vm_id: str) -> None:
-        """Remove every trace of ours from the VM (jobs, tracking points), for `unprotect`."""
+        """Remove every trace of ours from the VM (jobs, tracking points), for `unprotect`; of one that is off too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A VM that was defined out of a recovery point, not yet started.
+
+    network: what it hangs on, for people. warnings: how it differs from the original, in words. marks: of each of its
+    images something that changes when the image is written to.
+    """
+
+    vm_id: str
+    name: str
+    network: str
+    warnings: tuple[str, ...]
+    marks: dict[str, str]
 
 
 class RecoveryHost(Protocol):
-    """What a host must do to run recovered VMs. Everything made here carries a tag and can be removed by it."""
+    """A host that runs recovered VMs. Everything made here carries a tag and can be removed by it.
+
+    Disks are given as name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point; the VM gets a copy-on-write
+    image for each, and stops (never reports an error to the guest) on I/O errors. Making is idempotent for a tag as
+    long as the VM has not been started. Errors: HypervisorError and its children.
+    """
+
+    @property
+    def name(self) -> str: ...
+
+    def require_room(self, needed: int, promised: int) -> None:
+        """Raise StoreFull when the storage cannot take `needed` bytes more besides the `promised` ones."""
+
+    def require_free(self, tag: str, vm_id: str, name: str) -> None:
+        """Raise Refused when a VM that is not of this tag has the identity or the name."""
 
     def create_test_vm(
         self, *, tag: str, name: str, definition: str, disks: Mapping[str, str], sizes: Mapping[str, int]
-    ) -> str:
-        """Define (not start) a throwaway copy and return its UUID.
+    ) -> Made:
+        """A throwaway copy with its own identity and addresses, on an isolated network."""
 
-        disks: disk name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point. The copy gets a
-        copy-on-write overlay a disk, its own UUID and MACs, an isolated network, and stops (never reports an
-        error to the guest) on I/O errors.
+    def create_failover_vm(
+        self,
+        *,
+        tag: str,
+        definition: str,
+        disks: Mapping[str, str],
+        sizes: Mapping[str, int],
+        networks: Mapping[str, str],
+    ) -> Made:
+        """The VM itself, with its identity and addresses. networks: what a card hangs on → where it goes here.
+
+        Raises BadInput or Refused for a network that there is not.
         """
 
-    def hydrate(self, vm_id: str) -> Sequence[str]:
-        """Start pulling what still hangs on NBD into the overlays; returns the disks not yet free of it."""
+    def start(self, vm_id: str) -> None:
+        """Start, or resume a paused VM; nothing when it runs."""
+
+    def start_tracked(
+        self,
+        vm_id: str,
+        token: str,
+        made: Mapping[str, str],
+        release: Callable[[], None],
+        on_step: Callable[[str], None],
+    ) -> bool:
+        """Start a VM that has never run, its changes tracked under `token` from before the guest's first write.
+
+        made: the marks of its images. release: called before the guest may write; from then on use `start`. on_step:
+        told named instants in between. Returns False when it had to start untracked: somebody wrote already, or no
+        tracking point could be made.
+        """
+
+    def plug(self, vm_id: str) -> None:
+        """Connect the cards of a failover VM, which is made with its links down. What was down at home stays so."""
+
+    def running(self, vm_id: str) -> bool: ...
+
+    def resume_after_error(self, vm_id: str) -> bool:
+        """Let a VM go on that an I/O error paused, and start one again whose hypervisor died; True when it did."""
+
+    def has_agent(self, vm_id: str) -> bool: ...
+
+    def agent_answers(self, vm_id: str) -> bool: ...
+
+    def hydrate(self, vm_id: str, slice_s: float) -> Sequence[str]:
+        """Go on copying what still hangs on NBD into the images; returns the disks not yet free of it.
+
+        A replicator of the same VM gets its turn after at most `slice_s` seconds of progress.
+        """
 
     def destroy(self, tag: str) -> None:
-        """Remove all that was made under `tag`: VM, NVRAM, overlays, network. Idempotent."""
+        """Remove all that was made under `tag`: VM, NVRAM, images, network. Idempotent."""

@@ -18,9 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from leeward.domain.errors import LeewardError, Unavailable
+from leeward.logs import log
 from leeward.ports.objects import ObjectStore
 from leeward.recovery.boot_record import DOCUMENT, BootRecorder, read_ahead
 from leeward.recovery.nbd_server import NbdServer
@@ -29,8 +28,6 @@ from leeward.vault.facade import Vault
 from leeward.vault.log import PointImage
 from leeward.vault.stores.delay import DelayedStore
 from leeward.vault.stores.opening import open_store
-
-log = structlog.get_logger(__name__)
 
 # A boot that takes longer than this is recorded up to here.
 _RECORD_S = 300.0
@@ -134,14 +131,7 @@ def _store_boot(vault: Vault, vm_id: str, recorder: BootRecorder) -> None:
 
 
 def main() -> int:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso"),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
-    )
+    log.to_json(sys.stderr, verbose=True)
     job = ExportJob.load(Path(sys.argv[1]))
     try:
         vault, image = patiently(lambda: open_job(job))

@@ -40,6 +40,7 @@ class MemoryCopies:
         self._hypervisor = hypervisor
         self._open_vault = open_vault
         self._copies: dict[tuple[str, str], _Copy] = {}
+        self.plugged: set[str] = set()  # copies that clients can reach
         self._lock = threading.RLock()
 
     def build(self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]) -> CopyReport:
@@ -70,6 +71,12 @@ class MemoryCopies:
             self._hypervisor.start(copy.copy_id)
             return self._report(copy)
 
+    def plug(self, vm_id: str, purpose: str) -> CopyReport:
+        with self._lock:
+            copy = self._copy(vm_id, purpose)
+            self.plugged.add(copy.copy_id)
+            return self._report(copy)
+
     def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport:
         with self._lock:
             copy = self._copy(vm_id, purpose)
@@ -85,6 +92,7 @@ class MemoryCopies:
         with self._lock:
             copy = self._copies.pop((vm_id, purpose), None)
             if copy is not None:
+                self.plugged.discard(copy.copy_id)
                 self._hypervisor.force_off(copy.copy_id)
                 self._hypervisor.remove(copy.copy_id)
 

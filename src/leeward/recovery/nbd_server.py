@@ -13,14 +13,11 @@ from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import structlog
-
 from leeward.domain.errors import LeewardError, Unavailable
+from leeward.logs import log
 from leeward.ports.blocks import DiskImage
 from leeward.recovery import nbd_protocol as nbd
 from leeward.recovery.nbd_protocol import Command, Error, Option, Reply, Request
-
-log = structlog.get_logger(__name__)
 
 # Requests of one connection under way at once; QEMU itself stops at 16. Bounds memory together with MAX_PAYLOAD.
 _PARALLEL = 32
@@ -245,7 +242,7 @@ class _Session:
         try:
             data = await self._held_read(disk, request.offset, request.length)
         except LeewardError as error:
-            log.error("a read failed for good", disk=disk.name, offset=request.offset, error=str(error))  # noqa: TRY400
+            log.error("a read failed for good", disk=disk.name, offset=request.offset, error=str(error))
             return [self._failure(request, Error.IO, str(error))]
         if self._structured:
             return [nbd.data_header(request.cookie, request.offset, len(data)), data]

@@ -20,14 +20,14 @@ _ANSWER_S = 5.0
 
 
 class ExportProcess:
-    """One export process, known by its folder: job.json, pid.json, nbd.sock and export.log lie in it.
+    """One export process, known by its folder: job.json, pid.json, s and export.log lie in it.
 
     The folder's path must be short: a unix socket's path is limited to 107 bytes.
     """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self.socket = folder / "nbd.sock"
+        self.socket = folder / "s"
         self._pid_file = folder / "pid.json"
         self._log = folder / "export.log"
         self._job_file = folder / "job.json"
@@ -46,7 +46,7 @@ class ExportProcess:
             pid, started = int(known["pid"]), int(known["started"])
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        return pid if _start_time(pid) == started else None
+        return pid if process_start(pid) == started else None
 
     def answers(self) -> bool:
         """True when a new connection is greeted in time."""
@@ -78,7 +78,7 @@ class ExportProcess:
                 stderr=log,
                 start_new_session=True,  # it must outlive us
             )
-        started = _start_time(process.pid)
+        started = process_start(process.pid)
         draft = self._pid_file.with_suffix(".new")
         draft.write_text(json.dumps({"pid": process.pid, "started": started}))
         draft.replace(self._pid_file)
@@ -131,7 +131,7 @@ class ExportProcess:
             os.waitpid(pid, os.WNOHANG)
 
 
-def _start_time(pid: int) -> int | None:
+def process_start(pid: int) -> int | None:
     """Field 22 of /proc/PID/stat: with it a pid is never the same for two processes. None for a dead one."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()

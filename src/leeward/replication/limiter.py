@@ -12,6 +12,8 @@ class Limiter:
 
     A burst of one second is free. The debt of a large spend is paid by the next one, so a caller that learns what
     it sent only afterwards (compression) is limited correctly too.
+    exempt: while it is true, `spend` lets everything pass uncounted (it goes to the spool, and not over the line);
+    who sends it later calls `pay`.
     """
 
     def __init__(
@@ -19,15 +21,21 @@ class Limiter:
         rate: int,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], object] = time.sleep,
+        exempt: Callable[[], bool] = lambda: False,
     ) -> None:
         self._rate = rate
         self._clock = clock
         self._sleep = sleep
+        self._exempt = exempt
         self._tokens = float(rate)
         self._at = clock()
         self._lock = threading.Lock()
 
     def spend(self, count: int) -> None:
+        if not self._exempt():
+            self.pay(count)
+
+    def pay(self, count: int) -> None:
         if self._rate <= 0:
             return
         with self._lock:

@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from leeward.domain.errors import StoreError, TrackingLost
+from leeward.domain.errors import Fenced, StoreError, TrackingLost
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 from leeward.ports.hypervisor import Cycle, Hypervisor
@@ -114,6 +114,17 @@ class Replicator:
             self._epoch = self._writer.state.epoch
         return self._writer
 
+    def check_reign(self) -> None:
+        """Raises Fenced when another epoch than ours has begun. One small request; never begins an epoch itself."""
+        if self._writer is not None:
+            self._writer.check_reign()
+        elif self._epoch is not None and (newest := self._log.epoch()) != self._epoch:
+            raise Fenced(
+                f"epoch {self._epoch} of this VM is over: epoch {newest} has begun, another place writes now",
+                subject=self._vm_id,
+                hint="Nothing more is written from here; see where the VM runs before you protect it again",
+            )
+
     def cycle(self, consistency: Consistency = Consistency.CRASH) -> CycleResult:
         """One incremental copy, or a full comparison where there is no tracking to go by.
 
@@ -130,8 +141,7 @@ class Replicator:
             result = self._cycle(writer, consistency, began)
             self._mark = mark
         except BaseException:
-            # Whether a failed put took effect is unknown here: read the tail anew rather than guess.
-            self._writer = None
+            self._doubt(writer)
             raise
         finally:
             self.meter = None
@@ -143,8 +153,17 @@ class Replicator:
         try:
             return self._log.compact(writer, budget)
         except BaseException:
-            self._writer = None  # as after a failed cycle
+            self._doubt(writer)
             raise
+
+    def _doubt(self, writer: LogWriter) -> None:
+        """After a failure: let go of a writer that may not know the log's tail any more, so that it is read anew.
+
+        One that does is kept: while the vault is away the tail could not be read, and a mere blip of the host would
+        end the spooling of points for the whole outage.
+        """
+        if not writer.sure:
+            self._writer = None
 
     def _cycle(self, writer: LogWriter, consistency: Consistency, began: float) -> CycleResult:
         state = writer.state
@@ -180,6 +199,7 @@ class Replicator:
             disks=cycle.vm.disks,
             definition=cycle.vm.definition,
             tracking=cycle.tracking,
+            firmware=cycle.vm.firmware,
             compare=mode.compare,
         )
         self._on_step("copy-begun")

@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
-import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, event, select, update
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from leeward.domain.errors import LeewardError, Refused
+from leeward.domain.errors import Refused
 from leeward.state.clock import now
+from leeward.state.engine import open_engine, reading
 from leeward.state.lives import Lives
+from leeward.state.plans import Plans
 from leeward.state.runs import Runs
 from leeward.state.tables import Counter, Event, ProtectedVm
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 
+# On whose behalf this thread or task works: a user, a token, "local" (the machine's root) or Leeward itself.
+acting: ContextVar[str] = ContextVar("acting", default="leeward")
+
 _GENERATION = "generation"
-# Alembic keeps what it works on in its module: one at a time in a process.
-_migrating = threading.Lock()
 
 
 class FolderLock:
@@ -51,41 +53,42 @@ class FolderLock:
 
 
 class Database:
-    """url: SQLAlchemy's. Migrates on opening. Thread-safe."""
+    """url: SQLAlchemy's, of SQLite or PostgreSQL. Migrates on opening. Thread-safe."""
 
     def __init__(self, url: str) -> None:
-        self._engine = create_engine(url)
-        if url.startswith("sqlite"):
-            event.listen(self._engine, "connect", _tune_sqlite)
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        try:
-            with _migrating, self._engine.begin() as connection:
-                config.attributes["connection"] = connection
-                command.upgrade(config, "head")
-        except SQLAlchemyError as error:
-            raise LeewardError(
-                f"the database cannot be opened: {error.__cause__ or error}",
-                subject=url,
-                hint="See whether its folder is writable and its disk has room",
-            ) from error
-
+        self._engine = open_engine(url)
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)
+        self.plans = Plans(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
 
+    def session(self) -> Session:
+        """For the modules beside this one that keep tables of their own."""
+        return Session(self._engine)
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Reads that all see one instant."""
+        with Session(reading(self._engine)) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """One transaction: kept as a whole when the block ends, dropped when it raises.
+
+        On SQLite one at a time. On PostgreSQL others may write meanwhile: what is read to decide something has to be
+        locked (`with_for_update`).
+        """
+        with Session(self._engine) as session, session.begin():
+            yield session
+
     # --- protection ---------------------------------------------------------------------------------
 
     def desired(self) -> DesiredState:
-        with Session(self._engine) as session:
-            # The number first: under an old number new wishes do no harm, old wishes under a new one would stay.
-            counter = session.get(Counter, _GENERATION)
-            rows = session.scalars(select(ProtectedVm).order_by(ProtectedVm.name, ProtectedVm.vm_id)).all()
-            return DesiredState(
-                generation=counter.value if counter else 0, protections=tuple(_message(row) for row in rows)
-            )
+        with self.reading() as session:
+            return _desired(session)
 
     def protect(self, wish: ProtectionMessage) -> DesiredState:
         """Add one VM, or change its name, policy and pause; returns the new desired state.
@@ -93,92 +96,88 @@ class Database:
         Where a VM that is known is replicated changes only by `move`: an operator who changes a policy during a
         failover must not put it back to where he read it from.
         """
-        with Session(self._engine) as session:
+        values: dict[str, Any] = {"name": wish.vm_name, "paused": wish.paused, **wish.policy.model_dump()}
+        with self.writing() as session:
+            _count(session)
             row = session.get(ProtectedVm, wish.vm_id)
-            values: dict[str, Any] = {
-                "name": wish.vm_name,
-                "paused": wish.paused,
-                **wish.policy.model_dump(),
-            }
             if row is None:
                 values |= {"host": wish.host, "claim": wish.claim}
                 session.add(ProtectedVm(vm_id=wish.vm_id, created=now(), **values))
             else:
                 for name, value in values.items():
                     setattr(row, name, value)
-            _count(session)
-            session.commit()
-        return self.desired()
+            session.flush()
+            return _desired(session)
 
     def move(self, vm_id: str, host: str, claim: int) -> bool:
         """Replicate a protected VM from this host, following epoch `claim`. False: it is not protected."""
-        with Session(self._engine) as session:
+        with self.writing() as session:
+            _count(session)
             row = session.get(ProtectedVm, vm_id)
             if row is None:
                 return False
             row.host, row.claim = host, claim
-            _count(session)
-            session.commit()
             return True
 
-    def unprotect(self, vm_id: str) -> DesiredState:
+    def rename(self, vm_id: str, name: str) -> None:
+        """Change the name alone, whatever else is being changed at this moment."""
         with Session(self._engine) as session:
             row = session.get(ProtectedVm, vm_id)
             if row is not None:
-                session.delete(row)
+                row.name = name
                 _count(session)
                 session.commit()
-        return self.desired()
+
+    def unprotect(self, vm_id: str) -> DesiredState:
+        with self.writing() as session:
+            known = select(ProtectedVm.vm_id).where(ProtectedVm.vm_id == vm_id)
+            if session.scalar(known) is not None:
+                _count(session)
+                session.execute(delete(ProtectedVm).where(ProtectedVm.vm_id == vm_id))
+            return _desired(session)
 
     def count(self) -> None:
         """Something that agents must know has changed: the desired state gets a new generation."""
-        with Session(self._engine) as session:
+        with self.writing() as session:
             _count(session)
-            session.commit()
 
     def catch_up(self, generation: int) -> bool:
         """An agent has heard of this generation: ours must not be older. True when it was."""
-        with Session(self._engine) as session:
-            counter = session.get(Counter, _GENERATION)
-            if generation <= (counter.value if counter else 0):
-                return False
-            if counter is None:
-                session.add(Counter(name=_GENERATION, value=generation))
-            else:
-                counter.value = generation
-            session.commit()
-            return True
+        older = update(Counter).where(Counter.name == _GENERATION, Counter.value < generation)
+        with self.writing() as session:
+            return bool(session.execute(older.values(value=generation)).rowcount)  # type: ignore[attr-defined]
 
     # --- history ------------------------------------------------------------------------------------
 
-    def record(self, what: str, subject: str, detail: str = "", who: str = "operator") -> None:
-        with Session(self._engine) as session:
-            session.add(Event(time=now(), what=what, subject=subject, who=who, detail=detail))
-            session.commit()
+    def record(self, what: str, subject: str, detail: str = "", who: str | None = None) -> None:
+        """who: by default the one on whose behalf this is done."""
+        values = {"what": clip(what, 64), "subject": clip(subject), "detail": clip(detail, 4000)}
+        with self.writing() as session:
+            session.add(Event(time=now(), who=clip(who or acting.get()), **values))
 
     def events(self, limit: int = 100) -> list[dict[str, str]]:
         """Newest first."""
-        with Session(self._engine) as session:
+        with self.reading() as session:
             rows = session.scalars(select(Event).order_by(Event.id.desc()).limit(limit)).all()
             return [
                 {"time": r.time, "what": r.what, "subject": r.subject, "who": r.who, "detail": r.detail} for r in rows
             ]
 
 
-def _tune_sqlite(connection: Any, _: Any) -> None:
-    """WAL lets readers and the one writer work together; full sync so that what was told survives a power cut."""
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")
-    cursor.execute("PRAGMA synchronous=FULL")
-    cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.close()
+def clip(text: str, most: int = 255) -> str:
+    """What every database can store: of bounded length, without NUL and halves of characters."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:most]
+
+
+def _desired(session: Session) -> DesiredState:
+    rows = session.scalars(select(ProtectedVm).order_by(ProtectedVm.name, ProtectedVm.vm_id)).all()
+    generation = session.scalar(select(Counter.value).where(Counter.name == _GENERATION))
+    return DesiredState(generation=generation or 0, protections=tuple(_message(row) for row in rows))
 
 
 def _count(session: Session) -> None:
-    """Counted by the database: two that change something at once must not end up with the same number."""
-    counting = update(Counter).where(Counter.name == _GENERATION).values(value=Counter.value + 1)
-    if not session.execute(counting).rowcount:  # type: ignore[attr-defined]
-        session.add(Counter(name=_GENERATION, value=1))
+    """The next generation. Comes first in its transaction: by the row's lock, consoles change the state in turn."""
+    session.execute(update(Counter).where(Counter.name == _GENERATION).values(value=Counter.value + 1))
 
 
 def _message(row: ProtectedVm) -> ProtectionMessage:

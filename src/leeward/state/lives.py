@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from leeward.domain.errors import Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.state.clock import now
+from leeward.state.engine import reading
 from leeward.state.tables import VmLife
 
 
@@ -37,12 +38,12 @@ class Lives:
         self._engine = engine
 
     def get(self, vm_id: str) -> Life | None:
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             row = session.get(VmLife, vm_id)
             return _life(row) if row else None
 
     def all(self) -> dict[str, Life]:
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             return {row.vm_id: _life(row) for row in session.scalars(select(VmLife))}
 
     def put(self, life: Life) -> None:

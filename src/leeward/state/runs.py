@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from leeward.domain.errors import NotFound, Unavailable
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepRecord, StepState, with_record
+from leeward.state.engine import reading
 from leeward.state.tables import RunRow
 
 _TRIES = 50
@@ -43,7 +44,7 @@ class Runs:
             query = query.where(RunRow.vm_id == vm_id)
         if states is not None:
             query = query.where(RunRow.state.in_([state.value for state in states]))
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             return [_run(row.document) for row in session.scalars(query)]
 
     def record(self, run_id: str, name: str, *, undo: bool, **changes: Any) -> Run:
@@ -67,7 +68,7 @@ class Runs:
         raise Unavailable("the run is being changed by somebody else all the time", subject=run_id)
 
     def _read(self, run_id: str) -> tuple[Run, int]:
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             row = session.get(RunRow, run_id)
             if row is None:
                 raise NotFound("there is no such run", subject=run_id)

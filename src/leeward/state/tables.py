@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Boolean, Float, Integer, String, Text
+from sqlalchemy import BigInteger, Boolean, Float, Integer, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -23,7 +23,7 @@ class ProtectedVm(Base):
     hourly_s: Mapped[float] = mapped_column(Float, default=0.0)
     daily_s: Mapped[float] = mapped_column(Float, default=0.0)
     app_interval_s: Mapped[float] = mapped_column(Float)
-    bandwidth: Mapped[int] = mapped_column(Integer)
+    bandwidth: Mapped[int] = mapped_column(BigInteger)
     paused: Mapped[bool] = mapped_column(Boolean)
     claim: Mapped[int] = mapped_column(Integer, default=0)
     created: Mapped[str] = mapped_column(String(32))
@@ -39,7 +39,7 @@ class Counter(Base):
 
 
 class Event(Base):
-    """What happened, for the history. subject: VM or host; who: the operator or "leeward"."""
+    """What happened, for the history. subject: VM or host; who: a user, "local" or "leeward"."""
 
     __tablename__ = "event"
 
@@ -80,6 +80,150 @@ class RunRow(Base):
     id: Mapped[str] = mapped_column(String(64), primary_key=True)
     vm_id: Mapped[str] = mapped_column(String(36), index=True)
     kind: Mapped[str] = mapped_column(String(32))
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    created: Mapped[float] = mapped_column(Float, index=True)
+    document: Mapped[str] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(Integer)
+
+
+class AgentRow(Base):
+    """An enrolled agent. revoked: why it is refused, "" while it is not. heard: when it last told something.
+
+    desired, report, hosts: messages as JSON; what it is to do, and what was last heard.
+    """
+
+    __tablename__ = "agent"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    enrolled: Mapped[str] = mapped_column(String(32))
+    revoked: Mapped[str] = mapped_column(String(255), default="")
+    heard: Mapped[str] = mapped_column(String(32), default="")
+    desired: Mapped[str] = mapped_column(Text, default="")
+    report: Mapped[str] = mapped_column(Text, default="")
+    hosts: Mapped[str] = mapped_column(Text, default="")
+
+
+class AgentToken(Base):
+    """A one-time token. hash: SHA-256 of its secret. name: what its agent will be called, "" lets the host choose.
+
+    key_hash, agent_id, used: who used it; "" while nobody has.
+    """
+
+    __tablename__ = "agent_token"
+
+    hash: Mapped[str] = mapped_column(String(64), primary_key=True)
+    name: Mapped[str] = mapped_column(String(255))
+    created: Mapped[str] = mapped_column(String(32))
+    expires: Mapped[str] = mapped_column(String(32))
+    used: Mapped[str] = mapped_column(String(32), default="")
+    key_hash: Mapped[str] = mapped_column(String(64), default="")
+    agent_id: Mapped[str] = mapped_column(String(36), default="")
+
+
+class AgentJob(Base):
+    """A job given to an agent. report: what was last heard of it. released: when its outcome was noted, "" before."""
+
+    __tablename__ = "agent_job"
+    __table_args__ = (UniqueConstraint("agent_id", "job_id", name="uq_agent_job"),)
+
+    number: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    agent_id: Mapped[str] = mapped_column(String(36))
+    job_id: Mapped[str] = mapped_column(String(200))
+    job: Mapped[str] = mapped_column(Text)
+    report: Mapped[str] = mapped_column(Text, default="")
+    released: Mapped[str] = mapped_column(String(32), default="")
+
+
+class User(Base):
+    """Somebody who may sign in. password: Argon2id in PHC notation."""
+
+    __tablename__ = "console_user"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    password: Mapped[str] = mapped_column(String(255))
+    role: Mapped[str] = mapped_column(String(16))
+    created: Mapped[str] = mapped_column(String(32))
+
+
+class Token(Base):
+    """A secret for programs. digest: SHA-256 of the secret, which is kept nowhere. owner: user, None: the machine's
+    root; a token goes with its owner and may never do more than he."""
+
+    __tablename__ = "api_token"
+
+    id: Mapped[str] = mapped_column(String(16), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(64), unique=True)
+    name: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16))
+    owner: Mapped[str | None] = mapped_column(String(64), index=True)
+    created: Mapped[str] = mapped_column(String(32))
+    expires: Mapped[str | None] = mapped_column(String(32))
+    last_used: Mapped[str | None] = mapped_column(String(32))
+
+
+class Login(Base):
+    """A user who has signed in. kind: browser or cli. digest: SHA-256 of the secret, which is kept nowhere."""
+
+    __tablename__ = "login"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    user: Mapped[str] = mapped_column("user_name", String(64), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
+    address: Mapped[str] = mapped_column(String(64))
+    created: Mapped[str] = mapped_column(String(32))
+    expires: Mapped[str] = mapped_column(String(32))
+    last_used: Mapped[str] = mapped_column(String(32))
+
+
+class SetupCode(Base):
+    """What lets a person without an account make the first one. At most one row, and none once there are users."""
+
+    __tablename__ = "setup_code"
+
+    digest: Mapped[str] = mapped_column(String(64), primary_key=True)
+    expires: Mapped[str] = mapped_column(String(32))
+
+
+class AuditEntry(Base):
+    """Who asked the console to change what, from where, and how it ended. outcome: begun, done, refused or failed;
+    one that stays "begun" was under way when the console died. status: HTTP's, 0 while begun."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    time: Mapped[str] = mapped_column(String(32))
+    who: Mapped[str] = mapped_column(String(255))
+    address: Mapped[str] = mapped_column(String(64))
+    what: Mapped[str] = mapped_column(String(64))
+    subject: Mapped[str] = mapped_column(String(255))
+    outcome: Mapped[str] = mapped_column(String(16))
+    status: Mapped[int] = mapped_column(Integer)
+    detail: Mapped[str] = mapped_column(Text)
+
+
+class PlanRow(Base):
+    """One recovery plan (see leeward.domain.plans). document: all of it as JSON. version: counts its changes and its
+    runs, so that of two that begin a run at the same moment only one does."""
+
+    __tablename__ = "plan"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    created: Mapped[str] = mapped_column(String(32))
+    changed: Mapped[str] = mapped_column(String(32))
+    version: Mapped[int] = mapped_column(Integer)
+
+
+class PlanRunRow(Base):
+    """One run of a recovery plan (see leeward.domain.plan_runs). document: all of it, with the plan as it was; the
+    columns serve to find it."""
+
+    __tablename__ = "plan_run"
+
+    id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    plan: Mapped[str] = mapped_column(String(64), index=True)
+    kind: Mapped[str] = mapped_column(String(16))
     state: Mapped[str] = mapped_column(String(16), index=True)
     created: Mapped[float] = mapped_column(Float, index=True)
     document: Mapped[str] = mapped_column(Text)

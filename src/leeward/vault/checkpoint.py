@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from leeward.domain.errors import Damaged
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency, Disk
+from leeward.domain.vm import Consistency, Disk, FirmwareState
+from leeward.vault.firmware import firmware_info, firmware_of
 from leeward.vault.format import HASH_SIZE
 from leeward.vault.index import DiskMap, MapState, ObjectRef, ObjectTable
 
@@ -57,6 +58,7 @@ def compacted(state: MapState) -> MapState:
         state.disks,
         state.definition,
         state.tracking,
+        state.firmware,
         state.last_point,
         maps,
         table,
@@ -90,6 +92,8 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
         "layouts": layouts,
         "lengths": [array.nbytes for _, array in arrays],
     }
+    if state.firmware != FirmwareState():
+        info["firmware"] = firmware_info(state.firmware)
     return info, b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in arrays)
 
 
@@ -120,6 +124,7 @@ def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
         disks,
         info["definition"],
         info["tracking"],
+        firmware_of(info.get("firmware")),
         _point_of(info["last_point"]),
         maps,
         table,

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from leeward.domain.errors import BadInput, Damaged, Fenced, NotFound, ObjectExists, ObjectNotFound, Refused, WrongKey
+from leeward.domain.errors import (
+    BadInput,
+    Damaged,
+    Fenced,
+    NotFound,
+    ObjectExists,
+    ObjectNotFound,
+    Refused,
+    StoreFull,
+    StoreReadOnly,
+    WrongKey,
+)
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.retention import Retention
 from leeward.ports.objects import ObjectStore
@@ -193,12 +204,19 @@ class Vault:
     # --- pins ---------------------------------------------------------------------------------------
 
     def pin(self, vm_id: str, point_id: str, owner: str, ttl_s: float) -> str:
-        """Keep a point from being pruned for `ttl_s` seconds. Returns the pin's name."""
+        """Keep a point from being pruned for `ttl_s` seconds. Returns the pin's name.
+
+        Returns "" when the vault is full or read-only: pruning could put no horizon there either, and what must be
+        recovered from such a vault must not fail for want of a pin. Try again when it matters for long.
+        """
         name = uuid.uuid4().hex
         expires = time.time_ns() + int(ttl_s * 1e9)
         key = keyspace.pin(vm_id, name)
         data = {"point": point_id, "owner": owner, "expires_ns": expires}
-        self.store.put(key, self._seal(vm_id, key, 0, data))
+        try:
+            self.store.put(key, self._seal(vm_id, key, 0, data))
+        except (StoreFull, StoreReadOnly):
+            return ""
         return name
 
     def unpin(self, vm_id: str, name: str) -> None:
@@ -221,7 +239,7 @@ class Vault:
     def holding(self, vm_id: str, point_id: str, owner: str) -> Iterator[str]:
         """Keep a point ("latest" or an id) from being pruned while it is read; gives its id. Raises NotFound.
 
-        A vault that cannot be written cannot be pruned by us either: then there is no pin, and none is needed.
+        Of a vault that cannot be written it is read without a pin; see `pin`.
         """
         chosen = self.log(vm_id).point(point_id).id
         lease = Lease(lambda: self.pin(vm_id, chosen, owner, LEASE_S), lambda name: self.unpin(vm_id, name))

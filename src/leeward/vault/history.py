@@ -17,6 +17,7 @@ from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, Disk
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint, Listing
+from leeward.vault.firmware import firmware_of
 from leeward.vault.format import Kind
 from leeward.vault.horizon import Horizon
 from leeward.vault.index import MapState, ObjectRef
@@ -94,6 +95,8 @@ def fold(state: MapState, entry: Entry) -> None:
         info = entry.meta.info
         state.tracking = info["tracking"]
         state.definition = info.get("definition", state.definition)
+        if "firmware" in info:
+            state.firmware = firmware_of(info["firmware"])
         state.last_point = entry.point()
     state.epoch, state.seq, state.head = identity.epoch, identity.seq, entry.opened.digest
 

@@ -13,6 +13,7 @@ from leeward.domain.blocks import BLOCK_SIZE, U64, Runs
 from leeward.domain.errors import LeewardError, StoreError
 from leeward.domain.points import RecoveryPoint
 from leeward.vault import keyspace
+from leeward.vault.hashes import BlockHashes
 from leeward.vault.history import History
 from leeward.vault.index import SHIFT, STREAM_MASK, DiskMap, MapState, ObjectRef
 from leeward.vault.segment import Opened
@@ -31,12 +32,35 @@ class PointImage:
     def __init__(self, history: History, state: MapState, point: RecoveryPoint, cache_bytes: int) -> None:
         self.point = point
         self.definition = state.definition
+        self.firmware = state.firmware
         self.tracking = state.tracking  # token of the tracking point that was made at the same instant
         self.on_read: OnRead | None = None
-        frames = FrameCache(history, state, cache_bytes)
+        self._state = state
+        self._hashes = BlockHashes(history)
+        self._frames = frames = FrameCache(history, state, cache_bytes)
         self.disks: dict[str, PointDisk] = {
             disk.name: PointDisk(self, disk.name, disk.size, state.maps[disk.name], frames) for disk in state.disks
         }
+
+    @property
+    def fetched(self) -> int:
+        """Bytes of frames that were read from the vault for this image so far."""
+        return self._frames.fetched
+
+    def hashes(self, disk: str, start: int, count: int) -> list[bytes | None]:
+        """BLAKE3 of each block, None where it reads as zero. Raises Damaged, StoreError."""
+        return self._hashes.of(self._state.objects, self._state.maps[disk].locate(start, count))
+
+    def differs_from(self, other: PointImage) -> dict[str, Runs]:
+        """For each disk the blocks that may differ from another point of the same VM; what is zero here as zero runs.
+
+        From the two maps alone, so a block that was only moved in the vault is named as well. Of a disk that the
+        other point does not have, all its data.
+        """
+        mine, theirs = self._state, other._state
+        numbers = theirs.objects.numbers_in(mine.objects)
+        nothing = DiskMap()
+        return {name: mine.maps[name].unlike(theirs.maps.get(name, nothing), numbers) for name in self.disks}
 
     def close(self) -> None:
         """Let go of the cache."""
@@ -113,6 +137,7 @@ class FrameCache:
         self._history = history
         self._state = state
         self._limit = limit
+        self.fetched = 0
         self._lock = threading.Lock()
         self._opened: OrderedDict[int, Future[Opened]] = OrderedDict()
         self._frames: OrderedDict[tuple[int, int], Future[bytes]] = OrderedDict()
@@ -201,6 +226,7 @@ class FrameCache:
             for frame, data in enumerate(found, first):
                 waiting[frame].set_result(data)
             with self._lock:
+                self.fetched += int(opened.offsets[first + count] - opened.offsets[first])
                 self._bytes += sum(len(data) for data in found)
                 for name in list(self._frames):
                     if self._bytes <= self._limit:

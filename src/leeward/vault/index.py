@@ -14,9 +14,9 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from leeward.domain.blocks import U64, Runs, block_count
+from leeward.domain.blocks import U64, Bool, Runs, block_count
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Disk
+from leeward.domain.vm import Disk, FirmwareState
 from leeward.vault.segment import RUN_DTYPE
 
 PAGE = 65536
@@ -160,6 +160,22 @@ class DiskMap:
                 return number * PAGE + int(hits[0]), int(page[hits[0]])
         return None
 
+    def unlike(self, other: DiskMap, numbers: NDArray[np.uint64]) -> Runs:
+        """Blocks that do not lie where `other` has them; zero runs where this map has nothing.
+
+        numbers: other's object number n is our numbers[n]. A block that was only moved is named as well.
+        """
+        found, zeros = [], []
+        for number in sorted(self._pages.keys() | other._pages.keys()):
+            mine, theirs = self._pages.get(number, _NO_PAGE), other._pages.get(number, _NO_PAGE)
+            theirs = np.where(theirs == 0, theirs, (numbers[theirs >> SHIFT] << SHIFT) | (theirs & STREAM_MASK))
+            blocks = np.flatnonzero(mine != theirs)
+            found.append(blocks.astype(np.uint64) + np.uint64(number * PAGE))
+            zeros.append(mine[blocks] == 0)
+        if not found:
+            return Runs.empty()
+        return _grouped(np.concatenate(found), np.concatenate(zeros))
+
     def renumber(self, new: NDArray[np.uint64]) -> DiskMap:
         """The same map with object number n replaced by new[n]."""
         twin = DiskMap()
@@ -168,6 +184,19 @@ class DiskMap:
             moved[page == 0] = 0
             twin._pages[number] = moved
         return twin
+
+
+_NO_PAGE = np.zeros(PAGE, np.uint64)
+
+
+def _grouped(blocks: U64, zero: Bool) -> Runs:
+    """Ascending block numbers as maximal runs of one kind."""
+    if not len(blocks):
+        return Runs.empty()
+    breaks = np.flatnonzero((np.diff(blocks) != 1) | (zero[1:] != zero[:-1])) + 1
+    first = np.concatenate(([0], breaks))
+    counts = np.diff(np.concatenate((first, [len(blocks)]))).astype(np.uint64)
+    return Runs(blocks[first], counts, zero[first])
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +231,12 @@ class ObjectTable:
             raise KeyError(number)
         return ref
 
+    def numbers_in(self, other: ObjectTable) -> NDArray[np.uint64]:
+        """Object number here → number in `other`; for objects that it does not have, numbers that it does not use."""
+        theirs = {(ref.seq, ref.part): number for number, ref in enumerate(other, 1)}
+        strange = len(other) + 1
+        return np.array([0, *(theirs.get((ref.seq, ref.part), strange + n) for n, ref in enumerate(self))], np.uint64)
+
     def copy(self) -> ObjectTable:
         twin = ObjectTable()
         twin._refs = list(self._refs)
@@ -218,6 +253,7 @@ class MapState:
     disks: tuple[Disk, ...] = ()
     definition: str = ""
     tracking: str = ""
+    firmware: FirmwareState = field(default_factory=FirmwareState)
     last_point: RecoveryPoint | None = None
     maps: dict[str, DiskMap] = field(default_factory=dict)
     objects: ObjectTable = field(default_factory=ObjectTable)
@@ -230,6 +266,7 @@ class MapState:
             self.disks,
             self.definition,
             self.tracking,
+            self.firmware,
             self.last_point,
             {name: disk.copy() for name, disk in self.maps.items()},
             self.objects.copy(),

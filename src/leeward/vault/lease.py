@@ -7,15 +7,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 
-from leeward.domain.errors import StoreError, StoreReadOnly
+from leeward.domain.errors import StoreError
 
 LEASE_S = 3600.0
 
 
 class Lease:
-    """A context manager. put: makes a pin and returns its name. drop: takes one away.
+    """A context manager. put: makes a pin and returns its name, "" when there can be none. drop: takes one away.
 
-    Errors of the first `put` come through, except that a read-only vault needs no pin; later ones are tried again.
+    Errors of the first `put` come through; later ones are tried again.
     """
 
     def __init__(self, put: Callable[[], str], drop: Callable[[str], None], every_s: float = LEASE_S / 4) -> None:
@@ -27,10 +27,7 @@ class Lease:
         self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
-        try:
-            self._name = self._put()
-        except StoreReadOnly:
-            return self
+        self._name = self._put()
         self._thread.start()
         return self
 
@@ -38,14 +35,16 @@ class Lease:
         while not self._over.wait(self._every_s):
             with suppress(StoreError):
                 # The new pin first: at no instant is there none.
-                old, self._name = self._name, self._put()
-                self._drop(old)
+                if name := self._put():
+                    old, self._name = self._name, name
+                    if old:
+                        self._drop(old)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._over.set()
+        self._thread.join()
         if self._name:
-            self._thread.join()
             with suppress(StoreError):  # it expires by itself
                 self._drop(self._name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from leeward.domain.errors import NotFound
@@ -15,7 +16,30 @@ from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import LogWriter
 
-__all__ = ["LogWriter", "PointImage", "PointTransaction", "Reign", "Ticket", "VmLog"]
+__all__ = ["LogWriter", "PointImage", "PointTransaction", "Reign", "Tail", "Ticket", "VmLog"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of a log. epoch: that reigns there; point: the newest one; tracking: the token that it carries."""
+
+    epoch: int
+    point: RecoveryPoint | None
+    tracking: str
+
+    def gap(self, point_id: str, token: str) -> str:
+        """Why a machine made from this point cannot be replicated on by what changes in it, "" when it can.
+
+        The point must be the newest and its epoch over. A former writer that still reigns may add points that carry
+        the same token (a VM that is off keeps its tracking point), and nobody would see that they are missing.
+        """
+        if not token:
+            return "the point carries no tracking token"
+        if self.point is None or self.point.id != point_id or self.tracking != token:
+            return "the point is not the newest"
+        if self.epoch == self.point.epoch:
+            return "the epoch in which the point was made is not over"
+        return ""
 
 
 class VmLog:
@@ -50,6 +74,10 @@ class VmLog:
         raise NotFound(
             "there is no application-consistent recovery point", subject=self.vm_id, hint="Use the newest one"
         )
+
+    def tail(self) -> Tail:
+        state = self._history.state()
+        return Tail(state.epoch, state.last_point, state.tracking)
 
     def open_point(self, point_id: str, *, cache_bytes: int = 64 << 20) -> PointImage:
         """The disks of a point. Raises NotFound, or Damaged when the log up to it cannot be read."""

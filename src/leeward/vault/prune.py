@@ -210,13 +210,7 @@ def _verify(history: History, before: Horizon, seq: int, there: set[str]) -> Non
 
 
 def _same(one: MapState, other: MapState) -> bool:
-    if (one.epoch, one.seq, one.head, one.disks, one.definition) != (
-        other.epoch,
-        other.seq,
-        other.head,
-        other.disks,
-        other.definition,
-    ):
+    if _outline(one) != _outline(other):
         return False
     one, other = checkpoint.compacted(one), checkpoint.compacted(other)
     # Object numbers depend on the way a state was come by: compare what they stand for.
@@ -229,6 +223,10 @@ def _same(one: MapState, other: MapState) -> bool:
         if not all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True)):
             return False
     return True
+
+
+def _outline(state: MapState) -> tuple[object, ...]:
+    return state.epoch, state.seq, state.head, state.disks, state.definition, state.firmware
 
 
 def _put_horizon(history: History, horizon: Horizon) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,15 +13,14 @@ import numpy as np
 from leeward.domain.blocks import U64, Runs
 from leeward.domain.errors import Damaged, ObjectExists
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency, Disk
+from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import keyspace
+from leeward.vault.firmware import firmware_info
 from leeward.vault.format import HASH_SIZE, OBJECT_FRAMES, Identity, Kind
+from leeward.vault.hashes import BlockHashes
 from leeward.vault.history import History, Part
-from leeward.vault.index import SHIFT, STREAM_MASK, DiskMap, MapState, ObjectRef, run_rows
+from leeward.vault.index import DiskMap, MapState, ObjectRef, run_rows
 from leeward.vault.segment import EMPTY_FRAME, Frame, Meta, Sealer, header_hash
-
-# Hash tables of source objects kept while comparing: 64 MiB hold those of 128 GiB of disk.
-_HASH_CACHE = 64 << 20
 
 
 @dataclass(slots=True)
@@ -63,10 +61,14 @@ class PointTransaction:
         disks: Sequence[Disk],
         definition: str,
         tracking: str,
+        firmware: FirmwareState | None,
         compare: bool,
         kind: Kind = Kind.COMMIT,
     ) -> None:
-        """kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on."""
+        """firmware: None when it is not known; that of the point before is carried on then.
+
+        kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on.
+        """
         self.kind = kind
         self.history = history
         self.seq = state.seq + 1
@@ -76,6 +78,7 @@ class PointTransaction:
         self.disks = tuple(disks)
         self.definition = definition
         self.tracking = tracking
+        self.firmware = state.firmware if firmware is None else firmware
         self.compare = compare
         self._before = state
         self._base = state
@@ -86,7 +89,7 @@ class PointTransaction:
         self._parts: list[Part] = []
         self._reused: list[Part] = []
         self._zeros: list[tuple[int, int, int, int]] = []
-        self._tables = _HashTables(history)
+        self._hashes = BlockHashes(history)
         self._uploaded = 0
         if compare:
             self._reuse_parts()
@@ -122,14 +125,7 @@ class PointTransaction:
         found: DiskMap | None = self._base.maps.get(disk)
         if found is None:
             return [None] * count
-        result: list[bytes | None] = []
-        for location in found.locate(start, count).tolist():
-            if location == 0:
-                result.append(None)
-                continue
-            ref = self._base.objects[location >> int(SHIFT)]
-            result.append(self._tables.get(ref, location & int(STREAM_MASK)))
-        return result
+        return self._hashes.of(self._base.objects, found.locate(start, count))
 
     # --- filling ------------------------------------------------------------------------------------
 
@@ -244,7 +240,7 @@ class PointTransaction:
         frames, rows, hashes = self._content(self._draft)
         before = self._before
         unchanged = not (rows or self._zeros or self._parts or self._reused)
-        same = before.disks == self.disks and before.definition == self.definition
+        same = (before.disks, before.definition, before.firmware) == (self.disks, self.definition, self.firmware)
         if unchanged and same and not keep_empty and before.last_point is not None:
             return None
         info: dict[str, Any] = {
@@ -257,6 +253,8 @@ class PointTransaction:
         }
         if before.definition != self.definition:
             info["definition"] = self.definition
+        if before.firmware != self.firmware:
+            info["firmware"] = firmware_info(self.firmware)
         # Zeros come first: in an object's runs the order counts, and a block is in at most one of the two anyway.
         meta = Meta(info, run_rows(self._zeros + rows), hashes)
         buffers, header = self._draft.sealer.seal(self._identity(self.kind, 0), before.head, meta, frames)
@@ -282,37 +280,3 @@ def _runs(blocks: U64) -> list[tuple[int, int]]:
     first = np.concatenate(([0], breaks))
     counts = np.diff(np.concatenate((first, [len(blocks)])))
     return list(zip(blocks[first].tolist(), counts.tolist(), strict=True))
-
-
-class _HashTables:
-    """Block hashes of the objects that a base refers to; a bounded cache."""
-
-    def __init__(self, history: History) -> None:
-        self._history = history
-        self._tables: OrderedDict[tuple[int, int], bytes] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, ref: ObjectRef, block: int) -> bytes:
-        name = (ref.seq, ref.part)
-        with self._lock:
-            table = self._tables.get(name)
-            if table is not None:
-                self._tables.move_to_end(name)
-        if table is None:
-            table = self._load(ref)
-            with self._lock:
-                if name not in self._tables:
-                    self._tables[name] = table
-                    self._bytes += len(table)
-                while self._bytes > _HASH_CACHE and len(self._tables) > 1:
-                    self._bytes -= len(self._tables.popitem(last=False)[1])
-        return table[block * HASH_SIZE : (block + 1) * HASH_SIZE]
-
-    def _load(self, ref: ObjectRef) -> bytes:
-        reader, vm_id = self._history.reader, self._history.vm_id
-        if ref.part < 0:
-            opened = reader.open(keyspace.log(vm_id, ref.seq), ref.digest)
-        else:
-            opened = self._history.open_part(ref.seq, ref.part, ref.digest)
-        return reader.meta(opened).hashes

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from leeward.domain.errors import Fenced, ObjectExists
+from leeward.domain.errors import Fenced, ObjectExists, SpoolFull, StoreError
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency, Disk
+from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
 from leeward.vault.format import Identity, Kind
@@ -26,20 +26,28 @@ MAP_EVERY = 256
 MAP_BYTES_PER_ENTRY = 16384
 # … and a first copy gets one at once: opening would have to read every part otherwise.
 MAP_PARTS = 16
+# After a map that could not be written, this many entries pass before the next try: while the vault is away each try
+# would hold up a cycle for as long as the store goes on trying.
+MAP_RETRY = 32
 
 
 class LogWriter:
-    """`state` is the log's tail as this writer knows it; only its own puts change it."""
+    """`state` is the log's tail as this writer knows it; only its own puts change it.
+
+    sure: False after a put at the tail of which it is unknown whether it took effect: open a new writer then.
+    """
 
     def __init__(self, history: History, state: MapState) -> None:
         self._history = history
         self.state = state
+        self.sure = True
         # Not a map that another writer has put beyond our tail meanwhile.
         maps = {seq: size for seq, size in history.maps().items() if seq <= state.seq}
         self._last_map = max(maps, default=0)
         self._map_bytes = maps.get(self._last_map, 0)
         parts = Counter(ref.seq for ref in state.objects if ref.part >= 0 and ref.seq > self._last_map)
         self._many_parts = max(parts.values(), default=0) >= MAP_PARTS
+        self._map_failed = -MAP_RETRY
         # Points since the last map; None: not read from the log yet.
         self._points: list[RecoveryPoint] | None = None
 
@@ -95,6 +103,7 @@ class LogWriter:
         disks: Sequence[Disk],
         definition: str,
         tracking: str,
+        firmware: FirmwareState | None = None,
         compare: bool,
     ) -> PointTransaction:
         """Start a point. See `PointTransaction`."""
@@ -107,6 +116,7 @@ class LogWriter:
             disks=disks,
             definition=definition,
             tracking=tracking,
+            firmware=firmware,
             compare=compare,
         )
 
@@ -122,6 +132,7 @@ class LogWriter:
             disks=state.disks,
             definition=state.definition,
             tracking=state.tracking,
+            firmware=state.firmware,
             compare=False,
             kind=Kind.MOVE,
         )
@@ -156,8 +167,12 @@ class LogWriter:
         reader = self._history.reader
         # Before the put: what does not belong here (a transaction begun before another's commit) must not get here.
         opened = verified(buffers[0] + buffers[1], key, reader.keys.public_key)
+        self.sure = False
         try:
             reader.store.put(key, buffers)
+        except SpoolFull:
+            self.sure = True  # nothing of it was put anywhere
+            raise
         except ObjectExists:
             # Either our own put whose acknowledgement was lost, or somebody else is writing this log.
             if reader.store.get(key) != b"".join(buffers):
@@ -165,15 +180,22 @@ class LogWriter:
                 raise _fenced(self._history, theirs.epoch, self.state.epoch) from None
         entry = Entry(opened, meta, parts)
         fold(self.state, entry)
+        self.sure = True
         return entry
 
     # --- maps ---------------------------------------------------------------------------------------
 
     def maintain(self) -> None:
         """Write a map checkpoint when one is due. Call it between cycles: its failure harms nothing."""
+        if self.state.seq < self._map_failed + MAP_RETRY:
+            return
         since = self.state.seq - self._last_map
         if self._many_parts or since >= max(MAP_EVERY, self._map_bytes // MAP_BYTES_PER_ENTRY):
-            self.write_map()
+            try:
+                self.write_map()
+            except StoreError:
+                self._map_failed = self.state.seq
+                raise
 
     def write_map(self) -> None:
         """Write a map checkpoint as of the tail. One that exists already serves as well."""

@@ -32,9 +32,11 @@ class JobKind(StrEnum):
     TAKE_EPOCH = "take-epoch"  # become the one writer of a VM's log
     COPY_BUILD = "copy-build"  # make a VM out of a recovery point, not yet started
     COPY_START = "copy-start"
+    COPY_PLUG = "copy-plug"  # connect its network
     COPY_WATCH = "copy-watch"  # until its guest has come up
     COPY_SETTLE = "copy-settle"  # it stays: nothing is kept for the way back any more
     COPY_DISCARD = "copy-discard"  # remove all that was made for it
+    PROBE = "probe"  # look whether something is true of a VM that was brought up
     HOME_PREPARE = "home-prepare"  # write new disks beside the original's, while the VM runs elsewhere
     HOME_CATCH_UP = "home-catch-up"  # bring them up to a later point
     HOME_SWITCH = "home-switch"  # let the original VM use the new disks

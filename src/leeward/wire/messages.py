@@ -14,6 +14,7 @@ from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Consistency, Power
 
 WIRE_VERSION = 1
+CENTURY_S = 100 * 366 * 86_400.0  # longer than anybody means; keeps times within what clocks and databases hold
 
 
 class Message(BaseModel):
@@ -24,11 +25,11 @@ class PolicyMessage(Message):
     """See `leeward.domain.protection.Policy`; times in seconds, bandwidth in bytes a second (0 = none)."""
 
     rpo_s: float = Field(default=5.0, ge=1, le=86_400)
-    retain_s: float = Field(default=86_400.0, ge=60)
-    hourly_s: float = Field(default=0.0, ge=0)
-    daily_s: float = Field(default=0.0, ge=0)
-    app_interval_s: float = Field(default=3_600.0, ge=0)
-    bandwidth: int = Field(default=0, ge=0)
+    retain_s: float = Field(default=86_400.0, ge=60, le=CENTURY_S)
+    hourly_s: float = Field(default=0.0, ge=0, le=CENTURY_S)
+    daily_s: float = Field(default=0.0, ge=0, le=CENTURY_S)
+    app_interval_s: float = Field(default=3_600.0, ge=0, le=CENTURY_S)
+    bandwidth: int = Field(default=0, ge=0, le=1 << 50)
 
 
 class ProtectionMessage(Message):

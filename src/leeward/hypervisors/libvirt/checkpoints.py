@@ -6,12 +6,10 @@ import time
 from pathlib import Path
 
 import libvirt
-import structlog
 
 from leeward.domain.errors import HostBusy
 from leeward.hypervisors.libvirt.connection import call, translate
-
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 PREFIX = "lw-"
 _IDLE_S = 2.0

@@ -43,6 +43,8 @@ def translate(error: libvirt.libvirtError, subject: str) -> LeewardError:
         return TrackingLost(f"libvirt cannot use the checkpoint: {text}", subject=subject)
     if any(part in lower for part in _BUSY_TEXTS):
         return HostBusy(f"another job has the right of way: {text}", subject=subject)
+    if "monitor" in lower:  # the line to QEMU, not ours to libvirt
+        return HypervisorError(f"the VM's QEMU went away: {text}", subject=subject)
     if code in _CONNECTION_LOST:
         return HostUnavailable(
             f"libvirt does not answer: {text}", subject=subject, hint="See whether libvirtd runs on the host"

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import libvirt
-import structlog
 
 from leeward.domain.blocks import Runs
 from leeward.domain.errors import HypervisorError, LeewardError
@@ -15,8 +14,7 @@ from leeward.domain.vm import Consistency, VmFacts
 from leeward.hypervisors import extents, nbd
 from leeward.hypervisors.libvirt.checkpoints import delete
 from leeward.hypervisors.libvirt.guard import ScratchGuard
-
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 
 class NbdReader:
@@ -103,8 +101,6 @@ class LiveCycle:
 
     def commit(self) -> None:
         """End the job and drop the base. Trouble here costs at most a resynchronization, never data."""
-        if self._ended:
-            raise HypervisorError("the cycle is over already", subject=self.vm.name)
         self._end()
         if self._job.base is not None:
             self._delete(self._job.base)

@@ -17,12 +17,28 @@ class DiskXml:
 
 
 @dataclass(frozen=True, slots=True)
+class TpmXml:
+    """An emulated TPM. version: "1.2" or "2.0". folder: of its state on the host, "" for the daemon's usual place.
+
+    trouble: why its state is of no use elsewhere, "" when it is.
+    """
+
+    version: str
+    folder: str = ""
+    trouble: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class DomainXml:
+    """nvram: file with the UEFI variable store, "" when there is none. tpm: None without an emulated one."""
+
     name: str
     memory_mib: int
     vcpus: int
     disks: tuple[DiskXml, ...]
     agent_awaited: bool  # there is a guest agent channel, and nobody has opened it inside yet
+    nvram: str = ""
+    tpm: TpmXml | None = None
 
 
 _TO_MIB = {"b": 2**-20, "bytes": 2**-20, "KiB": 2**-10, "k": 2**-10, "MiB": 1, "M": 1, "GiB": 1024, "G": 1024}
@@ -41,7 +57,30 @@ def parse(xml: str) -> DomainXml:
         vcpus=int(root.findtext("vcpu", "1")),
         disks=tuple(_disk(disk) for disk in root.findall("devices/disk") if _is_protected(disk)),
         agent_awaited=channel is not None and channel.get("state") == "disconnected",
+        nvram=_nvram(root),
+        tpm=_tpm(root),
     )
+
+
+def _nvram(root: ET.Element) -> str:
+    """Written as the element's text, or, by newer libvirts, as a source inside it."""
+    source = root.find("os/nvram/source")
+    text = root.findtext("os/nvram", "").strip()
+    return text or (source.get("file", "") if source is not None else "")
+
+
+def _tpm(root: ET.Element) -> TpmXml | None:
+    backend = root.find("devices/tpm/backend[@type='emulator']")
+    if backend is None:
+        return None
+    source = backend.find("source")
+    trouble = ""
+    if backend.find("encryption") is not None:
+        trouble = "its state is encrypted with a secret of the host"
+    elif source is not None and source.get("type", "dir") != "dir":
+        trouble = f"its state is kept in a {source.get('type')}"
+    folder = source.get("path", "") if source is not None else ""
+    return TpmXml(backend.get("version", "2.0"), folder, trouble)
 
 
 def _is_protected(disk: ET.Element) -> bool:

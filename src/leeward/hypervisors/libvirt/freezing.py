@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import libvirt
-import structlog
 
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 # A guest whose file systems take longer to quiesce than this stays writable: a crash-consistent point is made.
 AGENT_TIMEOUT_S = 5

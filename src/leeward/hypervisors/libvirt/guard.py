@@ -13,9 +13,8 @@ import threading
 from pathlib import Path
 
 import libvirt
-import structlog
 
-log = structlog.get_logger(__name__)
+from leeward.logs import log
 
 # A fast disk writes some hundred MB/s: at this pace of looking the reserve covers what comes between two looks.
 _LOOK_S = 0.2

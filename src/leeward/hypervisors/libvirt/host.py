@@ -5,20 +5,24 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import libvirt
 
 from leeward.domain.errors import HypervisorError, TrackingLost
-from leeward.domain.vm import Consistency, Disk, Power, VmFacts
+from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 from leeward.hypervisors.libvirt import domain_xml, power
 from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
+from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.domain_xml import DomainXml
+from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
-from leeward.hypervisors.libvirt.settling import Settling
+from leeward.hypervisors.libvirt.pulling import turns
+from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
 _BEGIN_TIMEOUT_S = 30.0
@@ -29,15 +33,17 @@ class LibvirtHost:
 
     scratch: folder for sockets and scratch files; QEMU writes there what the guest overwrites during a cycle, so it
     needs room for the churn of one cycle, and a short path (a unix socket's is limited to 107 bytes).
+    agent_grace_s: for how long a VM that was just started is left alone until its guest agent is there.
     """
 
-    def __init__(self, name: str, uri: str, scratch: Path) -> None:
+    def __init__(self, name: str, uri: str, scratch: Path, *, agent_grace_s: float = GRACE_S) -> None:
         self._connection = Connection(name, uri)
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
         self._lock = threading.Lock()
-        self._settling = Settling()
+        self._settling = Settling(agent_grace_s)
+        self._firmware = FirmwareReader(DaemonFiles(uri))
 
     @property
     def name(self) -> str:
@@ -76,7 +82,12 @@ class LibvirtHost:
         return self._make_facts(domain, live, tuple(disks), reason)
 
     def _make_facts(
-        self, domain: libvirt.virDomain, live: DomainXml, disks: tuple[Disk, ...], reason: str = ""
+        self,
+        domain: libvirt.virDomain,
+        live: DomainXml,
+        disks: tuple[Disk, ...],
+        reason: str = "",
+        firmware: FirmwareState | None = None,
     ) -> VmFacts:
         # The inactive definition is what the VM is started from; the live one has runtime details (aliases, ports).
         flags = libvirt.VIR_DOMAIN_XML_SECURE
@@ -92,6 +103,7 @@ class LibvirtHost:
             vcpus=live.vcpus,
             definition=domain.XMLDesc(flags),
             unsupported=reason,
+            firmware=firmware,
         )
 
     def idle_mark(self, vm_id: str) -> str | None:
@@ -102,8 +114,9 @@ class LibvirtHost:
             xml = domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
-        paths = [disk.path for disk in domain_xml.parse(xml).disks]
-        return hashlib.sha256(f"{xml}\n{image_mark(paths)}".encode()).hexdigest()
+        parsed = domain_xml.parse(xml)
+        images, firmware = image_mark([disk.path for disk in parsed.disks]), self._firmware.mark(vm_id, parsed)
+        return hashlib.sha256(f"{xml}\n{images}\n{firmware}".encode()).hexdigest()
 
     # --- power --------------------------------------------------------------------------------------
 
@@ -143,7 +156,9 @@ class LibvirtHost:
             if state is Power.RUNNING and live.agent_awaited:
                 self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
             if running:
-                return self._open_live(vm_id, domain, live, base, new, consistency)
+                # A recovered VM may still be pulled out of the vault; the two take turns.
+                with turns(self._connection.uri, vm_id).backup(domain):
+                    return self._open_live(vm_id, domain, live, base, new, consistency)
             return self._open_offline(domain, live, base)
         except BaseException:
             self._set_clean(vm_id, None, clean=False)
@@ -204,6 +219,8 @@ class LibvirtHost:
             # The clock before the begin: the instant must never be told as later than it was.
             time_ns = time.time_ns()
             call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, 0)
+            firmware, troubles = self._firmware.read(vm_id, live, running=True)
+            warnings += troubles
         finally:
             if reached is Consistency.APP:
                 freezer.thaw()
@@ -223,7 +240,7 @@ class LibvirtHost:
         sizes = tuple(Disk(target, connections[target].size) for target in targets)
         cycle = LiveCycle(
             job,
-            self._make_facts(domain, live, sizes),
+            self._make_facts(domain, live, sizes, firmware=firmware),
             connections,
             time_ns=time_ns,
             consistency=reached,
@@ -244,6 +261,9 @@ class LibvirtHost:
             base=name_of(base) if base else None,
             tracking=base or "",
         )
+        # Only now: from here on the cycle sees a start of the VM.
+        firmware, warnings = self._firmware.read(vm_id, live, running=False)
+        cycle.vm, cycle.warnings = replace(cycle.vm, firmware=firmware), tuple(warnings)
         return HostCycle(self, vm_id, cycle, base, base or "")
 
     def forget(self, vm_id: str) -> None:
@@ -279,6 +299,8 @@ class HostCycle:
         self.check = cycle.check
 
     def commit(self) -> None:
+        if self._done:
+            raise HypervisorError("the cycle is over already", subject=self.vm.name)
         try:
             self._cycle.commit()
         finally:

@@ -25,7 +25,11 @@ _START_S = 10.0
 
 
 class ImageServer:
-    """A qemu-nbd process that serves one image read-only. bitmap: name of a persistent bitmap to export, or None."""
+    """A qemu-nbd process that serves one image read-only. bitmap: name of a persistent bitmap to export, or None.
+
+    It ends with its last connection. We keep one for as long as it is to live, so that it does not outlive us when we
+    are killed.
+    """
 
     def __init__(self, disk: DiskXml, socket: Path, bitmap: str | None) -> None:
         self.socket = socket
@@ -34,30 +38,44 @@ class ImageServer:
         path = disk.path.replace(",", ",,")
         driver = "host_device" if disk.kind == "block" else "file"
         options = f"driver={disk.format},file.driver={driver},file.filename={path},force-share=on"
-        command = ["qemu-nbd", "--read-only", "--persistent", "--shared=0", f"--socket={socket}"]
+        command = ["qemu-nbd", "--read-only", "--shared=0", f"--socket={socket}"]
         command += [f"--export-name={disk.target}", "--image-opts", options]
         if bitmap:
             command.insert(1, f"--bitmap={bitmap}")
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
         )
-        self._wait(disk, bitmap)
+        try:
+            self._lifeline = self._connect(disk, bitmap)
+        except BaseException:
+            self._end()
+            raise
 
-    def _wait(self, disk: DiskXml, bitmap: str | None) -> None:
+    def _connect(self, disk: DiskXml, bitmap: str | None) -> nbd.Nbd:
+        """The first connection. The socket is there before qemu-nbd has looked at the image, so it proves nothing."""
         ends = time.monotonic() + _START_S
-        while not self.socket.exists():
-            if self._process.poll() is not None:
-                assert self._process.stderr is not None
-                text = self._process.stderr.read().decode(errors="replace").strip()
-                if bitmap and "bitmap" in text.lower():
-                    raise TrackingLost(f"the bitmap of disk {disk.target} cannot be used: {text}")
-                raise HypervisorError(f"qemu-nbd cannot read the image: {text}", subject=disk.path)
-            if time.monotonic() > ends:
-                self.close()
-                raise HypervisorError("qemu-nbd did not start in time", subject=disk.path)
+        while True:
+            try:
+                return nbd.Nbd(self.socket, disk.target)
+            except HypervisorError as error:
+                if self._process.poll() is not None:
+                    raise self._failure(disk, bitmap) from error
+                if time.monotonic() > ends:
+                    raise HypervisorError("qemu-nbd did not start in time", subject=disk.path) from error
             time.sleep(0.005)
 
+    def _failure(self, disk: DiskXml, bitmap: str | None) -> HypervisorError:
+        assert self._process.stderr is not None
+        text = self._process.stderr.read().decode(errors="replace").strip()
+        if bitmap and "bitmap" in text.lower():
+            return TrackingLost(f"the bitmap of disk {disk.target} cannot be used: {text}")
+        return HypervisorError(f"qemu-nbd cannot read the image: {text}", subject=disk.path)
+
     def close(self) -> None:
+        self._lifeline.close()
+        self._end()
+
+    def _end(self) -> None:
         self._process.terminate()
         try:
             self._process.wait(5)

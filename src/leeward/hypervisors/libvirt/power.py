@@ -45,8 +45,9 @@ def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
     ways = (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
     for way in ways:
         try:
-            if power_of(domain) is Power.OFF:
-                return True
+            power = power_of(domain)
+            if power is not Power.RUNNING:
+                return power is Power.OFF  # a paused guest hears nothing; what is asked now it would do when resumed
             if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT:
                 domain.agentSetResponseTimeout(_AGENT_TIMEOUT_S)
             domain.shutdownFlags(way)

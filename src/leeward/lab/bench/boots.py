@@ -10,8 +10,9 @@ from pathlib import Path
 
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.bench.stage import Stage
-from leeward.recovery.drill import TestFailover
+from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+from leeward.recovery.records import Purpose
 from leeward.replication.copy import copy_pool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
@@ -30,16 +31,6 @@ class Boots:
         return statistics.median(self.seconds)
 
 
-class _Quick(TestFailover):
-    """A drill that does not wait for the guest: the bench does, over HTTP."""
-
-    def _watch_boot(self, record):  # type: ignore[no-untyped-def]
-        return ""
-
-    def _begin_hydration(self, record):  # type: ignore[no-untyped-def]
-        return ""
-
-
 def boots(stage: Stage, rounds: int) -> list[Boots]:
     """Local disk, vault, vault with 5 ms on each read without and with a record of the last boot; in turn.
 
@@ -54,8 +45,8 @@ def boots(stage: Stage, rounds: int) -> list[Boots]:
     rows = {gib: Boots(f"vault, disk of {gib} GiB") for gib in sized}
     for number in range(rounds):
         for gib, where in sized.items():
-            drill = _Quick(_recovery(where), stage.work / "t", str(vault_dir), key, vault)
-            rows[gib].seconds.append(_from_vault(where, drill, number))
+            copies = Copies(_recovery(where), stage.work / "t", str(vault_dir), key, vault)
+            rows[gib].seconds.append(_from_vault(where, copies, number))
     return [*found, *rows.values()]
 
 
@@ -91,8 +82,8 @@ def _distances(stage: Stage, rounds: int, vault: Vault, vault_dir: Path, key: Pa
         for name, delay in (("vault + 5 ms, no record", 5.0), ("vault", 0.0), ("vault + 5 ms", 5.0)):
             if name == "vault + 5 ms, no record":
                 _forget_boots(vault, guest.uuid)
-            drill = _Quick(recovery, stage.work / "t", str(vault_dir), key, vault, delay_ms=delay)
-            found[name].seconds.append(_from_vault(stage, drill, number))
+            copies = Copies(recovery, stage.work / "t", str(vault_dir), key, vault, delay_ms=delay)
+            found[name].seconds.append(_from_vault(stage, copies, number))
     host.forget(guest.uuid)
     return list(found.values())
 
@@ -112,13 +103,15 @@ def _local(stage: Stage) -> float:
     return took
 
 
-def _from_vault(stage: Stage, drill: TestFailover, number: int) -> float:
-    record = drill.start(stage.guest.uuid, f"boot{number}")
+def _from_vault(stage: Stage, copies: Copies, number: int) -> float:
+    vm_id = stage.guest.uuid
+    copies.build(vm_id, f"boot{number}", "latest", Purpose.TEST)
+    record = copies.start(vm_id, Purpose.TEST)
     began = record.step("start").started or 0.0
-    with stage.lab.probe("recovery", record.bridge, "10.77.0.3/24") as probe:
+    with stage.lab.probe("recovery", record.network, "10.77.0.3/24") as probe:
         probe.wait(stage.guest.ip)
     took = time.time() - began
-    drill._export(record).boot_is_over()
+    copies.export(record).boot_is_over()
     time.sleep(0.5)  # the record of this boot is being stored
-    drill.cleanup(stage.guest.uuid)
+    copies.discard(vm_id, Purpose.TEST)
     return took

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import statistics
-from typing import Annotated
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 
-from leeward.lab.bench.measure import Series
-from leeward.lab.bench.stage import stage
+if TYPE_CHECKING:
+    from leeward.lab.bench.measure import Series
+    from leeward.lab.bench.stage import Stage
 
 app = typer.Typer(no_args_is_help=True, help="Benchmarks against peers, on the same data in one run. Needs root.")
 out = Console(highlight=False)
@@ -18,6 +20,12 @@ err = Console(stderr=True, highlight=False)
 
 Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs; medians are shown.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+
+
+def _stage(*, data: bool) -> AbstractContextManager[Stage]:
+    from leeward.lab.bench.stage import stage
+
+    return stage(data=data)
 
 
 def _note(text: str) -> None:
@@ -29,7 +37,7 @@ def replicate(rounds: Rounds = 3, as_json: Json = False) -> None:
     """First copy of a 4 GiB disk with 1.1 GiB of real files, and restore of it, against peers."""
     from leeward.lab.bench.contests import first_copy, restore, same_content
 
-    with stage(data=True) as where:
+    with _stage(data=True) as where:
         copies = first_copy(where, rounds, _note)
         exact = same_content(where)
         restores = restore(where, rounds, _note)
@@ -51,7 +59,7 @@ def cycle(rounds: Rounds = 15, as_json: Json = False) -> None:
     """A whole cycle against the bare libvirt calls, idle and with 10 MB dirty."""
     from leeward.lab.bench.cycles import cycles
 
-    with stage(data=False) as where:
+    with _stage(data=False) as where:
         figures = cycles(where, rounds)
     if as_json:
         print(json.dumps([{"dirty": f.dirty, "bare_ms": f.bare_ms, "ours_ms": f.ours_ms} for f in figures]))
@@ -66,7 +74,7 @@ def boot(rounds: Rounds = 3, as_json: Json = False) -> None:
     """Power-on to the first HTTP answer: local disk, vault, vault 5 ms away."""
     from leeward.lab.bench.boots import boots
 
-    with stage(data=False) as where:
+    with _stage(data=False) as where:
         found = boots(where, rounds)
     if as_json:
         print(json.dumps({b.name: b.seconds for b in found}))
@@ -87,7 +95,7 @@ def rpo(
     """One-second points over minutes: the actual RPO, and the guest's fsync latency with and without."""
     from leeward.lab.bench.rpo import hold_rpo
 
-    with stage(data=False) as where:
+    with _stage(data=False) as where:
         f = hold_rpo(where, minutes, phases, 1.0, _note)
     if as_json:
         shares = {f"rpo_p{share}_s": f.age(share / 100) for share in (50, 99, 100)}
@@ -101,6 +109,28 @@ def rpo(
         out.print(f"| guest fsync, {name} | {medians[0]:.2f} ms | {medians[1]:.2f} ms | {felt.worst / 1000:.1f} ms |")
     out.print(f"| protected / bare cycles | {f.ratio('p50', 'bare'):.2f} | {f.ratio('p99', 'bare'):.2f} | |")
     out.print(f"| protected / unprotected | {f.ratio('p50'):.2f} | {f.ratio('p99'):.2f} | |")
+
+
+@app.command()
+def agents(
+    count: Annotated[int, typer.Option(min=10, help="Simulated agents.")] = 1000,
+    seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of each phase.")] = 40,
+    as_json: Json = False,
+) -> None:
+    """What many agents cost their console: real TLS on loopback. Needs no root."""
+    from leeward.lab.bench.agents import measure, percentile
+
+    f = measure(count, seconds, _note)
+    if as_json:
+        phases = [{"name": p.name, "cores": p.cores, "asked": p.asked, "memory": p.memory} for p in f.phases]
+        print(json.dumps({"agents": count, "connect_ms": f.connect_ms, "phases": phases, "delays_s": f.delays_s}))
+        return
+    out.print(f"{f.agents:,} agents, two lines each; {f.connect_ms:.2f} ms of CPU for a new line\n")
+    out.print("| Agents | Requests | Console's CPU | Memory |\n|---|---|---|---|")
+    for p in f.phases:
+        out.print(f"| {p.name} | {p.asked:,.0f}/s | {p.cores:.3f} cores | {p.memory >> 20} MiB |")
+    p50, p99 = (percentile(f.delays_s, share) * 1000 for share in (0.5, 0.99))
+    out.print(f"\nA job reaches its idle agent in {p50:.0f} ms (p50), {p99:.0f} ms (p99).")
 
 
 def _show(groups: dict[str, list[Series]], as_json: bool) -> None:

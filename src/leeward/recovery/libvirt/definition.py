@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
+
+from leeward.recovery.libvirt import links, nics
+from leeward.recovery.libvirt.nics import Plug
 
 # Tells our copies from everything else on the host, also when all our own records are lost.
 NAMESPACE = "https://leeward.dev/xmlns/copy/1"
 ET.register_namespace("leeward", NAMESPACE)
+MARK = f"metadata/{{{NAMESPACE}}}copy"
 
 # Tuning that names the old host's processors, memory nodes and pages.
 _HOST_BOUND = ("cputune", "numatune", "memoryBacking", "memtune", "blkiotune", "resource", "seclabel", "iothreadids")
@@ -29,11 +33,11 @@ _LEFT_BEHIND = {
 
 @dataclass(frozen=True, slots=True)
 class Overlay:
-    """path: qcow2 overlay on the recovery host. socket and export: where the point's disk is served."""
+    """path: qcow2 image on the host. socket and export: where what lies under it is served; "" when it is whole."""
 
     path: str
-    socket: str
-    export: str
+    socket: str = ""
+    export: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,7 @@ class Copy:
     """xml: the new definition. warnings: what the copy lacks, in words."""
 
     vm_id: str
+    name: str
     xml: str
     warnings: tuple[str, ...]
 
@@ -54,15 +59,97 @@ def test_copy(
     """
     root = ET.fromstring(definition)
     warnings: list[str] = []
-    vm_id = str(uuid.UUID(bytes=hashlib.sha256(f"leeward copy {tag}".encode()).digest()[:16], version=4))
-    _identify(root, tag, name, vm_id)
+    _set_text(root, "uuid", _identity("copy", tag))
+    _set_text(root, "name", name)
+    _remove(root, "genid")  # a copy must not pretend to be the same running generation
+    _mark(root, tag)
+    devices = _portable(root, overlays, kvm, warnings)
+    nics.plug_apart(devices, tag, network)
+    return _copy(root, warnings)
+
+
+def failover_copy(
+    definition: str,
+    *,
+    tag: str,
+    overlays: Mapping[str, Overlay],
+    plugs: Sequence[Plug],
+    isolated: str,
+    has: Callable[[str], bool],
+    kvm: bool,
+) -> Copy:
+    """The VM itself at another place: same identity and addresses, its cards plugged in as planned.
+
+    It carries the definition that it was made from, so that what it lacks here can be had again at home.
+    """
+    root = ET.fromstring(definition)
+    warnings: list[str] = []
+    _new_generation(root, tag)
+    _mark(root, tag, original_of(definition) or definition)
+    devices = _portable(root, overlays, kvm, warnings)
+    nics.plug(devices, plugs, isolated, has, warnings)
+    mark = root.find(MARK)
+    assert mark is not None
+    links.unplug(root, mark)
+    return _copy(root, warnings)
+
+
+def _copy(root: ET.Element, warnings: list[str]) -> Copy:
+    text = ET.tostring(root, encoding="unicode")
+    return Copy(root.findtext("uuid", ""), root.findtext("name", ""), text, tuple(warnings))
+
+
+def tag_of(xml: str) -> str | None:
+    """The tag of one of our copies; None for any other domain."""
+    found = ET.fromstring(xml).find(MARK)
+    return found.get("tag") if found is not None else None
+
+
+def original_of(xml: str) -> str | None:
+    """The definition that a recovered VM was made from at first; None for any other domain."""
+    found = ET.fromstring(xml).find(MARK)
+    return found.text if found is not None else None
+
+
+def _identity(what: str, tag: str) -> str:
+    """A UUID that is the same for the same tag, so that a step that is repeated makes the same VM."""
+    return str(uuid.UUID(bytes=hashlib.sha256(f"leeward {what} {tag}".encode()).digest()[:16], version=4))
+
+
+def _new_generation(root: ET.Element, tag: str) -> None:
+    """Tell a guest that asks (Windows domain controllers do) that it was set back to an earlier state."""
+    if root.find("genid") is not None:
+        _set_text(root, "genid", _identity("generation", tag))
+
+
+def _mark(root: ET.Element, tag: str, original: str = "") -> None:
+    root.attrib.pop("id", None)
+    metadata = root.find("metadata")
+    if metadata is None:
+        metadata = ET.SubElement(root, "metadata")
+    _remove(metadata, f"{{{NAMESPACE}}}copy")
+    mark = ET.SubElement(metadata, f"{{{NAMESPACE}}}copy", {"tag": tag})
+    if original:
+        mark.text = _without_passwords(original)
+
+
+def _without_passwords(definition: str) -> str:
+    """Everybody who may look at a domain can read its metadata."""
+    root = ET.fromstring(definition)
+    for element in root.iter():
+        for name in ("passwd", "password"):
+            element.attrib.pop(name, None)
+    return ET.tostring(root, encoding="unicode")
+
+
+def _portable(root: ET.Element, overlays: Mapping[str, Overlay], kvm: bool, warnings: list[str]) -> ET.Element:
+    """Take out what belongs to the old host and put the disks in; returns the devices."""
     if root.get("type") == "kvm" and not kvm:
         root.set("type", "qemu")
         _emulated_cpu(root)
         warnings.append("the recovery host has no KVM: the copy is emulated and slow")
     for tagname in _HOST_BOUND:
-        for element in root.findall(tagname):
-            root.remove(element)
+        _remove(root, tagname)
     _firmware(root, warnings)
     devices = root.find("devices")
     if devices is None:
@@ -72,16 +159,9 @@ def test_copy(
         if _remove(devices, tagname):
             warnings.append(f"the copy lacks {words}")
     _disks(devices, overlays, warnings)
-    _interfaces(devices, tag, network)
     _characters(devices)
     _screens(devices)
-    return Copy(vm_id, ET.tostring(root, encoding="unicode"), tuple(warnings))
-
-
-def tag_of(xml: str) -> str | None:
-    """The tag of one of our copies; None for any other domain."""
-    found = ET.fromstring(xml).find(f"metadata/{{{NAMESPACE}}}copy")
-    return found.get("tag") if found is not None else None
+    return devices
 
 
 def _remove(parent: ET.Element, name: str) -> int:
@@ -97,18 +177,6 @@ def _set_text(root: ET.Element, name: str, text: str) -> None:
         element = ET.Element(name)
         root.insert(0, element)
     element.text = text
-
-
-def _identify(root: ET.Element, tag: str, name: str, vm_id: str) -> None:
-    _set_text(root, "uuid", vm_id)
-    _set_text(root, "name", name)
-    root.attrib.pop("id", None)
-    _remove(root, "genid")  # a copy must not pretend to be the same running generation
-    metadata = root.find("metadata")
-    if metadata is None:
-        metadata = ET.SubElement(root, "metadata")
-    _remove(metadata, f"{{{NAMESPACE}}}copy")
-    ET.SubElement(metadata, f"{{{NAMESPACE}}}copy", {"tag": tag})
 
 
 def _emulated_cpu(root: ET.Element) -> None:
@@ -160,25 +228,14 @@ def _attach(disk: ET.Element, overlay: Overlay) -> None:
     driver |= {"error_policy": "stop", "rerror_policy": "stop"}
     disk.insert(0, ET.Element("driver", driver))
     disk.insert(1, ET.Element("source", {"file": overlay.path}))
+    if not overlay.socket:
+        return
     backing = ET.Element("backingStore", {"type": "network"})
     ET.SubElement(backing, "format", {"type": "raw"})
     source = ET.SubElement(backing, "source", {"protocol": "nbd", "name": overlay.export})
     ET.SubElement(source, "host", {"transport": "unix", "socket": overlay.socket})
     ET.SubElement(backing, "backingStore")
     disk.insert(2, backing)
-
-
-def _interfaces(devices: ET.Element, tag: str, network: str) -> None:
-    for number, interface in enumerate(devices.findall("interface")):
-        interface.set("type", "network")
-        for name in ("source", "target", "bandwidth", "filterref", "virtualport", "vlan", "backend", "portForward"):
-            _remove(interface, name)
-        _remove(interface, "mac")
-        digest = hashlib.sha256(f"leeward mac {tag} {number}".encode()).digest()
-        # 52:54:00 is the prefix that QEMU's virtual NICs use.
-        address = "52:54:00:" + ":".join(f"{byte:02x}" for byte in digest[:3])
-        interface.insert(0, ET.Element("mac", {"address": address}))
-        interface.insert(1, ET.Element("source", {"network": network}))
 
 
 def _characters(devices: ET.Element) -> None:

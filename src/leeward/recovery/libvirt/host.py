@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET
 
 import libvirt
 import libvirt_qemu
-import structlog
 
-from leeward.domain.errors import HypervisorError, VmGone
+from leeward.domain.errors import HypervisorError, Refused, StoreFull, VmGone
 from leeward.domain.vm import Power
 from leeward.hypervisors.libvirt import power
-from leeward.hypervisors.libvirt.connection import Connection, call, translate
-from leeward.recovery.libvirt.definition import Copy, Overlay, tag_of, test_copy
-
-log = structlog.get_logger(__name__)
+from leeward.hypervisors.libvirt.connection import Connection, translate
+from leeward.hypervisors.libvirt.pulling import SLICE_S, turns
+from leeward.logs import log
+from leeward.ports.hypervisor import Made
+from leeward.recovery.libvirt import nics
+from leeward.recovery.libvirt.definition import MARK, Copy, Overlay, failover_copy, original_of, tag_of, test_copy
+from leeward.recovery.libvirt.links import plug_in
+from leeward.recovery.libvirt.networks import Networks, bridge_of, name_of
+from leeward.recovery.libvirt.starting import marks, start_tracked
 
 # A guest that was shut down, or ended by an operator, is left as it is.
 _DIED = (libvirt.VIR_DOMAIN_SHUTOFF_CRASHED, libvirt.VIR_DOMAIN_SHUTOFF_FAILED)
@@ -32,35 +37,84 @@ _UNDEFINE = (
 
 
 class LibvirtRecoveryHost:
-    """storage: folder on the host for overlays; the daemon and QEMU see it under the same path."""
+    """storage: folder on the host for images; the daemon and QEMU see it under the same path."""
 
     def __init__(self, name: str, uri: str, storage: Path) -> None:
         self.name = name
         self._connection = Connection(name, uri)
+        self._networks = Networks(self._connection)
         self._storage = storage
 
     # --- making -------------------------------------------------------------------------------------
 
+    def require_room(self, needed: int, promised: int) -> None:
+        """Raise StoreFull when the storage cannot take `needed` bytes more besides what others will still take."""
+        self._storage.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(self._storage).free
+        if free - promised < needed:
+            others = f", {promised:,} of them promised to other copies" if promised else ""
+            raise StoreFull(
+                f"the copy will need up to {needed:,} bytes, and {free:,} are free{others}",
+                subject=str(self._storage),
+                hint="Make room on the recovery host's storage, or clean up test copies",
+            )
+
+    def require_free(self, tag: str, vm_id: str, name: str) -> None:
+        """Raise Refused when another VM of this host has the identity or the name."""
+        for domain in self._connection.ask(lambda connection: connection.listAllDomains(0), self.name):
+            with contextlib.suppress(libvirt.libvirtError):  # undefined since the list was made
+                same = domain.UUIDString() == vm_id
+                if not same and domain.name() != name:
+                    continue
+                if tag_of(domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)) == tag:
+                    continue
+                what = "with the same identity" if same else "of this name"
+                raise Refused(
+                    f"host {self.name} has a VM {what} already ({domain.name()})",
+                    subject=name,
+                    hint="Fail over to another host, or remove or rename that VM if it is no longer needed",
+                )
+
     def create_test_vm(
         self, *, tag: str, name: str, definition: str, disks: Mapping[str, str], sizes: Mapping[str, int]
-    ) -> str:
+    ) -> Made:
         """Idempotent for a tag as long as the copy has not been started."""
-        self._storage.mkdir(parents=True, exist_ok=True)
-        overlays = {}
-        for disk, uri in disks.items():
-            parts = urlsplit(uri)
-            socket = parse_qs(parts.query)["socket"][0]
-            path = self._overlay(tag, disk)
-            _make_overlay(path, uri, sizes[disk])
-            overlays[disk] = Overlay(str(path), socket, parts.path.lstrip("/"))
-        network = self._make_network(tag)
+        overlays = self._overlays(tag, disks, sizes)
+        network = self._networks.isolated(tag, lasting=False)
         copy = test_copy(definition, tag=tag, name=name, overlays=overlays, network=network, kvm=self._has_kvm())
+        return self._define(copy, name, bridge_of(tag), overlays, ())
+
+    def create_failover_vm(
+        self,
+        *,
+        tag: str,
+        definition: str,
+        disks: Mapping[str, str],
+        sizes: Mapping[str, int],
+        networks: Mapping[str, str],
+    ) -> Made:
+        """As `create_test_vm`, of the VM itself. networks: see `leeward.recovery.libvirt.nics`."""
+        plugs, warnings = nics.plan(nics.cards(definition, original_of(definition)), networks, self._networks.has)
+        overlays = self._overlays(tag, disks, sizes)
+        if any(plug.target == nics.ISOLATED for plug in plugs):
+            self._networks.isolated(tag, lasting=True)
+        copy = failover_copy(
+            definition,
+            tag=tag,
+            overlays=overlays,
+            plugs=plugs,
+            isolated=name_of(tag),
+            has=self._networks.has,
+            kvm=self._has_kvm(),
+        )
+        network = ", ".join(dict.fromkeys(plug.target for plug in plugs))
+        return self._define(copy, copy.name, network, overlays, warnings)
+
+    def _define(
+        self, copy: Copy, name: str, network: str, overlays: Mapping[str, Overlay], warnings: Sequence[str]
+    ) -> Made:
         for warning in copy.warnings:
             log.info("the copy differs from the original", vm=name, what=warning)
-        self._define(copy, name)
-        return copy.vm_id
-
-    def _define(self, copy: Copy, name: str) -> None:
         connection = self._connection.get()
         try:
             connection.defineXMLFlags(copy.xml, 0)
@@ -70,20 +124,18 @@ class LibvirtRecoveryHost:
                 subject=name,
                 hint="See whether it has the machine type and the devices of the VM",
             ) from error
+        made = marks([overlay.path for overlay in overlays.values()])
+        return Made(copy.vm_id, name, network, (*warnings, *copy.warnings), made)
 
-    def _overlay(self, tag: str, disk: str) -> Path:
-        return self._storage / f"{tag}.{disk}.qcow2"
-
-    def _make_network(self, tag: str) -> str:
-        """A switch without any way out: no uplink, no address, no DHCP. Returns the network's name."""
-        name = f"leeward-{tag}"
-        connection = self._connection.get()
-        with contextlib.suppress(libvirt.libvirtError):
-            connection.networkLookupByName(name)
-            return name
-        xml = f"<network><name>{name}</name><bridge name='{bridge_of(tag)}' stp='off' delay='0'/></network>"
-        call(name, connection.networkCreateXML, xml)
-        return name
+    def _overlays(self, tag: str, disks: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, Overlay]:
+        self._storage.mkdir(parents=True, exist_ok=True)
+        overlays = {}
+        for disk, uri in disks.items():
+            parts = urlsplit(uri)
+            path = self._storage / f"{tag}.{disk}.qcow2"
+            _make_overlay(path, uri, sizes[disk])
+            overlays[disk] = Overlay(str(path), parse_qs(parts.query)["socket"][0], parts.path.lstrip("/"))
+        return overlays
 
     def _has_kvm(self) -> bool:
         """Asked of libvirt; /dev/kvm that exists but cannot run a guest shows only when a guest is started."""
@@ -97,6 +149,21 @@ class LibvirtRecoveryHost:
 
     def start(self, vm_id: str) -> None:
         power.start(self._connection.domain(vm_id))
+
+    def start_tracked(
+        self,
+        vm_id: str,
+        token: str,
+        made: Mapping[str, str],
+        release: Callable[[], None],
+        on_step: Callable[[str], None],
+    ) -> bool:
+        """See `leeward.recovery.libvirt.starting`."""
+        return start_tracked(self._connection.domain(vm_id), token, made, release, on_step)
+
+    def plug(self, vm_id: str) -> None:
+        """Put the links of a failover copy up; see `leeward.recovery.libvirt.links`."""
+        plug_in(self._connection.domain(vm_id), MARK)
 
     def running(self, vm_id: str) -> bool:
         domain = self._connection.domain(vm_id)
@@ -136,24 +203,18 @@ class LibvirtRecoveryHost:
     def has_agent(self, vm_id: str) -> bool:
         return "org.qemu.guest_agent.0" in self._connection.domain(vm_id).XMLDesc(0)
 
-    def bridge(self, tag: str) -> str:
-        """The isolated bridge of a test copy, on the host."""
-        return bridge_of(tag)
-
     # --- hydration ----------------------------------------------------------------------------------
 
-    def hydrate(self, vm_id: str) -> list[str]:
-        """Go on pulling; the disks that still hang on NBD. Empty = the vault is no longer needed.
+    def hydrate(self, vm_id: str, slice_s: float = SLICE_S) -> list[str]:
+        """Go on pulling while the VM runs; the disks that still hang on NBD. Empty: the vault is no longer needed.
 
-        A pull whose server dies vanishes exactly as one that succeeded, so only the live definition tells.
+        A pull whose server dies vanishes exactly as one that succeeded, so only the definition tells.
         """
         domain = self._connection.domain(vm_id)
         try:
-            xml = domain.XMLDesc(0)
-            left = _on_nbd(xml)
-            for disk in left:
-                if not domain.blockJobInfo(disk, 0):
-                    domain.blockPull(disk, 0, 0)
+            left = _on_nbd(domain.XMLDesc(0))
+            if left and domain.isActive():
+                turns(self._connection.uri, vm_id).pull(domain, left, slice_s)
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
         return left
@@ -169,9 +230,26 @@ class LibvirtRecoveryHost:
             except libvirt.libvirtError as error:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                     raise translate(error, tag) from error
-        self._destroy_network(f"leeward-{tag}")
-        for overlay in self._storage.glob(f"{tag}.*.qcow2"):
+        self._networks.remove(tag)
+        overlays = list(self._storage.glob(f"{tag}.*.qcow2"))
+        self._require_unused(overlays)
+        for overlay in overlays:
             overlay.unlink(missing_ok=True)
+
+    def _require_unused(self, images: Sequence[Path]) -> None:
+        """A VM that somebody defined anew, without our mark, is no longer ours to remove, and its images are not."""
+        if not images:
+            return
+        for domain in self._connection.ask(lambda connection: connection.listAllDomains(0), self.name):
+            with contextlib.suppress(libvirt.libvirtError):
+                text = domain.XMLDesc(0)
+                used = [image for image in images if f"'{image}'" in text]
+                if used:
+                    raise Refused(
+                        f"VM {domain.name()} uses {used[0]} and is no longer marked as a copy of ours",
+                        subject=domain.name(),
+                        hint="Undefine that VM first if it is no longer needed",
+                    )
 
     def _copies(self, tag: str) -> list[libvirt.virDomain]:
         domains = self._connection.ask(lambda connection: connection.listAllDomains(0), self.name)
@@ -182,28 +260,12 @@ class LibvirtRecoveryHost:
                     found.append(domain)
         return found
 
-    def _destroy_network(self, name: str) -> None:
-        try:
-            network = self._connection.get().networkLookupByName(name)
-            if network.isActive():
-                network.destroy()
-            if network.isPersistent():
-                network.undefine()
-        except libvirt.libvirtError as error:
-            if error.get_error_code() != libvirt.VIR_ERR_NO_NETWORK:
-                raise translate(error, name) from error
-
     def exists(self, vm_id: str) -> bool:
         try:
             self._connection.domain(vm_id)
         except VmGone:
             return False
         return True
-
-
-def bridge_of(tag: str) -> str:
-    """Interface names have at most 15 characters."""
-    return f"lwt-{tag}"[:15]
 
 
 def _make_overlay(path: Path, uri: str, size: int) -> None:

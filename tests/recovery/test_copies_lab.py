@@ -13,7 +13,7 @@ import pytest
 from leeward.domain.errors import Refused
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.recovery.boot_record import DOCUMENT
-from leeward.recovery.drill import TestFailover
+from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import Argon2
@@ -43,13 +43,13 @@ class Office:
         self.tests = self.failover()
 
     def failover(self):
-        return TestFailover(self.recovery, self.folder, str(self.vault_dir), self.key, self.vault)
+        return Copies(self.recovery, self.folder, str(self.vault_dir), self.key, self.vault)
 
     def seq(self):
         return self.lab.http("office", self.guest.ip, "/")["seq"]
 
     def export_pid(self):
-        return self.tests._export(self.tests.record(self.guest.uuid)).pid()
+        return self.tests.export(self.tests.record(self.guest.uuid, "test")).pid()
 
     def copies(self):
         connection = libvirt.open(self.lab.libvirt("recovery"))
@@ -61,7 +61,7 @@ class Office:
 
     def hydrate(self, seconds=90):
         ends = time.monotonic() + seconds
-        while not self.tests.record(self.guest.uuid).hydrated:
+        while not self.tests.record(self.guest.uuid, "test").hydrated:
             assert time.monotonic() < ends, "hydration does not end"
             self.tests.supervise()
             time.sleep(0.2)
@@ -71,8 +71,8 @@ class Office:
 def office(lab, guest_factory):
     made = Office(lab, guest_factory("office", "drilled", disks=(64, 32), ip=IP))
     yield made
-    if made.tests.record(made.guest.uuid):
-        made.tests.cleanup(made.guest.uuid)
+    if made.tests.record(made.guest.uuid, "test"):
+        made.tests.discard(made.guest.uuid, "test")
     made.host.forget(made.guest.uuid)
     made.pool.shutdown()
 
@@ -82,11 +82,11 @@ def test_the_copy_has_the_newest_data_and_production_goes_on(office):
     office.replicator.cycle()
     before = office.seq()
     point = office.replicator.cycle().point
-    record = office.tests.start(guest.uuid, "drilled")
+    record = office.tests.rehearse(guest.uuid, "drilled")
     assert record.point_id == point.id
     assert record.evidence["agent"] == "answers"
     assert [step.state for step in record.steps] == ["done"] * 6
-    with office.lab.probe("recovery", record.bridge, "10.77.0.3/24") as probe:
+    with office.lab.probe("recovery", record.network, "10.77.0.3/24") as probe:
         copy = probe.wait(IP)
         # The point was made after `before` was on the guest's disk; both disks hold the same instant.
         assert all(disk["boot_intact"] for disk in copy["disks"])
@@ -105,22 +105,21 @@ def test_the_copy_has_the_newest_data_and_production_goes_on(office):
     assert office.lab.http("office", IP, "/")["error"] == 0
     assert office.vault.document(guest.uuid, DOCUMENT)["runs"]
     with pytest.raises(Refused):
-        office.tests.start(guest.uuid, "drilled")
+        office.tests.rehearse(guest.uuid, "drilled")
 
-    office.tests.cleanup(guest.uuid)
+    office.tests.discard(guest.uuid, "test")
     assert office.copies() == []
     assert list(Path(office.lab.places.images("recovery")).glob(f"{record.tag}*")) == []
     assert office.vault.pins(guest.uuid) == []
     assert not any(office.folder.iterdir())
-    with pytest.raises(Refused):
-        office.tests.cleanup(guest.uuid)
+    assert office.tests.discard(guest.uuid, "test") is None
 
 
 def test_a_killed_export_process_only_pauses_the_copy(office):
     guest = office.guest
     office.replicator.cycle()
-    record = office.tests.start(guest.uuid, "drilled")
-    with office.lab.probe("recovery", record.bridge, "10.77.0.3/24") as probe:
+    record = office.tests.rehearse(guest.uuid, "drilled")
+    with office.lab.probe("recovery", record.network, "10.77.0.3/24") as probe:
         probe.wait(IP)
         os.kill(office.export_pid(), signal.SIGKILL)
         office.hydrate()
@@ -148,10 +147,10 @@ def test_a_vault_that_goes_away_is_waited_for(office):
 
     with ThreadPoolExecutor(1) as pool:
         back = pool.submit(come_back)
-        record = office.tests.start(guest.uuid, "drilled")
+        record = office.tests.rehearse(guest.uuid, "drilled")
         back.result()
     assert record.evidence["agent"] == "answers"
-    with office.lab.probe("recovery", record.bridge, "10.77.0.3/24") as probe:
+    with office.lab.probe("recovery", record.network, "10.77.0.3/24") as probe:
         assert probe.wait(IP)["error"] == 0
 
 
@@ -169,11 +168,11 @@ def test_death_in_any_step_is_continued_or_cleaned_up(office, step):
             raise Killed
 
     with pytest.raises(Killed):
-        office.tests.start(guest.uuid, "drilled", on_step=die)
+        office.tests.rehearse(guest.uuid, "drilled", on_step=die)
     office.tests = office.failover()
     if step in ("pin", "define"):
-        record = office.tests.start(guest.uuid, "drilled")
+        record = office.tests.rehearse(guest.uuid, "drilled")
         assert record.evidence["agent"] == "answers"
-    office.tests.cleanup(guest.uuid)
+    office.tests.discard(guest.uuid, "test")
     assert office.copies() == []
     assert office.vault.pins(guest.uuid) == []

@@ -1,0 +1,121 @@
+"""Enrolment: a token becomes an identity."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import ssl
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from leeward.agent.channel import Channel
+from leeward.agent.identity import (
+    Identity,
+    authority_context,
+    forget_pending,
+    key_pem,
+    load_identity,
+    new_key,
+    pending_key,
+    save_identity,
+    signing_request,
+)
+from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.wire.messages import WIRE_VERSION, Message
+from leeward.wire.polls import Enrol, Enrolled, Renew, Renewed
+from leeward.wire.tokens import Token
+
+_TIMEOUT_S = 30.0
+_M = TypeVar("_M", bound=Message)
+
+
+def enrol(state_dir: Path, token: Token, name: str) -> Identity:
+    """Make a key, have it certified, keep both. Safe to repeat when the answer was lost. Raises Refused, Unavailable.
+
+    The token's secret is told only to a console whose authority has the token's fingerprint.
+    """
+    authority = _pinned_authority(token)
+    key = pending_key(state_dir)
+    channel = Channel(token.address, lambda: authority_context(authority))
+    request = Enrol(secret=token.secret.hex(), request=signing_request(key), name=name)
+    try:
+        answer = channel.ask("POST", "/agent/enrol", request.model_dump_json().encode(), _TIMEOUT_S)
+    finally:
+        channel.close()
+    enrolled = _read(Enrolled, answer)
+    identity = Identity(
+        console=token.address,
+        agent_id=enrolled.agent_id,
+        name=enrolled.name,
+        authority=authority,
+        certificate=enrolled.certificate,
+        key=key_pem(key),
+    )
+    save_identity(state_dir, identity)
+    forget_pending(state_dir)
+    return identity
+
+
+def renew(state_dir: Path, identity: Identity, channel: Channel) -> Identity:
+    """The next certificate, for a new key. The old one stays good for its time, so a lost answer costs nothing."""
+    key = new_key()
+    request = Renew(request=signing_request(key))
+    answer = channel.ask("POST", "/agent/renew", request.model_dump_json().encode(), _TIMEOUT_S)
+    renewed = Identity(
+        console=identity.console,
+        agent_id=identity.agent_id,
+        name=identity.name,
+        authority=identity.authority,
+        certificate=_read(Renewed, answer).certificate,
+        key=key_pem(key),
+    )
+    if load_identity(state_dir) != identity:
+        raise Unavailable("this host was enrolled anew just now", subject=identity.console)
+    save_identity(state_dir, renewed)
+    return renewed
+
+
+def answers_others(address: str, authority: str) -> bool:
+    """Whether the console that we enrolled with answers there, asked without our certificate."""
+    channel = Channel(address, lambda: authority_context(authority))
+    try:
+        channel.ask("GET", "/agent/authority", b"", _TIMEOUT_S)
+    except LeewardError:
+        return False
+    finally:
+        channel.close()
+    return True
+
+
+def _pinned_authority(token: Token) -> str:
+    """The console's authority, PEM, when it is the one that the token names. Nothing secret is said before this."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    channel = Channel(token.address, lambda: context)
+    try:
+        pem = channel.ask("GET", "/agent/authority", b"", _TIMEOUT_S).decode("ascii", "replace")
+    finally:
+        channel.close()
+    try:
+        found = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).digest()
+    except ValueError:
+        found = b""
+    if not hmac.compare_digest(found, token.fingerprint):
+        raise Refused(
+            "whoever answers there is not the console that made the token",
+            subject=token.address,
+            hint="Compare the address with the console's; if the console was set up anew, make a new token",
+        )
+    return pem
+
+
+def _read(kind: type[_M], answer: bytes) -> _M:
+    try:
+        return kind.model_validate_json(answer)
+    except ValidationError as error:
+        raise Unavailable(
+            f"the console's answer cannot be read: {error.errors()[0]['msg']} (we speak version {WIRE_VERSION})"
+        ) from None

@@ -1,0 +1,58 @@
+"""Questions to a console and its answers, however it is reached."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+
+from leeward.domain.errors import LeewardError
+
+
+class RemoteError(LeewardError):
+    """An error that the console told; it keeps its own code and exit code."""
+
+    def __init__(self, told: dict[str, Any]) -> None:
+        super().__init__(told["message"], subject=told.get("subject", ""), hint=told.get("hint", ""))
+        self.code = told.get("code", "error")
+        self.exit_code = int(told.get("exit_code", 1))
+
+
+class Asker:
+    """Base of the two clients: they differ in how a request is sent, and in where to look when it fails."""
+
+    def get(self, path: str, **params: Any) -> Any:
+        return self._ask("GET", path, params={k: v for k, v in params.items() if v is not None})
+
+    def put(self, path: str, body: dict[str, Any]) -> Any:
+        return self._ask("PUT", path, json=body)
+
+    def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
+        return self._ask("POST", path, json=body or {})
+
+    def delete(self, path: str) -> Any:
+        return self._ask("DELETE", path)
+
+    def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """Raises a LeewardError when no answer comes."""
+        raise NotImplementedError
+
+    def _where(self) -> str:
+        """Where the operator finds more about a failure."""
+        raise NotImplementedError
+
+    def _ask(self, method: str, path: str, **more: Any) -> Any:
+        answer = self._send(method, path, **more)
+        if answer.is_success:
+            try:
+                return answer.json()
+            except ValueError:
+                raise LeewardError("this is not Leeward's console", subject=path, hint=self._where()) from None
+        try:
+            told = answer.json()["error"]
+            error = RemoteError(told)
+        except (ValueError, KeyError, TypeError):
+            raise LeewardError(
+                f"the console failed (HTTP {answer.status_code})", subject=path, hint=self._where()
+            ) from None
+        raise error

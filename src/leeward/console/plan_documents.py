@@ -1,0 +1,207 @@
+"""Recovery plans as people write them: a document (YAML, TOML or JSON) and the plan it means.
+
+docs/plans.md explains the document. Whatever is wrong with one is told with the field in which it stands.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections import Counter
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from leeward.domain.durations import seconds
+from leeward.domain.errors import BadInput, LeewardError
+from leeward.domain.plans import Check, CheckKind, Fault, Group, Member, OnFailure, Plan, PlanKind, Script, faults
+
+_MOST_S = 7 * 86_400
+# pydantic's words for what is most often wrong are those of a programmer.
+_WORDS = {
+    "missing": "it is missing",
+    "extra_forbidden": "there is no such field",
+    "tuple_type": "a list is needed here",
+    "model_type": "fields with values are needed here",
+    "model_attributes_type": "fields with values are needed here",
+}
+
+
+def _duration(given: Any) -> Any:
+    if not isinstance(given, str):
+        return given
+    try:
+        return seconds(given)
+    except LeewardError as error:
+        raise ValueError(f"{error.message}; write it like 30s or 5m") from None
+
+
+Duration = Annotated[float, BeforeValidator(_duration), Field(ge=0, le=_MOST_S)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ScriptDocument(_Part):
+    """run: a file of the folder of scripts, and its arguments."""
+
+    run: str = Field(min_length=1, max_length=2000)
+    timeout: Duration = 300.0
+    kinds: tuple[PlanKind, ...] = (PlanKind.PLANNED, PlanKind.UNPLANNED)
+    on_failure: OnFailure = OnFailure.STOP
+
+
+class CheckDocument(_Part):
+    vm: str
+    kind: CheckKind
+    port: int | None = None
+    path: str = "/"
+    status: int = 200
+    timeout: Duration = 120.0
+    address: str = ""
+    on_failure: OnFailure = OnFailure.STOP
+
+
+class GroupDocument(_Part):
+    name: str
+    vms: tuple[str, ...]
+    delay: Duration = 0.0
+    approval: bool = False
+    before: tuple[ScriptDocument, ...] = ()
+    after: tuple[ScriptDocument, ...] = ()
+    checks: tuple[CheckDocument, ...] = ()
+    on_failure: OnFailure = OnFailure.STOP
+
+
+class PlanDocument(_Part):
+    """VMs are named by name or id. Durations: seconds, or text like 30s and 5m; answers tell seconds."""
+
+    name: str
+    note: str = Field(default="", max_length=2000)
+    groups: tuple[GroupDocument, ...]
+    networks: dict[str, str] = Field(default_factory=dict)
+
+
+# Raises LeewardError when there is no such VM, or more than one, or it is not protected.
+FindVm = Callable[[str], Member]
+# Raises LeewardError when there is no such script, or it cannot be run.
+FindScript = Callable[[str], object]
+_Found = TypeVar("_Found")
+
+
+def read_plan(given: Any, find_vm: FindVm, find_script: FindScript) -> Plan:
+    """Raises BadInput, which names the field."""
+    name = str(given.get("name", "")) if isinstance(given, dict) else ""
+    try:
+        document = PlanDocument.model_validate(given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        told = _WORDS.get(first["type"]) or _lowered(first["msg"].removeprefix("Value error, "))
+        raise _bad(name, Fault(where, told)) from None
+    plan = _Reading(document, find_vm, find_script).plan()
+    fault = next(faults(plan), None)
+    if fault is not None:
+        raise _bad(name, fault)
+    return plan
+
+
+def _bad(name: str, fault: Fault) -> BadInput:
+    text = f"{fault.field}: {fault.what}" if fault.field else fault.what
+    return BadInput(text, subject=name or "plan", hint="See docs/plans.md")
+
+
+def _lowered(text: str) -> str:
+    return text[:1].lower() + text[1:]
+
+
+class _Reading:
+    """One document on its way to a plan."""
+
+    def __init__(self, document: PlanDocument, find_vm: FindVm, find_script: FindScript) -> None:
+        self._document = document
+        self._find_vm = find_vm
+        self._find_script = find_script
+
+    def plan(self) -> Plan:
+        document = self._document
+        groups = tuple(self._group(group, f"groups.{number}") for number, group in enumerate(document.groups))
+        return Plan(document.name, groups, document.note, dict(document.networks))
+
+    def _group(self, group: GroupDocument, where: str) -> Group:
+        return Group(
+            name=group.name,
+            members=tuple(self._member(vm, f"{where}.vms.{n}") for n, vm in enumerate(group.vms)),
+            delay_s=group.delay,
+            approval=group.approval,
+            before=tuple(self._script(script, f"{where}.before.{n}") for n, script in enumerate(group.before)),
+            after=tuple(self._script(script, f"{where}.after.{n}") for n, script in enumerate(group.after)),
+            checks=tuple(self._check(check, f"{where}.checks.{n}") for n, check in enumerate(group.checks)),
+            on_failure=group.on_failure,
+        )
+
+    def _member(self, vm: str, where: str) -> Member:
+        return self._found(where, lambda: self._find_vm(vm))
+
+    def _script(self, script: ScriptDocument, where: str) -> Script:
+        try:
+            words = shlex.split(script.run)
+        except ValueError as error:
+            raise _bad(self._document.name, Fault(f"{where}.run", _lowered(str(error)))) from None
+        if not words:
+            raise _bad(self._document.name, Fault(f"{where}.run", "it names no script"))
+        self._found(f"{where}.run", lambda: self._find_script(words[0]))
+        return Script(words[0], tuple(words[1:]), script.timeout, script.kinds, script.on_failure)
+
+    def _check(self, check: CheckDocument, where: str) -> Check:
+        member = self._member(check.vm, f"{where}.vm")
+        port = check.port if check.port is not None else 80 if check.kind is CheckKind.HTTP else 0
+        return Check(
+            member.vm_id, check.kind, port, check.path, check.status, check.timeout, check.address, check.on_failure
+        )
+
+    def _found(self, where: str, find: Callable[[], _Found]) -> _Found:
+        try:
+            return find()
+        except LeewardError as error:
+            told = f"{error.subject}: {error.message}" if error.subject else error.message
+            raise _bad(self._document.name, Fault(where, told)) from None
+
+
+def document_of(plan: Plan) -> dict[str, Any]:
+    """The document that means this plan, as plain JSON; VMs by name, where that is enough to tell them apart."""
+    times = Counter(member.vm_name for member in plan.members)
+    names = {m.vm_id: m.vm_name if times[m.vm_name] == 1 else m.vm_id for m in plan.members}
+    groups = [
+        {
+            "name": group.name,
+            "vms": [names[member.vm_id] for member in group.members],
+            "delay": group.delay_s,
+            "approval": group.approval,
+            "before": [_script_document(script) for script in group.before],
+            "after": [_script_document(script) for script in group.after],
+            "checks": [_check_document(check, names[check.vm_id]) for check in group.checks],
+            "on_failure": group.on_failure.value,
+        }
+        for group in plan.groups
+    ]
+    return {"name": plan.name, "note": plan.note, "groups": groups, "networks": dict(plan.networks)}
+
+
+def _script_document(script: Script) -> dict[str, Any]:
+    return {
+        "run": shlex.join([script.file, *script.arguments]),
+        "timeout": script.timeout_s,
+        "kinds": [kind.value for kind in script.kinds],
+        "on_failure": script.on_failure.value,
+    }
+
+
+def _check_document(check: Check, vm: str) -> dict[str, Any]:
+    made: dict[str, Any] = {"vm": vm, "kind": check.kind.value}
+    if check.kind is not CheckKind.AGENT:
+        made |= {"port": check.port, "address": check.address}
+    if check.kind is CheckKind.HTTP:
+        made |= {"path": check.path, "status": check.status}
+    return made | {"timeout": check.timeout_s, "on_failure": check.on_failure.value}

@@ -1,0 +1,136 @@
+"""Recovery plans as the console keeps them: made, changed, shown, and told to the vault."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+
+from leeward.console.desk import VaultOpener
+from leeward.console.fleet import Fleet
+from leeward.console.plan_documents import read_plan
+from leeward.console.plan_runs import PlanRuns
+from leeward.console.plan_scripts import Scripts
+from leeward.console.plan_showing import plan_view
+from leeward.console.plan_views import PlanView
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.domain.plan_asks import busy
+from leeward.domain.plan_runs import OPEN
+from leeward.domain.plans import Member, Plan
+from leeward.logs import log
+from leeward.state.database import Database
+from leeward.state.plans import KeptPlan
+
+# The vault's document, beside each VM, of the plans that it is in, for a console that knows nothing else.
+PLANS = "plans"
+_PLANS = TypeAdapter(list[Plan])
+
+
+class Plans:
+    """runs: what is done with them."""
+
+    def __init__(
+        self, database: Database, fleet: Fleet, vault: VaultOpener, scripts: Scripts, runs: PlanRuns
+    ) -> None:
+        self._database = database
+        self._plans = database.plans
+        self._fleet = fleet
+        self._vault = vault
+        self._scripts = scripts
+        self.runs = runs
+
+    def all(self) -> list[PlanView]:
+        return [self._view(kept) for kept in self._plans.all()]
+
+    def get(self, name: str) -> PlanView:
+        return self._view(self._plans.plan(name))
+
+    def create(self, document: Any, by: str) -> PlanView:
+        """Raises BadInput, which names the field that cannot be used; Refused when the name is taken."""
+        kept = self._plans.add(self._read(document))
+        self._database.record("plan created", kept.plan.name, who=by)
+        self._publish(kept.plan.members)
+        return self._view(kept)
+
+    def replace(self, name: str, document: Any, by: str) -> PlanView:
+        """Runs that are under way keep the plan that they began with."""
+        plan = self._read(document)
+        if plan.name != name:
+            raise BadInput(f"name: the plan to replace is called {name!r}", subject=plan.name)
+        before = self._plans.plan(name).plan
+        kept = self._plans.replace_plan(plan)
+        self._database.record("plan changed", name, who=by)
+        self._publish({*before.members, *plan.members})
+        return self._view(kept)
+
+    def delete(self, name: str, by: str) -> None:
+        plan = self._plans.plan(name).plan
+        for run in self._plans.find(plan=name, states=OPEN):
+            why, hint = busy(run)
+            raise Refused(why, subject=name, hint=hint)
+        self._plans.remove(name)
+        self._database.record("plan deleted", name, who=by)
+        self._publish(plan.members)
+
+    # --- insides --------------------------------------------------------------------------------------
+
+    def _read(self, document: Any) -> Plan:
+        return read_plan(document, self._find_vm, self._scripts.path)
+
+    def _find_vm(self, ref: str) -> Member:
+        wishes = self._database.desired().protections
+        found = [Member(wish.vm_id, wish.vm_name) for wish in wishes if ref in (wish.vm_id, wish.vm_name)]
+        if len(found) > 1:
+            raise BadInput(f"{len(found)} VMs are called {ref}: use the id")
+        if not found:
+            present = any(ref in (vm.id, vm.name) for vm in self._fleet.view().vms)
+            raise NotFound(f"{ref} is not protected" if present else f"there is no protected VM {ref}")
+        return found[0]
+
+    def _view(self, kept: KeptPlan) -> PlanView:
+        last = next(iter(self._plans.find(plan=kept.plan.name, limit=1)), None)
+        return plan_view(kept, self._troubles(kept.plan), last)
+
+    def _troubles(self, plan: Plan) -> list[str]:
+        """Why a run of the plan would fail, as far as that can be seen from here."""
+        protected = {wish.vm_id for wish in self._database.desired().protections}
+        found = [f"{vm.vm_name} is not protected any more" for vm in plan.members if vm.vm_id not in protected]
+        for group in plan.groups:
+            for script in (*group.before, *group.after):
+                try:
+                    self._scripts.path(script.file)
+                except LeewardError as error:
+                    found.append(f"{error.subject}: {error.message}")
+        return found
+
+    # --- the vault ------------------------------------------------------------------------------------
+
+    def _publish(self, members: Iterable[Member]) -> None:
+        """Write beside each VM which plans it is in. Best effort: the console's database is what counts here."""
+        plans = [kept.plan for kept in self._plans.all()]
+        for member in members:
+            having = [plan for plan in plans if any(vm.vm_id == member.vm_id for vm in plan.members)]
+            try:
+                document = {"plans": _PLANS.dump_python(having, mode="json")}
+                self._vault.open().put_document(member.vm_id, PLANS, document)
+            except LeewardError as error:
+                log.warning("the vault was not told of the plans", vm=member.vm_name, error=str(error))
+
+    def adopt(self) -> list[str]:
+        """Plans that the vault knows and this console does not; their names. A plan that is known stays as it is."""
+        vault = self._vault.open()
+        known = {kept.plan.name for kept in self._plans.all()}
+        found: dict[str, Plan] = {}
+        for wish in self._database.desired().protections:
+            try:
+                document = vault.document(wish.vm_id, PLANS) or {}
+                for plan in _PLANS.validate_python(document.get("plans", []), strict=False):
+                    found.setdefault(plan.name, plan)
+            except (LeewardError, ValidationError) as error:
+                log.warning("plans in the vault cannot be read", vm=wish.vm_name, error=str(error))
+        new = [plan for name, plan in sorted(found.items()) if name not in known]
+        for plan in new:
+            self._plans.add(plan)
+            self._database.record("plan adopted from the vault", plan.name, who="leeward")
+        return [plan.name for plan in new]

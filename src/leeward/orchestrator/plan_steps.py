@@ -1,0 +1,215 @@
+"""The steps of a plan's run, each brought a bit further at a time.
+
+A VM is never moved here: its own run does that. That run is begun under an id which the plan's run has written down
+before, so that a repetition finds it instead of beginning another one. What is done twice when we die at the wrong
+moment are scripts (docs/plans.md tells their authors), and looking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from leeward.domain.errors import LeewardError, NotFound
+from leeward.domain.plan_rides import STAGES, Seen, cleaned, seen, taken_back, with_cleanup, with_ride
+from leeward.domain.plan_runs import Act, PlanRun, PlanState, PlanStep, StepState, Wish, failed, spared, with_step
+from leeward.domain.plans import PlanKind
+from leeward.domain.runs import Run, RunState
+from leeward.logs import log
+from leeward.orchestrator.desk import Link
+from leeward.orchestrator.plan_checks import check_job, verdict
+from leeward.orchestrator.plan_ground import Ground, Interrupted, PlanBook
+
+
+class Steps:
+    """clock: UTC seconds; delays are told by it, so that they outlive this process."""
+
+    def __init__(self, book: PlanBook, ground: Ground, clock: Callable[[], float]) -> None:
+        self._book = book
+        self._ground = ground
+        self._clock = clock
+        self._submitted: set[str] = set()
+        self._pokes: dict[Act, Callable[[PlanRun, PlanStep], None]] = {
+            Act.APPROVE: self._approve,
+            Act.DELAY: self._delay,
+            Act.SCRIPT: self._script,
+            Act.CHECK: self._check,
+            Act.TAKE_BACK: self._take_back,
+            Act.CLEAN: self._clean,
+            **dict.fromkeys(STAGES, self._move),
+        }
+
+    def poke(self, run: PlanRun, step: PlanStep) -> None:
+        """Begin a step, or look how it is getting on; what came of it is written down."""
+        try:
+            why = spared(run, step) if step.state is StepState.WAITING else ""
+            if why:
+                if step.act in STAGES:
+                    self.let_go(run, step.vm_id)
+                self._end(run, step, StepState.SKIPPED, why)
+            else:
+                self._pokes[step.act](run, step)
+        except Interrupted:
+            return
+        except LeewardError as error:
+            self._fail(run, step, str(error))
+        except Exception as error:  # a bug of ours must leave a state that an operator can see and act on
+            log.exception("a step of a plan failed unexpectedly", run=run.id, step=step.key)
+            self._fail(run, step, f"internal error: {error!r}")
+
+    def drop_check(self, run: PlanRun, step: PlanStep) -> None:
+        """Nobody waits for this check any more."""
+        try:
+            job = check_job(run, step, self._ground.place(run, step.vm_id))
+            self._ground.link(job.host).release(job.id)
+        except LeewardError as error:
+            log.info("a check could not be taken back", run=run.id, step=step.key, error=str(error))
+
+    def let_go(self, run: PlanRun, vm_id: str) -> None:
+        """The plan goes on, or ends, without this VM: its run must not wait for a turn that never comes."""
+        ride = self._ride(run, vm_id)
+        if ride is not None and not ride.over:
+            self._ground.hold(ride, "")
+
+    # --- records ----------------------------------------------------------------------------------------
+
+    def _record(self, run: PlanRun, step: PlanStep, **changes: Any) -> None:
+        self._book.replace(run.id, lambda now: with_step(now, step.key, **changes))
+
+    def _begun(self, run: PlanRun, step: PlanStep) -> None:
+        self._record(run, step, state=StepState.RUNNING, started=self._clock())
+
+    def _end(self, run: PlanRun, step: PlanStep, state: StepState, detail: str = "") -> None:
+        self._record(run, step, state=state, ended=self._clock(), detail=detail)
+
+    def _fail(self, run: PlanRun, step: PlanStep, why: str) -> None:
+        log.warning("a step of a plan failed", run=run.id, step=step.key, error=why)
+        self._book.replace(run.id, lambda now: failed(now, step.key, why, self._clock()))
+
+    def _note(self, run: PlanRun, step: PlanStep, found: Seen) -> None:
+        if found.state is StepState.FAILED:
+            self._fail(run, step, found.detail)
+        elif found.state is StepState.DONE:
+            self._end(run, step, StepState.DONE, found.detail)
+        elif found.detail != step.detail:
+            self._record(run, step, detail=found.detail)
+
+    # --- VMs --------------------------------------------------------------------------------------------
+
+    def _ride(self, run: PlanRun, vm_id: str) -> Run | None:
+        run_id = run.rides.get(vm_id)
+        return self._ground.ride(run_id) if run_id else None
+
+    def _move(self, run: PlanRun, step: PlanStep) -> None:
+        """LOOK, STOP, READY, START: the VM's own run goes on to where the stage ends."""
+        stage = STAGES[step.act]
+        ride = self._ride(run, step.vm_id)
+        if step.state is StepState.RUNNING:
+            self._note(run, step, seen(stage.until, ride))
+        elif ride is None and run.kind is not PlanKind.TEST and self._ground.is_away(step.vm_id):
+            self._end(run, step, StepState.DONE, "it runs at the recovery site already")
+        else:
+            self._enter(run, step, ride, stage.hold)
+            self._begun(run, step)
+
+    def _enter(self, run: PlanRun, step: PlanStep, ride: Run | None, hold: str) -> None:
+        again = step.attempt > 1
+        if ride is not None and not (again and ride.state is RunState.UNDONE):
+            self._ground.hold(ride, hold)
+            if again:
+                self._ground.again(run, ride)
+            return
+        if ride is not None or step.vm_id not in run.rides:
+            run = self._book.replace(run.id, lambda now: with_ride(now, step.vm_id))
+        self._ground.begin(run, run.plan.member(step.vm_id), run.rides[step.vm_id], hold)
+
+    def _take_back(self, run: PlanRun, step: PlanStep) -> None:
+        ride = self._ride(run, step.vm_id)
+        if step.state is StepState.RUNNING:
+            self._note(run, step, taken_back(ride))
+            return
+        if ride is not None and run.kind is not PlanKind.TEST and ride.reversible:
+            self._ground.cancel(ride)
+        self._begun(run, step)
+
+    def _clean(self, run: PlanRun, step: PlanStep) -> None:
+        vm_id = step.vm_id
+        cleanup = self._ground.ride(run.cleanups[vm_id]) if vm_id in run.cleanups else None
+        if step.state is StepState.RUNNING:
+            self._note(run, step, cleaned(cleanup))
+            return
+        if cleanup is not None:
+            self._ground.again(run, cleanup)
+        elif vm_id not in run.rides:
+            self._end(run, step, StepState.SKIPPED, "it was not tested")
+            return
+        else:
+            run = self._book.replace(run.id, lambda now: with_cleanup(now, vm_id))
+            why = self._ground.begin_cleanup(run, run.plan.member(vm_id), run.cleanups[vm_id], run.rides[vm_id])
+            if why:
+                self._end(run, step, StepState.SKIPPED, why)
+                return
+        self._begun(run, step)
+
+    # --- what stands between the VMs --------------------------------------------------------------------
+
+    def _approve(self, run: PlanRun, step: PlanStep) -> None:
+        """The run waits, and its walk ends; the approval begins another walk."""
+
+        def ask(now: PlanRun) -> PlanRun:
+            if now.state is not PlanState.RUNNING or now.wish is not Wish.NONE:
+                return now
+            started = now.step(step.key).started or self._clock()
+            asked = with_step(now, step.key, state=StepState.RUNNING, started=started)
+            return replace(asked, state=PlanState.WAITING)
+
+        if self._book.replace(run.id, ask).state is PlanState.WAITING:
+            self._ground.tell(run, "waits for an approval", run.group(step).name)
+
+    def _delay(self, run: PlanRun, step: PlanStep) -> None:
+        if step.state is StepState.WAITING or step.started is None:
+            self._begun(run, step)
+        elif remaining(step.started, run.group(step).delay_s, self._clock()) <= 0:
+            self._end(run, step, StepState.DONE)
+
+    def _script(self, run: PlanRun, step: PlanStep) -> None:
+        """To its end. That it had begun already means that we died in it: it is run once more."""
+        again = step.state is StepState.RUNNING
+        if not again:
+            self._begun(run, step)
+        ended = self._ground.script(run, step, again)
+        if not ended.well:
+            self._record(run, step, output=ended.output)
+            self._fail(run, step, ended.detail)
+            return
+        changes: dict[str, Any] = {"detail": ended.detail, "output": ended.output}
+        self._record(run, step, state=StepState.DONE, ended=self._clock(), **changes)
+
+    def _check(self, run: PlanRun, step: PlanStep) -> None:
+        job = check_job(run, step, self._ground.place(run, step.vm_id))
+        if step.state is StepState.WAITING or step.started is None:
+            self._begun(run, step)
+            return
+        link = self._link(job.host)
+        if link is not None and job.id not in self._submitted:
+            link.submit(job)
+            self._submitted.add(job.id)
+        report = link.job(job.id) if link is not None else None
+        found = verdict(run.check(step), report, step.started, self._clock(), job.host)
+        self._note(run, step, found)
+        if found.state is not StepState.RUNNING and link is not None:
+            link.release(job.id)
+            self._submitted.discard(job.id)
+
+    def _link(self, host: str) -> Link | None:
+        """None: no agent has told of this host, at least not since this console was started."""
+        try:
+            return self._ground.link(host)
+        except NotFound:
+            return None
+
+
+def remaining(started: float, delay_s: float, now: float) -> float:
+    """Seconds until a delay is over. A clock that was set back does not make it longer than it is."""
+    return min(started + delay_s - now, delay_s)

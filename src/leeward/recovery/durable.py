@@ -1,0 +1,63 @@
+"""Small files that outlive a power cut, and one worker at a time for what they tell of."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from leeward.domain.errors import HostBusy
+
+_BUSY_S = 10.0
+
+
+def save_json(path: Path, content: Any) -> None:
+    """Replace a file so that after a power cut the old or the new one is there."""
+    if not path.parent.exists():
+        path.parent.mkdir(parents=True, mode=0o700)
+        sync_folder(path.parent.parent)
+    draft = path.with_suffix(".new")
+    with draft.open("w") as file:
+        json.dump(content, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def load_json(path: Path) -> Any:
+    """None when there is no such file."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        return None
+
+
+def sync_folder(folder: Path) -> None:
+    """Make durable that files were made, renamed or removed in it."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_locks: dict[Path, threading.RLock] = {}
+_locks_lock = threading.Lock()
+
+
+@contextmanager
+def exclusive(place: Path, wait_s: float = _BUSY_S) -> Iterator[None]:
+    """One worker of this process at a time for what lies at `place`. Raises HostBusy."""
+    with _locks_lock:
+        lock = _locks.setdefault(place, threading.RLock())
+    if not lock.acquire(timeout=wait_s):
+        raise HostBusy("something else is being done to it just now", subject=place.name, hint="Try again")
+    try:
+        yield
+    finally:
+        lock.release()
