@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: all setup system demo test test-fast lint format lab lock clean
+.PHONY: all setup system demo test test-fast lint format docs lab lock clean
 
 all: setup
 
@@ -45,6 +45,10 @@ lint: $(READY)
 format: $(READY)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# What the tables themselves tell in the documents.
+docs: $(READY)
+	@$(BIN)/python -m leeward.domain.guide docs/failover.md
 
 # Resolve the lock file anew after a change of pyproject.toml (needs the `uv` command).
 lock:

@@ -71,3 +71,41 @@ def test_what_is_held_or_stands_down_is_remembered(tmp_path):
     last = Ledger(tmp_path / "agent.json")
     assert not last.holds("a", "office")
     assert not last.holds("b", "office")
+
+
+def test_one_vm_is_held_and_kept_off_on_each_host_for_itself(tmp_path):
+    """One agent can have both sites' hosts, and after a failover both have the VM."""
+    ledger = Ledger(tmp_path / "agent.json")
+    ledger.hold("vm", "office")
+    ledger.hold("vm", "recovery")
+    ledger.stand_down(StandDown("vm", "web", "office", "why"))
+    again = Ledger(tmp_path / "agent.json")
+    assert again.holds("vm", "office")
+    assert again.holds("vm", "recovery")
+    again.stand_up("vm", "recovery")
+    assert not again.holds("vm", "recovery")
+    assert again.holds("vm", "office")
+    again.unhold("vm", "office")
+    assert again.holds("vm", "office")  # it stands down all the same
+    again.stand_up("vm", "office")
+    assert not Ledger(tmp_path / "agent.json").holds("vm", "office")
+
+
+def test_a_ledger_of_older_form_is_read(tmp_path):
+    path = tmp_path / "agent.json"
+    path.write_text('{"desired": {"generation": 2}, "epochs": {"vm": 3}, "held": {"vm": "office"}}')
+    ledger = Ledger(path)
+    assert ledger.epoch_of("vm", "anywhere") == 3
+    assert ledger.holds("vm", "office")
+    assert not ledger.holds("vm", "recovery")
+
+
+def test_who_has_begun_a_later_epoch_does_not_stand_down_for_an_earlier_one(tmp_path):
+    """A worker finds itself fenced and looks who did it; meanwhile the failover is taken back."""
+    ledger = Ledger(tmp_path / "agent.json")
+    off = StandDown("vm", "web", "office", "it runs at recovery")
+    ledger.save_epoch("vm", 3, "office")
+    assert ledger.stand_down(off, after=2) is False
+    assert not ledger.holds("vm", "office")
+    assert ledger.stand_down(off, after=4) is True
+    assert ledger.holds("vm", "office")

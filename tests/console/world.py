@@ -77,13 +77,16 @@ class Place:
 
     def __init__(self, world, name, site, folder):
         self.world, self.name, self.site, self.folder = world, name, site, folder
-        self.hypervisor = MemoryHypervisor(name)
+        self.hypervisor = self.make_hypervisor()
         self.line = CutStore(world.store)
         self.copies = MemoryCopies(self.hypervisor, self.open_vault)
         self.homes = MemoryHomes(self.hypervisor, self.open_vault)
         self.reach = LocalReach(self.hypervisor)
         self.local = None
         self.agent = self.jobs = None
+
+    def make_hypervisor(self):
+        return MemoryHypervisor(self.name)
 
     def open_vault(self):
         return Vault.open(self.line, keys=self.world.keys)
@@ -201,7 +204,7 @@ class Opener:
         self.world = world
 
     def open(self):
-        return self.world.vault
+        return self.world.open_vault_of_console()
 
 
 class ConsoleParts:
@@ -212,6 +215,7 @@ class ConsoleParts:
         self.dead = False
         self.database = Database(f"sqlite:///{world.folder / database}")
         self.fleet = Fleet(lambda: self.links)
+        self.database.runs = world.make_runs(self.database, self)
         self.desk = Desk(self.database, self.fleet, Opener(world))
         self.engine = self.make_engine(Conductor(self.database.runs, self.desk, lambda: self.dead))
         self.failovers = Failovers(self.database, self.fleet, self.desk, self.engine, lambda: "recovery")
@@ -237,13 +241,15 @@ class ConsoleParts:
 
 
 class World:
+    place_type = Place
+
     def __init__(self, folder, wrap=None):
         self.folder, self.wrap = folder, wrap
         self.store = MemoryStore()
         self.vault, self.recovery_key = Vault.create(self.store, "x", cost=CHEAP)
         self.keys = self.vault.keys
-        self.office = Place(self, "office", "source", folder / "office")
-        self.recovery = Place(self, "recovery", "recovery", folder / "recovery")
+        self.office = self.place_type(self, "office", "source", folder / "office")
+        self.recovery = self.place_type(self, "recovery", "recovery", folder / "recovery")
         self.dice = random.Random(2)
         self.populate()
         self.office.start_agent()
@@ -251,12 +257,21 @@ class World:
         self.start_console()
 
     def start_console(self):
-        self._use(ConsoleParts(self, [FarLink(self.office), FarLink(self.recovery)], "leeward.db"))
+        self._use(ConsoleParts(self, self.make_links([self.office, self.recovery], "leeward.db"), "leeward.db"))
 
     def start_portal(self):
         """A console at the recovery site that knows nothing but the vault."""
-        self._use(ConsoleParts(self, [FarLink(self.recovery)], "portal.db"))
+        self._use(ConsoleParts(self, self.make_links([self.recovery], "portal.db"), "portal.db"))
         return self.learner.adopt()
+
+    def make_links(self, places, database):
+        return [FarLink(place) for place in places]
+
+    def make_runs(self, database, parts):
+        return database.runs
+
+    def open_vault_of_console(self):
+        return self.vault
 
     def _use(self, parts):
         self.parts = parts
@@ -314,11 +329,18 @@ class World:
             found = condition()
             if found:
                 return found
-            assert time.monotonic() < ends, (
-                self.service.status(),
-                [(run.kind, run.state, run.failure, run.steps, run.undo) for run in self.failovers.runs(VM)],
-            )
+            if time.monotonic() > ends:
+                raise AssertionError(self.told())
             time.sleep(0.02)
+
+    def told(self):
+        """All that matters, for a failure's message."""
+        lines = [f"phase {self.phase()}, running {self.running()}"]
+        lines += [f"{v.host}: {v.state} {v.reason}" for v in self.service.status()]
+        for run in self.failovers.runs(VM):
+            lines.append(f"{run.kind} {run.id} {run.state} attempt {run.attempt} {run.failure}")
+            lines += [f"  {r.name}: {r.state} {r.detail} {r.result}"[:200] for r in (*run.steps, *run.undo)]
+        return "\n".join(lines)
 
     def phase(self):
         return self.failovers.life(VM, "web").phase

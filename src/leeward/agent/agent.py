@@ -17,6 +17,7 @@ from leeward.agent.config import HostConfig
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
 from leeward.agent.ledger import Ledger, StandDown
+from leeward.agent.sentry import LOOK_S, Sentry
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, NotFound, VmGone
 from leeward.domain.protection import ProtectionState
@@ -30,8 +31,6 @@ from leeward.wire.translate import utc, vm_message
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
 STOP_TIMEOUT_S = 30.0
 HOSTS_CACHE_S = 1.0
-# Reasons of an epoch that mean: the VM itself runs elsewhere from here on.
-MOVES = ("failover", "failback", "undo")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +66,20 @@ class Agent:
         self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
         drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, drivers, self._end_held)
+        self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._fenced)
 
     def _kept(self) -> list[ProtectionMessage]:
         return [wish for wish in self._ledger.desired.protections if not wish.paused]
+
+    def _unproven(self) -> list[ProtectionMessage]:
+        with self._lock:
+            workers = dict(self._workers)
+        return [
+            wish
+            for wish in self._ledger.desired.protections
+            if self._ledger.standdown(wish.vm_id, wish.host) is None
+            and not (wish.vm_id in workers and workers[wish.vm_id].reigned_within(LOOK_S))
+        ]
 
     def _pruned(self, vm_id: str) -> None:
         worker = self._workers.get(vm_id)
@@ -84,10 +94,12 @@ class Agent:
             self._reconcile()
             self._keeper.start()
             self._guard.start()
+            self._sentry.start()
 
     def stop(self) -> None:
         """End all workers; the desired state stays."""
         self._guard.stop(STOP_TIMEOUT_S)
+        self._sentry.stop(STOP_TIMEOUT_S)
         with self._lock:
             self._running = False
             for worker in self._workers.values():
@@ -158,9 +170,30 @@ class Agent:
         return self._guard.keep_off(standdown)
 
     def stand_up(self, vm_id: str, host: str) -> None:
-        """The VM may run, and be replicated, on this host again."""
-        with self._lock:
+        """The VM may run, and be replicated, on this host again, and be started by it as it was before."""
+        with self._guard.sparing(vm_id, host), self._lock:
+            standdown = self._ledger.standdown(vm_id, host)
+            if standdown is not None and standdown.autostart:
+                self._start_by_itself(standdown)
             self._ledger.stand_up(vm_id, host)
+            if self._running:
+                self._reconcile()
+
+    def _start_by_itself(self, standdown: StandDown) -> None:
+        try:
+            self.source(standdown.host).hypervisor.set_autostart(standdown.vm_id, True)
+        except LeewardError as error:
+            log.warning("its autostart could not be switched on again", vm=standdown.vm_name, error=str(error))
+
+    def reigns(self, vm_id: str, epoch: int, host: str) -> None:
+        """This host writes the VM's log in this epoch from now on; a worker of an earlier one ends."""
+        with self._lock:
+            self._ledger.save_epoch(vm_id, epoch, host)
+            worker = self._workers.get(vm_id)
+            if worker is not None and worker.epoch != epoch:
+                del self._workers[vm_id]
+                worker.stop()
+                worker.join(STOP_TIMEOUT_S)
             if self._running:
                 self._reconcile()
 
@@ -172,14 +205,15 @@ class Agent:
 
     def _fenced(self, wish: ProtectionMessage) -> None:
         """Another writer has this VM's log. If that is because the VM runs elsewhere now, it must not run here."""
-        reign = self._open_plain_vault().log(wish.vm_id).reign()
-        if reign is None or reign.reason not in MOVES or reign.info.get("host") == wish.host:
+        move = self._open_plain_vault().log(wish.vm_id).last_move()
+        if move is None or move.info.get("host") == wish.host:
             return
-        since = f" since {utc(reign.time_ns)}" if reign.time_ns else ""
-        reason = f"it runs at {reign.info.get('host')}{since}"
-        log.warning("standing down: the VM was taken over while we were away", vm=wish.vm_name, reason=reason)
-        self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason))
-        self._guard.wake()
+        since = f" since {utc(move.time_ns)}" if move.time_ns else ""
+        reason = f"it runs at {move.info.get('host')}{since}"
+        # Not under the agent's lock: this may be a worker's thread, and whoever ends the worker holds the lock.
+        if self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason), after=move.epoch):
+            log.warning("standing down: the VM was taken over while we were away", vm=wish.vm_name, reason=reason)
+            self._guard.wake()
 
     def _begin(self, wish: ProtectionMessage) -> None:
         source = self._hosts.get(wish.host)

@@ -12,8 +12,8 @@ from typing import Any, Protocol
 
 from leeward.agent.agent import Agent
 from leeward.agent.jobs import Context, Task
-from leeward.agent.ledger import Ledger
-from leeward.domain.errors import Fenced, NotFound
+from leeward.agent.ledger import Ledger, StandDown
+from leeward.domain.errors import Fenced, HypervisorError, NotFound
 from leeward.vault.facade import Vault
 from leeward.wire.jobs import JobKind
 from leeward.wire.messages import CopyReport
@@ -82,11 +82,14 @@ class CopyTasks:
     # --- copies ---------------------------------------------------------------------------------------
 
     def build(self, context: Context) -> dict[str, Any]:
-        """name, point (latest, app or an id), purpose, networks (for a failover) → point, copy."""
+        """name, point (latest, app or an id), purpose, networks; afresh: what a failover that was given up has left
+        goes first → point, copy."""
         job = context.job
         wanted = job.arguments
         point = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
         context.tell(f"making the VM out of point {point.id}")
+        if wanted.get("afresh"):
+            self._copies(job.host).discard(job.vm_id, str(wanted["purpose"]))
         copy = self._copies(job.host).build(
             job.vm_id, str(wanted["name"]), point.id, str(wanted["purpose"]), dict(wanted.get("networks", {}))
         )
@@ -175,7 +178,12 @@ class CopyTasks:
         return {}
 
     def revert(self, context: Context) -> dict[str, Any]:
-        self._homes(context.job.host).revert(context.job.vm_id)
+        """name, reason: the VM stays off here, also when a start that failed had half begun."""
+        job = context.job
+        standdown = StandDown(job.vm_id, str(job.arguments["name"]), job.host, str(job.arguments["reason"]))
+        if not self.agent.stand_down(standdown):
+            raise HypervisorError("the VM could not be stopped on this host", subject=standdown.vm_name)
+        self._homes(job.host).revert(job.vm_id)
         return {}
 
     # --- insides --------------------------------------------------------------------------------------
@@ -184,6 +192,10 @@ class CopyTasks:
         """Nobody starts a primary who is not, at this moment, the one writer of its log."""
         reign = self.open_vault().log(vm_id).reign()
         ours = self.ledger.epoch_of(vm_id, host)
+        if reign is not None and reign.epoch == epoch and ours is None and reign.info.get("host") == host:
+            # This agent has lost its memory; the vault says that it is the one.
+            self.agent.reigns(vm_id, epoch, host)
+            return
         if reign is None or not reign.epoch == epoch == ours:
             raise Fenced(
                 f"it must not be started here: its log is in epoch {reign.epoch if reign else 0}, ours was {ours}",

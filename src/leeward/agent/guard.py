@@ -7,7 +7,9 @@ console, or on finding this host's epoch closed in the vault.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
 
 from leeward.agent.ledger import Ledger, StandDown
 from leeward.domain.errors import LeewardError, VmGone
@@ -31,6 +33,8 @@ class Guard:
         self._notes: dict[tuple[str, str], str] = {}
         self._running: set[tuple[str, str]] = set()
         self._seen_off: set[tuple[str, str]] = set()
+        self._locks: dict[tuple[str, str], threading.RLock] = {}
+        self._lock = threading.Lock()
         self._wake = threading.Event()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="guard", daemon=True)
@@ -62,8 +66,23 @@ class Guard:
         for standdown in self._ledger.standdowns():
             self.keep_off(standdown)
 
+    @contextmanager
+    def sparing(self, vm_id: str, host: str) -> Iterator[None]:
+        """Nothing is done to this VM meanwhile: a stand-down that is just being taken back must not meet the VM that
+        is started next."""
+        with self._lock:
+            lock = self._locks.setdefault((host, vm_id), threading.RLock())
+        with lock:
+            yield
+
     def keep_off(self, standdown: StandDown) -> bool:
         """Make sure that the VM is off and stays off; True when it is. Trouble becomes a note."""
+        with self.sparing(standdown.vm_id, standdown.host):
+            if self._ledger.standdown(standdown.vm_id, standdown.host) is None:
+                return True  # taken back since the look began
+            return self._keep_off(standdown)
+
+    def _keep_off(self, standdown: StandDown) -> bool:
         key = (standdown.host, standdown.vm_id)
         hypervisor = self._hypervisors.get(standdown.host)
         if hypervisor is None:
@@ -71,6 +90,7 @@ class Guard:
             return False
         try:
             if hypervisor.autostart(standdown.vm_id):
+                self._ledger.stand_down(replace(standdown, autostart=True))
                 hypervisor.set_autostart(standdown.vm_id, False)
             if hypervisor.vm(standdown.vm_id).power is not Power.OFF:
                 self._running.add(key)

@@ -67,6 +67,7 @@ class JobRunner:
         self._tasks = tasks
         self._lock = threading.RLock()
         self._entries: dict[str, _Entry] = {}
+        # Jobs of one line are done one after the other, in the order in which they were given.
         self._queues: dict[str, deque[str]] = {}
         self._busy: set[str] = set()
         self._pool = ThreadPoolExecutor(_PARALLEL, thread_name_prefix="job")
@@ -128,6 +129,9 @@ class JobRunner:
                 return
             entry.released = True
             entry.context.cancelled.set()
+            # A crash from here on must not bring it back: what takes it back may have been done by then.
+            self._path(job_id).unlink(missing_ok=True)
+            sync_folder(self._folder)
             queue = self._queues.get(_lane(entry.context.job), deque())
             if entry.report.state is not JobState.RUNNING or job_id in queue or not self._running:
                 if job_id in queue:
@@ -237,5 +241,8 @@ class JobRunner:
 
 
 def _lane(job: Job) -> str:
-    """Jobs of the same lane are done one after the other."""
-    return job.id if job.kind in _LOOKS else job.vm_id
+    """Jobs of the same lane are done one after the other: those of one VM on one host, but of a test's copy apart,
+    since a failover must not wait until a test's guest has come up."""
+    if job.kind in _LOOKS:
+        return job.id
+    return f"{job.host}/{job.vm_id}/{'test' if job.arguments.get('purpose') == 'test' else ''}"

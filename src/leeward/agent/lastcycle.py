@@ -51,6 +51,7 @@ class LastCycle:
         if epoch is None:
             raise Refused("this host is not the one that replicates it", subject=facts.name)
         vault, store = self.open_vault(vm_id)
+        store.belong(epoch)
         log = vault.log(vm_id)
         for _ in range(_ROUNDS):
             context.check()

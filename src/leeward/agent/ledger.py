@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,12 +23,14 @@ class Reigned:
 
 @dataclass(frozen=True, slots=True)
 class StandDown:
-    """A VM that must not run on this host. reason: for people."""
+    """A VM that must not run on this host. reason: for people. autostart: its host would start it by itself,
+    before."""
 
     vm_id: str
     vm_name: str
     host: str
     reason: str
+    autostart: bool = False
 
 
 class Ledger:
@@ -39,7 +41,7 @@ class Ledger:
         self._lock = threading.Lock()
         self.desired = DesiredState(generation=0)
         self._reigns: dict[str, Reigned] = {}
-        self._held: dict[str, str] = {}
+        self._held: set[tuple[str, str]] = set()
         self._standdowns: dict[tuple[str, str], StandDown] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
@@ -56,7 +58,8 @@ class Ledger:
         self.desired = DesiredState.model_validate(stored["desired"])
         for vm_id, found in stored["epochs"].items():
             self._reigns[str(vm_id)] = Reigned(found) if isinstance(found, int) else Reigned(**found)
-        self._held = {str(vm_id): str(host) for vm_id, host in stored.get("held", {}).items()}
+        held = stored.get("held", [])
+        self._held = {(str(host), str(vm_id)) for host, vm_id in (held if isinstance(held, list) else _older(held))}
         for found in stored.get("standdowns", []):
             standdown = StandDown(**found)
             self._standdowns[standdown.host, standdown.vm_id] = standdown
@@ -94,32 +97,42 @@ class Ledger:
     def hold(self, vm_id: str, host: str) -> None:
         """Replicate nothing from this host although it is wished, until `unhold`: a failover is under way."""
         with self._lock:
-            if self._held.get(vm_id) != host:
-                self._held[vm_id] = host
+            if (host, vm_id) not in self._held:
+                self._held.add((host, vm_id))
                 self._write()
 
     def unhold(self, vm_id: str, host: str) -> None:
         with self._lock:
-            if self._held.get(vm_id) == host:
-                del self._held[vm_id]
+            if (host, vm_id) in self._held:
+                self._held.remove((host, vm_id))
                 self._write()
 
     def holds(self, vm_id: str, host: str) -> bool:
         with self._lock:
-            return self._held.get(vm_id) == host or (host, vm_id) in self._standdowns
+            return (host, vm_id) in self._held or (host, vm_id) in self._standdowns
 
     # --- kept off -------------------------------------------------------------------------------------
 
-    def stand_down(self, standdown: StandDown) -> None:
+    def stand_down(self, standdown: StandDown, after: int | None = None) -> bool:
+        """after: the epoch by which the VM went elsewhere; False, and nothing is done, when we have begun a later one
+        since."""
         with self._lock:
-            self._standdowns[standdown.host, standdown.vm_id] = standdown
-            self._write()
+            ours = self._reigns.get(standdown.vm_id)
+            if after is not None and ours is not None and ours.host == standdown.host and ours.epoch > after:
+                return False
+            known = self._standdowns.get((standdown.host, standdown.vm_id))
+            noted = replace(standdown, autostart=standdown.autostart or (known is not None and known.autostart))
+            if noted != known:
+                self._standdowns[standdown.host, standdown.vm_id] = noted
+                self._write()
+            return True
 
     def stand_up(self, vm_id: str, host: str) -> None:
         """From here on the VM may run on this host again."""
         with self._lock:
             gone = self._standdowns.pop((host, vm_id), None)
-            held = self._held.get(vm_id) == host and self._held.pop(vm_id)
+            held = (host, vm_id) in self._held
+            self._held.discard((host, vm_id))
             if gone or held:
                 self._write()
 
@@ -137,10 +150,15 @@ class Ledger:
             {
                 "desired": self.desired.model_dump(mode="json"),
                 "epochs": {vm_id: asdict(reigned) for vm_id, reigned in self._reigns.items()},
-                "held": self._held,
+                "held": sorted(self._held),
                 "standdowns": [asdict(standdown) for standdown in self._standdowns.values()],
             },
         )
+
+
+def _older(held: dict[str, str]) -> list[tuple[str, str]]:
+    """VM id → host, as ledgers once were."""
+    return [(host, vm_id) for vm_id, host in held.items()]
 
 
 def write_durably(path: Path, document: dict[str, Any]) -> None:

@@ -13,13 +13,16 @@ from leeward.agent.agent import Agent
 from leeward.agent.jobs import Context, Task
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger, StandDown
-from leeward.domain.errors import HypervisorError, Refused, VmGone
+from leeward.domain.errors import Fenced, HypervisorError, Refused, StoreUnavailable, VmGone
 from leeward.domain.vm import Power
 from leeward.vault.facade import Vault
+from leeward.vault.log import LogWriter, VmLog
 from leeward.wire.jobs import JobKind
 from leeward.wire.translate import utc
 
 STOP_TIMEOUT_S = 120.0
+_SLICE_S = 10.0
+_TRIES = 5
 _OFF_TIMEOUT_S = 30.0
 
 
@@ -53,9 +56,13 @@ class SourceTasks:
         if hypervisor.vm(job.vm_id).power is Power.OFF:
             return {"forced": False}
         context.tell("the guest is shutting down")
-        if hypervisor.shutdown(job.vm_id, timeout):
-            context.tell("the guest shut down by itself")
-            return {"forced": False}
+        ends = time.monotonic() + timeout
+        while (left := ends - time.monotonic()) > 0:
+            # In slices: an unplanned failover that takes over from here must not wait for a guest that does not obey.
+            context.check()
+            if hypervisor.shutdown(job.vm_id, min(left, _SLICE_S)):
+                context.tell("the guest shut down by itself")
+                return {"forced": False}
         if not job.arguments.get("force"):
             raise Refused(
                 f"the guest did not shut down within {timeout:.0f} s",
@@ -68,13 +75,30 @@ class SourceTasks:
         return {"forced": True}
 
     def start(self, context: Context) -> dict[str, Any]:
-        """Start a VM that was stopped for a failover which is taken back. Refused while it stands down."""
+        """Start a VM that was stopped for a failover which is taken back. Refused while it stands down.
+
+        An order that comes late, when the VM has been moved after all, meets the new epoch. Only a host that neither
+        console nor vault can reach finds out later.
+        """
         job = context.job
         standdown = self._ledger.standdown(job.vm_id, job.host)
         if standdown is not None:
             raise Refused(f"it must stay off here: {standdown.reason}", subject=standdown.vm_name)
+        self._must_not_be_elsewhere(job.vm_id, job.host)
         self._agent.source(job.host).hypervisor.start(job.vm_id)
         return {}
+
+    def _must_not_be_elsewhere(self, vm_id: str, host: str) -> None:
+        try:
+            log = self._open_vault().log(vm_id)
+            reign = log.reign()
+            move = log.last_move() if reign is not None and reign.info.get("host") != host else None
+        except StoreUnavailable:
+            return
+        if move is not None and move.info.get("host") != host:
+            raise Fenced(
+                f"it runs at {move.info.get('host')}", subject=vm_id, hint="See where it runs with `leeward status`"
+            )
 
     def last_cycle(self, context: Context) -> dict[str, Any]:
         """Of a VM that is off: its last changes into the vault, and the proof that nothing differs any more.
@@ -108,8 +132,8 @@ class SourceTasks:
         return {}
 
     def take_epoch(self, context: Context) -> dict[str, Any]:
-        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; unless: while
-        the log is in this epoch there is nothing to take.
+        """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; back: runs
+        whose taking is given back, whether it has come to that yet or not (see `_take_back`).
 
         → epoch; point, time: the newest recovery point now that no other writer can add one.
         """
@@ -122,12 +146,9 @@ class SourceTasks:
             "run": str(arguments["run"]),
         }
         log = self._open_vault().log(job.vm_id)
-        reign = log.reign()
-        if reign is not None and reign.epoch == arguments.get("unless"):
-            return {"epoch": reign.epoch}
-        writer = log.take_epoch(int(arguments["claim"]), info)
-        state = writer.state
-        self._ledger.save_epoch(job.vm_id, state.epoch, job.host)
+        claim, back = int(arguments["claim"]), arguments.get("back")
+        state = (_take_back(log, claim, info, back) if back else log.take_epoch(claim, info)).state
+        self._agent.reigns(job.vm_id, state.epoch, job.host)
         point = state.last_point
         if point is None:
             raise Refused("the vault has no recovery point of it", subject=job.vm_id)
@@ -147,3 +168,21 @@ class SourceTasks:
             return self._agent.source(host).hypervisor.vm(vm_id).power is Power.OFF
         except VmGone:
             return True
+
+
+def _take_back(log: VmLog, claim: int, info: dict[str, Any], runs: list[str]) -> LogWriter:
+    """Begin an epoch after whatever these runs have made of the log. Raises Fenced when another run has it.
+
+    Also when the run never came to take anything: its order may be on its way still, and must find the log closed.
+    """
+    for _ in range(_TRIES):
+        reign = log.reign()
+        epoch = reign.epoch if reign else 0
+        ours = reign is not None and (reign.info.get("run") in runs or reign.info.get("host") == info["host"])
+        follow = epoch - 1 if reign is not None and reign.info == info else epoch if ours else claim
+        try:
+            return log.take_epoch(follow, info)
+        except Fenced:
+            if log.epoch() == epoch:
+                raise
+    raise Fenced("its log changes hands all the time", subject=log.vm_id)

@@ -88,10 +88,20 @@ class Worker:
         self._worn = threading.Event()
         self._next_app = 0.0
         self._next_look = 0.0
+        self._reigned = float("-inf")
         self._due = 0.0
         self._usual: float | None = None
         self._vm_id = wish.vm_id
         self._thread = threading.Thread(target=self._run, name=f"protect-{wish.vm_name}", daemon=True)
+
+    @property
+    def epoch(self) -> int | None:
+        """The epoch it began in or has begun itself."""
+        return self._opened.replicator.epoch if self._opened else self._epoch
+
+    def reigned_within(self, seconds: float) -> bool:
+        """Whether the vault itself has shown so recently that nobody else has taken the log over."""
+        return time.monotonic() - self._reigned < seconds
 
     def start(self) -> None:
         self._thread.start()
@@ -177,6 +187,8 @@ class Worker:
         """The vault, and the newest point that is really in it."""
         if self._opened is None:
             vault, store = self._open_vault()
+            if self._epoch is not None:
+                store.belong(self._epoch)
             vm_log = vault.log(self._vm_id)
             limiter = Limiter(
                 self.wish.policy.bandwidth, sleep=self._stop.wait, exempt=lambda: store.pending_bytes > 0
@@ -210,7 +222,9 @@ class Worker:
         app = self.wish.policy.app_interval_s
         due = app > 0 and began >= self._next_app and self._facts.newest is not None
         # The epoch is remembered before the first point is written in it: after a kill we are its writer still.
-        self._services.save_epoch(self._vm_id, opened.replicator.open().state.epoch)
+        epoch = opened.replicator.open().state.epoch
+        self._services.save_epoch(self._vm_id, epoch)
+        opened.store.belong(epoch)
         result = opened.replicator.cycle(Consistency.APP if due else Consistency.CRASH)
         if due:
             self._next_app = began + app
@@ -218,6 +232,8 @@ class Worker:
         self._settle(opened.store)
         if result.point is not None:
             self._next_look = time.monotonic() + _REIGN_S  # putting it has shown who reigns
+            if not opened.store.pending_bytes:
+                self._reigned = time.monotonic()
         log.debug(
             "cycle",
             vm=self.wish.vm_name,
@@ -236,6 +252,7 @@ class Worker:
             return
         try:
             opened.replicator.check_reign()
+            self._reigned = time.monotonic()
         except Fenced:
             raise
         except LeewardError as error:  # away or damaged: the next cycle with changes tells

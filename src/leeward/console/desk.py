@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any, Protocol
 
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
-from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
-from leeward.domain.runs import Run, RunState
+from leeward.domain.runs import Run, RunState, abandon, unabandon
 from leeward.logs import log
-from leeward.orchestrator.conductor import Done
+from leeward.orchestrator.assignments import jobs_of
+from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
+from leeward.vault.reigning import MOVES
 from leeward.wire.messages import DesiredState, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
+_GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
 _HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
-_AWAY_OFF = (Phase.BACK, Phase.FINISHING)
+# Not while the copy is being removed: its agent has known since BACK, and forgets with the copy.
+_AWAY_OFF = (Phase.BACK,)
+# A console that has just started has not heard of all agents yet.
+_PATIENCE_S = 3.0
 
 
 class VaultOpener(Protocol):
@@ -34,12 +43,13 @@ class VaultOpener(Protocol):
 
 
 class Desk:
-    """See `leeward.orchestrator.conductor.Desk`."""
+    """See `leeward.orchestrator.desk.Desk`."""
 
     def __init__(self, database: Database, fleet: Fleet, vault: VaultOpener) -> None:
         self._database = database
         self._fleet = fleet
         self._vault = vault
+        self._told_closed: set[str] = set()
 
     def vault(self) -> Vault:
         return self._vault.open()
@@ -65,15 +75,56 @@ class Desk:
         self._must_answer(run.away, "the recovery host")
         if run.kind is Kind.PLANNED:
             self._must_answer(run.home, "the home host")
-        if self._fleet.view().copy(run.vm_id, "failover") is not None:
-            raise Refused(
-                "a copy from an earlier failover is still there",
-                subject=run.vm_name,
-                hint="See `leeward failover show`",
-            )
+        self._no_other_copy(run)
+        claim = self._claim_from(run, vm_log, run.home)
         with vm_log.open_point(point.id, cache_bytes=0) as image:
             definition = image.definition
-        return Done(f"newest usable point: {point.id}", {"claim": _epoch(vm_log), "definition": definition})
+        return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
+
+    def _no_other_copy(self, run: Run) -> None:
+        """One that is left of a run that gave way nobody has seen yet: it is made anew."""
+        copy = self._fleet.view().copy(run.vm_id, "failover")
+        if copy is not None and (copy.host != run.away or not run.options.get("after")):
+            raise Refused(
+                f"a copy from an earlier failover is still there, on {copy.host}",
+                subject=run.vm_name,
+                hint="Remove it on that host, then retry",
+            )
+
+    def _claim_from(self, run: Run, vm_log: VmLog, host: str) -> int:
+        """The epoch that may be followed: one that is written from `host`. Raises Refused when the VM is
+        elsewhere."""
+        reign = vm_log.reign()
+        if reign is None:
+            return 0
+        there = reign.info.get("host")
+        if reign.reason in MOVES and there not in (None, host) and not self.ours(run, reign.info.get("run")):
+            raise Refused(
+                f"it runs at {there}: another console has moved it there",
+                subject=run.vm_name,
+                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
+            )
+        return reign.epoch
+
+    def ours(self, run: Run, other: str | None) -> bool:
+        """Whether a reign is of this run, or of one of this console's that gave way before it had moved the VM."""
+        if other == run.id:
+            return True
+        try:
+            return other is not None and self._database.runs.run(other).state is RunState.UNDONE
+        except NotFound:
+            return False
+
+    def reclaim(self, run: Run) -> dict[str, Any]:
+        """Options for another try of a run whose taking of the log failed: the operator has seen why, and wants it to
+        follow the epoch that is there now. Raises Refused when that is of another move, StoreError."""
+        if run.failed_step not in ("epoch", "epoch-home"):
+            return {}
+        vm_log = self._vault.open().log(run.vm_id)
+        reign = vm_log.reign()
+        if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
+            return {"claim": reign.epoch - 1}  # it was taken after all
+        return {"claim": self._claim_from(run, vm_log, run.away if run.kind is Kind.FAILBACK else run.home)}
 
     def _check_home(self, run: Run) -> Done:
         """→ claim, definition."""
@@ -90,9 +141,13 @@ class Desk:
                 hint="Wait until `leeward status` shows it as enabled, then retry",
             )
         definition = life.definition if life else ""
-        return Done("", {"claim": _epoch(self._vault.open().log(run.vm_id)), "definition": definition})
+        claim = self._claim_from(run, self._vault.open().log(run.vm_id), run.away)
+        return Done("", {"claim": claim, "definition": definition})
 
     def _must_answer(self, host: str, what: str) -> None:
+        ends = time.monotonic() + _PATIENCE_S
+        while not self._fleet.view().present(host) and time.monotonic() < ends:
+            time.sleep(0.05)
         if not self._fleet.link(host).present:
             raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
         error = self._fleet.view().hosts[host].error
@@ -108,10 +163,8 @@ class Desk:
         return self._protect_at(run, run.home, run.result("epoch-home")["epoch"])
 
     def _protect_at(self, run: Run, host: str, epoch: int) -> Done:
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
-        if wish is None:
+        if not self._database.move(run.vm_id, host, epoch):
             return Done("it is not protected; nothing to move")
-        self._database.protect(wish.model_copy(update={"host": host, "claim": epoch}))
         self.spread()
         return Done(f"replicated from {host}")
 
@@ -119,15 +172,48 @@ class Desk:
         """Tell every agent what is wished now."""
         self._fleet.apply(self.desired())
 
+    def newest_generation(self) -> int:
+        """The newest state that any agent has heard of."""
+        return self._fleet.generation()
+
     def desired(self) -> DesiredState:
         desired = self._database.desired()
-        standdowns = [off for life in self._database.lives.all().values() for off in _kept_off(life)]
+        standdowns = [off for life in self._database.lives.all().values() for off in self._kept_off(life)]
         return desired.model_copy(update={"standdowns": tuple(standdowns)})
+
+    def _kept_off(self, life: Life) -> list[StandDownMessage]:
+        closed = life.phase in _GOING and closed_to_home(self._database.runs.run(life.run_id))
+        return kept_off(life, closed=closed)
+
+    # --- giving up ---------------------------------------------------------------------------------------
+
+    def give_up(self, run: Run, why: str) -> None:
+        """End a run where it stands. Its walk finds that it is over and leaves; what its agents have been told they
+        need not do any more. Dead in the middle, it is done again (`finish_giving_up`)."""
+        ended = self._database.runs.replace(run.id, lambda now: abandon(now, why))
+        if ended.state is not RunState.UNDONE or ended.ended is not None:
+            return
+        for host, job_id in jobs_of(ended):
+            with suppress(NotFound):
+                self._fleet.link(host).release(job_id)
+        self._database.runs.replace(run.id, lambda now: replace(now, ended=time.time()))
+
+    def finish_giving_up(self) -> None:
+        for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
+            if run.ended is not None:
+                continue
+            life = self._database.lives.get(run.vm_id)
+            if life is not None and life.run_id == run.id and under_way(life.phase):
+                self._database.runs.replace(run.id, unabandon)
+            else:
+                self.give_up(run, run.failure)
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
     def follow(self, run: Run) -> None:
         """While a run is under way it is the truth, and the VM's phase follows it."""
+        if run.state is RunState.UNDONE and run.ended is None:
+            return  # another run is about to take over
         for _ in range(_TRIES):
             life = self._database.lives.get(run.vm_id)
             if life is None or life.run_id != run.id or not under_way(life.phase):
@@ -140,6 +226,11 @@ class Desk:
                 continue  # somebody else was quicker: look again
             if events:
                 self._tell(run, life)
+            elif closed_to_home(run) and run.id not in self._told_closed:
+                # A home site that is heard of again must learn at once that the VM is about to run elsewhere.
+                self._told_closed.add(run.id)
+                self._database.count()
+                self.spread()
             return
 
     def _tell(self, run: Run, life: Life) -> None:
@@ -191,16 +282,17 @@ def life_document(life: Life) -> dict[str, Any]:
     }
 
 
-def _kept_off(life: Life) -> list[StandDownMessage]:
-    if life.phase in _HOME_OFF:
+def closed_to_home(run: Run) -> bool:
+    """A failover has taken the log over and is not being taken back. Pure."""
+    return run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo and bool(run.result("epoch"))
+
+
+def kept_off(life: Life, *, closed: bool = False) -> list[StandDownMessage]:
+    """The host on which the VM must be off in this phase. closed: see `closed_to_home`. Pure."""
+    if life.phase in _HOME_OFF or closed:
         host, reason = life.home, f"it runs at {life.away}"
     elif life.phase in _AWAY_OFF:
         host, reason = life.away, f"it runs at {life.home}"
     else:
         return []
     return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason)]
-
-
-def _epoch(vm_log: VmLog) -> int:
-    reign = vm_log.reign()
-    return reign.epoch if reign else 0

@@ -4,21 +4,35 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Protocol
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
-from leeward.domain.errors import BadInput, NotFound, Refused
-from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import HOLD, Run, RunState, begin_undo, end, new_run, retry
+from leeward.domain.runs import (
+    HOLD,
+    Run,
+    RunState,
+    abandon,
+    ask_cancel,
+    gives_way,
+    inheritance,
+    new_run,
+    retry,
+    unabandon,
+)
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
 # Kinds that leave a VM's phase alone.
 _STILL = (Kind.TEST, Kind.CLEANUP)
+_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
+# How long a run that gives way may take to notice.
+_LEAVE_S = 3.0
 
 
 class Engine(Protocol):
@@ -43,9 +57,10 @@ class Failovers:
     def life(self, vm_id: str, name: str) -> Life:
         """Where the VM stands; a VM that never moved is at home."""
         known = self._database.lives.get(vm_id)
-        if known is not None:
-            return known
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
+        if known is not None:
+            # At home is where it is protected, also when that is another host than before its last failover.
+            return replace(known, home=wish.host) if wish and known.phase is Phase.HOME else known
         return Life(vm_id, wish.vm_name if wish else name, Phase.HOME, wish.host if wish else "")
 
     def runs(self, vm_id: str | None = None, limit: int = 50) -> list[Run]:
@@ -74,15 +89,17 @@ class Failovers:
     def revive(self) -> None:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
         walking = self._engine.walking()
-        for run in self._database.runs.find(states=(RunState.RUNNING, RunState.UNDOING), limit=10_000):
+        self._desk.finish_giving_up()
+        for run in self._database.runs.find(states=_UNFINISHED, limit=10_000):
             life = self._database.lives.get(run.vm_id)
             if run.kind not in _STILL and (life is None or life.run_id != run.id):
-                self._drop(run)  # written down, but we died before the VM was given to it
-            elif run.id not in walking:
+                # Written down, but we died before the VM was given to it; or given to another one before this ended.
+                self._desk.give_up(run, "another run has the VM" if run.begun else "it was never begun")
+            elif run.id not in walking and run.state is not RunState.STALLED:
                 self._engine.walk(run.id)
-
-    def _drop(self, run: Run) -> None:
-        self._database.runs.replace(run.id, lambda now: end(now, RunState.UNDONE, time.time()))
+        for life in self._database.lives.all().values():
+            if under_way(life.phase):  # its run may have ended just before we died
+                self._desk.follow(self._database.runs.run(life.run_id))
 
     # --- asking ---------------------------------------------------------------------------------------
 
@@ -108,25 +125,44 @@ class Failovers:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
         self._point_exists(vm_id, name, point)
-        if event is Event.UNPLANNED and life.phase is Phase.FAILOVER_STALLED:
-            self._give_up_planned(life)
-        return self._begin(life, event, Kind(event.value), away, point, by, options, run_id)
+        other = self._give_way(life)
+        if other is not None:
+            options = {**options, **inheritance(other)}
+        try:
+            return self._begin(life, event, Kind(event.value), away, point, by, options, run_id, other)
+        except LeewardError:
+            if other is not None:
+                self._desk.follow(self._database.runs.replace(other.id, unabandon))
+            raise
 
-    def _give_up_planned(self, life: Life) -> None:
-        """A planned failover stalled, since its source broke down under it: its run ends here, a new one begins."""
-        run = self._database.runs.run(life.run_id)
-        if any(step.name == "epoch" and step.state.value != "waiting" for step in run.steps):
-            raise Refused(
-                "its failover has gone too far to begin another one",
-                subject=life.vm_name,
-                hint=f"Go on with `leeward failover retry {life.vm_name}`",
-            )
-        self._drop(run)
+    def _give_way(self, life: Life) -> Run | None:
+        """The run that an unplanned failover takes over from, since its source broke down under it; from here on
+        nothing more is done for it. Raises Refused when that run needs nothing of the source any more."""
+        if not under_way(life.phase):
+            return None
+        why = "gives way to an unplanned failover"
+        run = self._database.runs.replace(life.run_id, lambda now: abandon(now, why) if gives_way(now) else now)
+        if run.state is RunState.UNDONE and run.ended is None:
+            return run
+        way = "retry" if run.state is RunState.STALLED else "show"
+        raise Refused(
+            "another failover makes no sense: the one under way needs its home no more, or has just ended",
+            subject=life.vm_name,
+            hint=f"Go on with `leeward failover {way} {life.vm_name}`",
+        )
+
+    def _end_other(self, run: Run) -> None:
+        self._desk.give_up(run, run.failure)
+        ends = time.monotonic() + _LEAVE_S
+        while run.id in self._engine.walking() and time.monotonic() < ends:
+            time.sleep(0.05)
 
     def failback(self, vm_id: str, name: str, by: str, options: dict[str, Any]) -> Run:
         """options: to (another host of the home site), force, timeout_s."""
         life = self.life(vm_id, name)
         self._allowed(life, Event.FAILBACK)
+        if all(wish.vm_id != vm_id for wish in self._database.desired().protections):
+            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
         home = str(options.pop("to", None) or life.home)
         self._fleet.link(home)
         life = replace(life, home=home)
@@ -166,28 +202,44 @@ class Failovers:
         return self._add(life, Kind.TEST, away, point, by, options, run_id)
 
     def cleanup(self, vm_id: str, name: str, by: str, run_id: str = "") -> Run:
+        """Remove a test's copy; a test that has not come up yet is taken back."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
+        for run in self._unfinished(vm_id, (Kind.TEST,)):
+            if run.state is RunState.RUNNING:
+                self.take_back(run)
+                return run
         copy = self._fleet.view().copy(vm_id, "test")
         if copy is None:
-            raise Refused("there is no test failover of it to clean up", subject=name)
+            raise Refused(
+                "there is no test failover of it to clean up",
+                subject=name,
+                hint=f"Start one with `leeward failover test {name}`",
+            )
         self._not_testing(vm_id, name)
         life = self.life(vm_id, name)
         return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {}, run_id)
 
     def _not_testing(self, vm_id: str, name: str) -> None:
-        for run in self._database.runs.find(vm_id=vm_id, states=(RunState.RUNNING,)):
-            if run.kind is Kind.TEST:
-                raise Refused("a test failover of it is just being started", subject=name, hint="Wait until it is up")
-            if run.kind is Kind.CLEANUP:
-                raise Refused("its test failover is just being removed", subject=name)
+        for run in self._unfinished(vm_id, _STILL):
+            if run.kind is Kind.TEST and run.state is RunState.RUNNING:
+                raise Refused(
+                    "a test failover of it is just being started",
+                    subject=name,
+                    hint=f"Wait until it is up, or take it back with `leeward failover cleanup {name}`",
+                )
+            if run.state is not RunState.STALLED:
+                raise Refused("its test failover is just being removed", subject=name, hint="Wait until it is gone")
+
+    def _unfinished(self, vm_id: str, kinds: Collection[Kind]) -> list[Run]:
+        return [run for run in self._database.runs.find(vm_id=vm_id, states=_UNFINISHED) if run.kind in kinds]
 
     def retry(self, vm_id: str, name: str, options: dict[str, Any]) -> Run:
         life = self.life(vm_id, name)
         run = self._moving(life, Event.RETRY)
         wanted = {name: value for name, value in options.items() if value is not None}
-        return self._carry_on(run, lambda now: retry(replace(now, options={**now.options, **wanted})))
+        return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.reclaim(now)}))
 
     def again(self, run: Run, options: dict[str, Any]) -> Run:
         """The same for a run of any kind; nothing when it has not stalled."""
@@ -211,17 +263,25 @@ class Failovers:
         """Take a run back, as long as nothing final has begun."""
         life = self.life(vm_id, name)
         run = self._moving(life, Event.CANCEL)
-        if not run.reversible:
+        changed = self.take_back(run)
+        if changed.state is not RunState.UNDOING and not changed.cancel:
+            stalled = changed.state is RunState.STALLED
             raise Refused(
                 "the VM has been started at its new site: there is no way back, only forward",
                 subject=name,
-                hint=f"Let it come up, `leeward failover commit {name}`, then bring it home with a failback",
+                hint=f"Go on with `leeward failover retry {name}`"
+                if stalled
+                else f"Let it come up, `leeward failover commit {name}`, then bring it home with a failback",
             )
-        if run.state is RunState.STALLED:
-            return self._carry_on(run, begin_undo)
-        changed = self._database.runs.replace(run.id, lambda now: replace(now, cancel=True))
-        if changed.options.get(HOLD):
-            self._engine.walk(run.id)  # held, its walk has ended: nobody would heed the wish
+        return changed
+
+    def take_back(self, run: Run) -> Run:
+        """Wish a run to be taken back; nothing, where there is no way back any more."""
+        changed = self._database.runs.replace(run.id, ask_cancel)
+        if changed.state is RunState.UNDOING:
+            self._desk.follow(changed)
+        if changed.state is RunState.UNDOING or (changed.cancel and changed.options.get(HOLD)):
+            self._engine.walk(run.id)  # one that had stalled or is held has no walk that would heed the wish
         return changed
 
     # --- insides --------------------------------------------------------------------------------------
@@ -243,6 +303,10 @@ class Failovers:
 
     def _carry_on(self, run: Run, change: Callable[[Run], Run]) -> Run:
         changed = self._database.runs.replace(run.id, change)
+        if changed.attempt == run.attempt:
+            raise Refused(
+                "it goes on already", subject=run.vm_name, hint=f"See `leeward failover show {run.vm_name}`"
+            )
         self._desk.follow(changed)
         self._engine.walk(run.id)
         return changed
@@ -257,6 +321,7 @@ class Failovers:
         by: str,
         options: dict[str, Any],
         run_id: str = "",
+        giving_way: Run | None = None,
     ) -> Run:
         run = self._make(replace(life, away=away), kind, away, point, by, options, run_id)
         # The run first: a phase that names a run which does not exist would be stuck for ever, a run that no phase
@@ -268,8 +333,12 @@ class Failovers:
             taken = self.taken(run.id)
             if taken is not None:
                 return taken  # another walk of the same plan was quicker
-            self._drop(run)
+            self._desk.give_up(run, "another request was quicker")
             raise
+        # After the VM was given to the new run: the phase must not follow the old one's end.
+        if giving_way is not None:
+            self._end_other(giving_way)
+        self._close_stalled(life.vm_id, (Kind.COMMIT, Kind.FINISH))
         self._database.count()
         self._desk.spread()
         self._desk.publish(moved)
@@ -280,11 +349,18 @@ class Failovers:
     def _add(
         self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
     ) -> Run:
+        self._close_stalled(life.vm_id, _STILL)
         run = self._make(life, kind, away, point, by, options, run_id)
         self._write_down(run)
         self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
         self._engine.walk(run.id)
         return run
+
+    def _close_stalled(self, vm_id: str, kinds: Collection[Kind]) -> None:
+        """A run of these is not retried: it is asked for anew, and what stalled before is over with that."""
+        for run in self._unfinished(vm_id, kinds):
+            if run.state is RunState.STALLED:
+                self._desk.give_up(run, run.failure)
 
     def _write_down(self, run: Run) -> None:
         """An id that was given from outside may have been written down by one who died then: it begins anew."""

@@ -86,6 +86,10 @@ class Fleet:
             raise NotFound("no agent has this host", subject=host, hint=f"Known hosts: {known}")
         return by_host[host]
 
+    def generation(self) -> int:
+        """The newest state that any agent has heard of; 0 when none has told."""
+        return max((link.report().generation for link in self._links()), default=0)
+
     def apply(self, desired: DesiredState) -> None:
         """To each agent what concerns its hosts. One whose hosts are not known yet is told nothing: an empty wish
         would take its VMs' tracking away."""

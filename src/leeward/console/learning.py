@@ -13,15 +13,15 @@ from pydantic import ValidationError
 from leeward.console.desk import LIFE, Desk, VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase, under_way
+from leeward.domain.runs import RunState
 from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.vault.log import Reign
+from leeward.vault.reigning import MOVES, Reign
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
 
 CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM by name and policy
-MOVES = ("failover", "failback", "undo")
 
 
 def catalog_document(wish: ProtectionMessage) -> dict[str, Any]:
@@ -43,7 +43,7 @@ class Learner:
         vault = self._vault.open()
         for wish in self._database.desired().protections:
             life = self._database.lives.get(wish.vm_id)
-            if life is not None and under_way(life.phase):
+            if life is not None and under_way(life.phase) and not self._beaten(vault, life, wish):
                 continue  # by ourselves, at this very moment
             vm_log = vault.log(wish.vm_id)
             epoch = vm_log.epoch()
@@ -54,9 +54,25 @@ class Learner:
             if reign is not None and has_moved(wish, reign):
                 self._take_note(vault, wish, reign)
                 moved.append(wish.vm_name)
-        if moved:
+        # Agents that have heard of a newer state than ours: this console was restored from a backup. They listen to
+        # us again only now that we know where their VMs are.
+        if self._database.catch_up(self._desk.newest_generation()) or moved:
             self._spread()
         return moved
+
+    def _beaten(self, vault: Vault, life: Life, wish: ProtectionMessage) -> bool:
+        """Whether our own run has stalled since another console's run was quicker. Ours ends then."""
+        run = self._database.runs.run(life.run_id)
+        if run.state is not RunState.STALLED:
+            return False
+        seen = run.result("check") or run.result("check-home") or {"claim": wish.claim}
+        reign = vault.log(life.vm_id).reign()
+        theirs = reign is not None and reign.reason in MOVES and not self._desk.ours(run, reign.info.get("run"))
+        if reign is None or not theirs or reign.epoch <= int(seen["claim"]):
+            return False
+        why = f"another console has moved it to {reign.info.get('host')}"
+        self._desk.give_up(run, why)
+        return True
 
     def adopt(self) -> list[str]:
         """Everything that the vault knows and this console does not; the names of the VMs that are new to it."""
@@ -99,7 +115,7 @@ class Learner:
         document = vault.document(wish.vm_id, LIFE) or {}
         life = learned_life(wish, document, host, self._database.lives.get(wish.vm_id))
         log.info("another console has moved a VM", vm=wish.vm_name, to=host, phase=life.phase)
-        self._database.protect(wish.model_copy(update={"host": host, "claim": reign.epoch}))
+        self._database.move(wish.vm_id, host, reign.epoch)
         self._database.lives.put(life)
         self._database.record(f"found at {host}: moved by another console", wish.vm_name, who="leeward")
 

@@ -24,7 +24,7 @@ from leeward.console.views import (
     VmView,
 )
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
-from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
@@ -111,7 +111,7 @@ class Service:
     def protect(self, ref: str, request: ProtectRequest) -> StatusView:
         vm_id = self._resolve(ref)
         known = {wish.vm_id: wish for wish in self._database.desired().protections}.get(vm_id)
-        host = known.host if known else None
+        host = known.host if known else self._rightful_host(vm_id)
         present = next((vm for vm in self._fleet.view().vms if vm.id == vm_id and host in (None, vm.host)), None)
         if present is not None and present.unsupported:
             raise Refused(f"it cannot be protected: {present.unsupported}", subject=present.name)
@@ -133,6 +133,11 @@ class Service:
         self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())
         return self.status(vm_id)[0]
+
+    def _rightful_host(self, vm_id: str) -> str | None:
+        """Where a VM runs that is defined at both sites; None: wherever it is found."""
+        life = self._database.lives.get(vm_id)
+        return life.away if life and runs_away(life.phase) else None
 
     def _must_be_free(self, vm_id: str, vm: VmMessage) -> None:
         """A VM that is kept off here because it runs elsewhere must not be protected from here."""
@@ -195,7 +200,7 @@ class Service:
     def _newest_test(self, vm_id: str) -> Run | None:
         """The run of a test that is under way or whose copy still is there; None once it has been cleaned up."""
         for run in self._failovers.runs(vm_id):
-            if run.kind is Kind.CLEANUP and run.over:
+            if run.over and (run.kind is Kind.CLEANUP or (run.kind is Kind.TEST and run.state is RunState.UNDONE)):
                 return None
             if run.kind is Kind.TEST:
                 return run
@@ -213,7 +218,7 @@ class Service:
         vm_id, name = self._known(ref)
         copy = self._fleet.view().copy(vm_id, "test")
         run = self._failovers.cleanup(vm_id, name, by)
-        view = test_view(self._newest_test(vm_id), copy)
+        view = test_view(self._newest_test(vm_id) or run, copy)
         self._wait_over(run)
         return view
 

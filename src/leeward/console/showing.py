@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from leeward.console.views import HostView, RunStepView, RunView, StatusView, StepView, TestView, VmView
 from leeward.domain.lifecycle import Phase
-from leeward.domain.procedures import steps
+from leeward.domain.procedures import UNDO_TELLS, steps
 from leeward.domain.protection import ProtectionState
 from leeward.domain.runs import Run, RunState, StepRecord, StepState
 from leeward.state.lives import Life
@@ -17,17 +17,6 @@ from leeward.wire.messages import (
     VmMessage,
 )
 from leeward.wire.translate import utc
-
-_UNDO_TELLS = {
-    "discard": "Remove what was made at the recovery site",
-    "epoch-back": "Give the log back to the home site",
-    "stand-up": "Let the VM run at home again",
-    "restart": "Start the VM at home again",
-    "revert": "Let the VM at home keep its old disks",
-    "epoch-away": "Give the log back to the recovery site",
-    "stand-up-away": "Let the VM run at the recovery site again",
-    "restart-away": "Start the VM at the recovery site again",
-}
 
 
 def host_view(host: HostReport, *, present: bool) -> HostView:
@@ -179,7 +168,7 @@ def run_view(run: Run, phase: Phase) -> RunView:
         created=utc(int(run.created * 1e9)),
         ended=utc(int(run.ended * 1e9)) if run.ended else None,
         steps=[_run_step(record, tells) for record in run.steps],
-        undo=[_run_step(record, _UNDO_TELLS) for record in run.undo],
+        undo=[_run_step(record, UNDO_TELLS) for record in run.undo],
         reversible=run.reversible,
         cancelling=run.cancel,
         failure=run.failure,

@@ -49,8 +49,11 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FAILING_OVER, Event.CANCEL): Phase.FAILOVER_UNDOING,
     (Phase.FAILOVER_STALLED, Event.RETRY): Phase.FAILING_OVER,
     (Phase.FAILOVER_STALLED, Event.CANCEL): Phase.FAILOVER_UNDOING,
-    # A planned failover whose source breaks down under it goes on as an unplanned one.
+    # A failover whose source breaks down under it goes on as an unplanned one: a planned one that waits for the dead
+    # source, has stalled, or is just being taken back to it. Waiting for what never returns must not be the only way.
+    (Phase.FAILING_OVER, Event.UNPLANNED): Phase.FAILING_OVER,
     (Phase.FAILOVER_STALLED, Event.UNPLANNED): Phase.FAILING_OVER,
+    (Phase.FAILOVER_UNDOING, Event.UNPLANNED): Phase.FAILING_OVER,
     (Phase.FAILOVER_UNDOING, Event.UNDONE): Phase.HOME,
     (Phase.FAILOVER_UNDOING, Event.STALLED): Phase.FAILOVER_STALLED,
     (Phase.AWAY, Event.COMMIT): Phase.COMMITTING,
@@ -72,19 +75,28 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
 # Why nothing else is possible in a phase, and what is the sensible thing to do. {vm} is the VM's name.
 _WHY: dict[Phase, tuple[str, str]] = {
     Phase.HOME: ("it runs at its home site", "Fail it over first: `leeward failover planned {vm}`"),
-    Phase.FAILING_OVER: ("a failover of it is under way", "Watch it with `leeward failover show {vm}`"),
+    Phase.FAILING_OVER: (
+        "a failover of it is under way",
+        "Watch it with `leeward failover show {vm}`, or take it back with `leeward failover cancel {vm}`",
+    ),
     Phase.FAILOVER_STALLED: (
         "a failover of it has stalled",
         "Go on with `leeward failover retry {vm}`, or take it back with `leeward failover cancel {vm}`",
     ),
-    Phase.FAILOVER_UNDOING: ("a failover of it is being taken back", "Watch it with `leeward failover show {vm}`"),
+    Phase.FAILOVER_UNDOING: (
+        "a failover of it is being taken back",
+        "Watch it with `leeward failover show {vm}`; if home is gone meanwhile: `leeward failover unplanned {vm}`",
+    ),
     Phase.AWAY: (
         "it runs at the recovery site, and that is not committed yet",
         "When it is as it should be: `leeward failover commit {vm}`",
     ),
     Phase.COMMITTING: ("its failover is being committed", "Watch it with `leeward failover show {vm}`"),
     Phase.SETTLED: ("it runs at the recovery site", "Bring it home with `leeward failover failback {vm}`"),
-    Phase.FAILING_BACK: ("it is on its way home", "Watch it with `leeward failover show {vm}`"),
+    Phase.FAILING_BACK: (
+        "it is on its way home",
+        "Watch it with `leeward failover show {vm}`, or take it back with `leeward failover cancel {vm}`",
+    ),
     Phase.FAILBACK_STALLED: (
         "its failback has stalled",
         "Go on with `leeward failover retry {vm}`, or take it back with `leeward failover cancel {vm}`",

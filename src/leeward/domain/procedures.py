@@ -23,35 +23,40 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """name: also that of its action. tells: what it does, for people. undo: the action that takes it back ("" when
-    there is nothing to take back). final: from the moment it begins there is no way back, only forward."""
+    """name: also that of its action. tells: what it does, for people. undo: the actions that take it back, in order.
+
+    final: once it is under way there is no way back, only forward, unless it failed. tidy: its undo brings nothing
+    back to life, it only clears away; so it comes last, and a dead host that is to be cleared keeps no VM off.
+    """
 
     name: str
     tells: str
-    undo: str = ""
+    undo: tuple[str, ...] = ()
     final: bool = False
+    tidy: bool = False
 
 
-_BUILD = Step("build", "Make the VM at the recovery site out of the recovery point", "discard")
+_BUILD = Step("build", "Make the VM at the recovery site out of the recovery point", ("discard",), tidy=True)
 _BOOT = Step("boot", "Wait until its guest has come up")
 # It boots with its network unplugged: until this last step nobody has seen it, and all can be taken back. And a home
 # site that could not be reached, but lives, has meanwhile found its log closed and stopped its VM.
-_START = Step("start", "Start the VM at the recovery site, unplugged from the network", "discard")
+_START = Step("start", "Start the VM at the recovery site, unplugged from the network", ("discard",), tidy=True)
 _PLUG = Step("plug", "Plug it in: from here on clients reach it", final=True)
 
 STEPS: dict[Kind, tuple[Step, ...]] = {
     Kind.TEST: (
-        Step("build", "Make a copy out of the recovery point, apart from everything", "discard"),
-        Step("start", "Start the copy", "discard"),
+        Step("build", "Make a copy out of the recovery point, apart from everything", ("discard",)),
+        Step("start", "Start the copy", ("discard",)),
         _BOOT,
     ),
     Kind.CLEANUP: (Step("discard", "Remove the copy, its disks and its network"),),
     Kind.PLANNED: (
         Step("check", "See that the recovery site can take the VM"),
-        Step("stop", "Shut the VM down at home", "restart"),
+        Step("stop", "Shut the VM down at home", ("restart",)),
+        # Before the last cycle, so that nobody starts the VM between the proof and its end.
+        Step("stand-down", "Let the VM at home stay off", ("stand-up",)),
         Step("last-cycle", "Bring its last changes into the vault and prove that vault and source agree"),
-        Step("stand-down", "Let the VM at home stay off", "stand-up"),
-        Step("epoch", "Close the log to the home site", "epoch-back"),
+        Step("epoch", "Close the log to the home site", ("epoch-back",)),
         _BUILD,
         _START,
         _PLUG,
@@ -60,8 +65,8 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     ),
     Kind.UNPLANNED: (
         Step("check", "See that the recovery site can take the VM"),
-        Step("fence", "Stop the VM at home, if home can be reached", "stand-up"),
-        Step("epoch", "Close the log to the home site", "epoch-back"),
+        Step("fence", "Stop the VM at home, if home can be reached", ("stand-up", "restart")),
+        Step("epoch", "Close the log to the home site", ("epoch-back",)),
         _BUILD,
         _START,
         _PLUG,
@@ -71,13 +76,13 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     Kind.COMMIT: (Step("settle", "Let go of what was kept for the way back"),),
     Kind.FAILBACK: (
         Step("check-home", "See that the home site can take the VM back"),
-        Step("prepare", "Write its new disks beside the old ones while it runs on", "revert"),
-        Step("stop-away", "Shut the VM down at the recovery site", "restart-away"),
+        Step("prepare", "Write its new disks beside the old ones while it runs on", ("revert",), tidy=True),
+        Step("stop-away", "Shut the VM down at the recovery site", ("restart-away",)),
+        Step("stand-down-away", "Let the VM at the recovery site stay off", ("stand-up-away",)),
         Step("last-cycle-away", "Bring its last changes into the vault and prove that vault and disks agree"),
-        Step("stand-down-away", "Let the VM at the recovery site stay off", "stand-up-away"),
         Step("catch-up", "Bring the last changes into the new disks"),
-        Step("epoch-home", "Close the log to the recovery site", "epoch-away"),
-        Step("switch", "Let the VM at home use its new disks", "revert"),
+        Step("epoch-home", "Close the log to the recovery site", ("epoch-away",)),
+        Step("switch", "Let the VM at home use its new disks", ("revert",), tidy=True),
         Step("start-home", "Start the VM at home", final=True),
         Step("boot-home", "Wait until its guest has come up"),
         Step("protect-home", "Protect it again"),
@@ -88,20 +93,32 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     ),
 }
 
+UNDO_TELLS: dict[str, str] = {
+    "discard": "Remove what was made at the recovery site",
+    "epoch-back": "Give the log back to the home site",
+    "stand-up": "Let the VM run at home again",
+    "restart": "Start the VM at home again",
+    "revert": "Let the VM at home stay off and keep its old disks",
+    "epoch-away": "Give the log back to the recovery site",
+    "stand-up-away": "Let the VM run at the recovery site again",
+    "restart-away": "Start the VM at the recovery site again",
+}
+
 
 def steps(kind: Kind) -> tuple[Step, ...]:
     return STEPS[kind]
 
 
-def reversible(kind: Kind, begun: int) -> bool:
-    """Whether a run can be taken back of which `begun` steps have been begun."""
-    return not any(step.final for step in STEPS[kind][:begun])
-
-
 def undo_order(kind: Kind, begun: int) -> tuple[str, ...]:
-    """The actions that take `begun` begun steps back, latest first; one that serves several steps comes once."""
+    """The actions that take `begun` begun steps back; one that serves several steps comes once.
+
+    Latest first, what only tidies last. But once a final step was begun (and failed: see `Run.reversible`) what it
+    may have left running is cleared away first.
+    """
+    steps = STEPS[kind][:begun]
+    tried = any(step.final for step in steps)
+    late = [step for step in steps if step.tidy and not tried]
     order: list[str] = []
-    for step in reversed(STEPS[kind][:begun]):
-        if step.undo and step.undo not in order:
-            order.append(step.undo)
+    for step in [step for step in reversed(steps) if step not in late] + late[::-1]:
+        order += [action for action in step.undo if action not in order]
     return tuple(order)

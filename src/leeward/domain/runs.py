@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from leeward.domain.procedures import Kind, reversible, steps, undo_order
+from leeward.domain.procedures import Kind, steps, undo_order
 
 
 class RunState(StrEnum):
@@ -79,7 +79,16 @@ class Run:
 
     @property
     def reversible(self) -> bool:
-        return not self.over and reversible(self.kind, self.begun)
+        """Whether it can still be taken back: not once a final step is under way. One that failed has started nothing
+        that could not be cleared away; without this, a host that cannot start the VM would hold it for ever."""
+        final = {step.name for step in steps(self.kind) if step.final}
+        begun = (StepState.RUNNING, StepState.DONE)
+        return not self.over and not any(record.name in final and record.state in begun for record in self.steps)
+
+    @property
+    def failed_step(self) -> str:
+        """The step that a stalled run goes on with; "" when there is none."""
+        return next((record.name for record in (self.undo or self.steps) if record.state is StepState.FAILED), "")
 
 
 def new_run(run: Run) -> Run:
@@ -97,8 +106,12 @@ class Move:
 
 
 def begin_undo(run: Run) -> Run:
-    """Turn round. What has been begun is taken back, latest first."""
-    order = undo_order(run.kind, run.begun)
+    """Turn round. What has been begun is taken back, latest first; of a run that took over from another (see
+    `gives_way`) also what it inherited, whatever it has begun itself."""
+    begun = run.begun
+    if run.options.get("after"):
+        begun = max(begun, next(number for number, step in enumerate(steps(run.kind)) if step.final))
+    order = undo_order(run.kind, begun)
     return replace(
         run, state=RunState.UNDOING, undo=tuple(StepRecord(name) for name in order), cancel=False, failure=""
     )
@@ -122,6 +135,14 @@ def held(run: Run, move: Move) -> bool:
     return not move.undo and bool(move.name) and run.options.get(HOLD) == move.name
 
 
+def its_turn(now: Run, seen: Run, move: Move) -> bool:
+    """Whether `move`, chosen when the run was as `seen`, is still what comes next: two consoles may walk one run, and
+    an operator may have decided otherwise. A wish to cancel comes first, as long as it can be heeded."""
+    if (now.state, now.attempt) != (seen.state, seen.attempt) or next_move(now) != move:
+        return False
+    return not (now.cancel and now.state is RunState.RUNNING and now.reversible)
+
+
 def with_record(run: Run, name: str, *, undo: bool, **changes: Any) -> Run:
     """The run with one step's record changed."""
     records = run.undo if undo else run.steps
@@ -135,9 +156,57 @@ def end(run: Run, outcome: RunState, at: float) -> Run:
 
 
 def stall(run: Run, why: str) -> Run:
-    return replace(run, state=RunState.STALLED, failure=why)
+    """A step failed. What the operator wished to take back anyway is taken back, not left to wait."""
+    if run.cancel and run.state is RunState.RUNNING and run.reversible:
+        return begin_undo(run)
+    return replace(run, state=RunState.STALLED, failure=why, cancel=False)
 
 
-def retry(run: Run) -> Run:
-    """A stalled run goes on with the step that failed, forwards or backwards as it was going."""
-    return replace(run, state=RunState.UNDOING if run.undo else RunState.RUNNING, attempt=run.attempt + 1, failure="")
+def retry(run: Run, options: dict[str, Any] | None = None) -> Run:
+    """A stalled run goes on with the step that failed, forwards or backwards as it was going; any other run is left
+    as it is. options: to change."""
+    if run.state is not RunState.STALLED:
+        return run
+    state = RunState.UNDOING if run.undo else RunState.RUNNING
+    return replace(run, state=state, attempt=run.attempt + 1, failure="", options={**run.options, **(options or {})})
+
+
+def ask_cancel(run: Run) -> Run:
+    """A stalled run turns round at once, one under way when it comes by; one that cannot is left as it is."""
+    if not run.reversible:
+        return run
+    if run.state is RunState.STALLED:
+        # A new attempt: what an earlier one began to take back is done anew, not remembered as done.
+        return begin_undo(replace(run, attempt=run.attempt + 1))
+    return replace(run, cancel=True) if run.state is RunState.RUNNING else run
+
+
+def gives_way(run: Run) -> bool:
+    """Whether an unplanned failover may take over from this run: one that still needs its home (which may be dead),
+    to be stopped there or to be given back; never one that has begun to start the VM elsewhere."""
+    final = {step.name for step in steps(run.kind) if step.final}
+    begun = {record.name for record in run.steps if record.state is not StepState.WAITING}
+    if run.over or begun & final:
+        return False
+    return bool(run.undo) or (run.kind is Kind.PLANNED and "epoch" not in begun)
+
+
+def inheritance(run: Run) -> dict[str, Any]:
+    """Options for the run that takes over from this one: what it must be able to take back."""
+    claim = run.options.get("claim", run.result("check").get("claim", run.options.get("inherited_claim")))
+    if claim is None:
+        return {}  # it had done nothing yet
+    return {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}
+
+
+def unabandon(run: Run) -> Run:
+    """Whoever was to take over never did."""
+    if run.state is not RunState.UNDONE or run.ended is not None:
+        return run
+    return replace(run, state=RunState.STALLED, failure="another failover was asked for, but never began")
+
+
+def abandon(run: Run, why: str) -> Run:
+    """Nothing more is done for it: another run takes over what it was to move. It has no end yet: that is noted once
+    its jobs have been let go of."""
+    return run if run.over else replace(run, state=RunState.UNDONE, failure=why, cancel=False)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run
+from leeward.domain.procedures import Kind, undo_order
+from leeward.domain.runs import Run, StepState
 from leeward.wire.jobs import Job, JobKind
 
 _FAILOVER, _TEST = "failover", "test"
@@ -28,14 +28,24 @@ def _stand_down(run: Run, where: str) -> dict[str, Any]:
 
 
 def _claim(run: Run, check: str, reason: str) -> dict[str, Any]:
-    """To follow the epoch that was seen when the run began, and no other."""
-    return {"claim": run.result(check)["claim"], "reason": reason, "run": run.id}
+    """To follow the epoch that was seen when the run began (or was retried, see `claim`), and no other."""
+    return {"claim": claim(run, check), "reason": reason, "run": run.id}
 
 
 def _unclaim(run: Run, check: str) -> dict[str, Any]:
-    """To follow the epoch that this run began; nothing to do where it never came to that."""
-    claim = run.result(check)["claim"]
-    return {"claim": claim + 1, "reason": "undo", "run": run.id, "unless": claim}
+    """The log is given back: to follow the epoch that was claimed, or the one that this run began. Also where it
+    never came to that: a taking that is still on its way somewhere must find the door closed."""
+    runs = [run.id, *run.options.get("after", [])]
+    return {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": runs}
+
+
+def claim(run: Run, check: str) -> int:
+    """The epoch that this run may follow. check: the step that saw it; an option overrides it after a retry, another
+    one stands in for it in a run that took over and is taken back at once."""
+    options = run.options
+    return int(
+        options["claim"] if "claim" in options else run.result(check).get("claim", options.get("inherited_claim", 0))
+    )
 
 
 def _point(run: Run) -> str:
@@ -46,8 +56,10 @@ def _point(run: Run) -> str:
 
 
 def _build(run: Run) -> dict[str, Any]:
-    found = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
+    found: dict[str, Any] = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
     found["networks"] = run.options.get("networks", {})
+    if run.options.get("after"):
+        found["afresh"] = True
     return found
 
 
@@ -117,7 +129,7 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "epoch-home": (JobKind.TAKE_EPOCH, True, lambda run: _claim(run, "check-home", "failback")),
     "epoch-away": (JobKind.TAKE_EPOCH, False, lambda run: _unclaim(run, "check-home")),
     "switch": (JobKind.HOME_SWITCH, True, _switch),
-    "revert": (JobKind.HOME_REVERT, True, _nothing),
+    "revert": (JobKind.HOME_REVERT, True, lambda run: _stand_down(run, run.away)),
     "start-home": (JobKind.HOME_START, True, _start_home),
     "boot-home": (JobKind.HOME_WATCH, True, _nothing),
     "settle-home": (JobKind.HOME_SETTLE, True, _nothing),
@@ -134,11 +146,26 @@ def job_of(run: Run, name: str, *, undo: bool) -> Job | None:
     if found is None:
         return None
     kind, at_home, arguments = found
-    way = "undo" if undo else "do"
     return Job(
-        id=f"{run.id}/{run.attempt}/{way}/{name}",
+        id=_id(run.id, run.attempt, "undo" if undo else "do", name),
         kind=kind,
         vm_id=run.vm_id,
         host=run.home if at_home else run.away,
         arguments=arguments(run),
     )
+
+
+def jobs_of(run: Run) -> list[tuple[str, str]]:
+    """(host, job id) of every job that this run may have given so far, whether its outcome was let go of or not."""
+    names = [(record.name, "do") for record in run.steps if record.state is not StepState.WAITING]
+    names += [(name, "undo") for name in undo_order(run.kind, len(run.steps))]
+    found = [(_JOBS[name][1], name, way) for name, way in names if name in _JOBS]
+    return [
+        (run.home if at_home else run.away, _id(run.id, attempt, way, name))
+        for attempt in range(1, run.attempt + 1)
+        for at_home, name, way in found
+    ]
+
+
+def _id(run_id: str, attempt: int, way: str, name: str) -> str:
+    return f"{run_id}/{attempt}/{way}/{name}"

@@ -1,7 +1,8 @@
 """The conductor: takes a run one step further, by a job for an agent or a deed of the console.
 
 It keeps nothing of its own. `advance` reads the run, does the one thing that comes next, writes down what came of it;
-dead in the middle of it, the next `advance` does the same thing again.
+dead in the middle of it, the next `advance` does the same thing again. What it writes down it writes only while that
+step is still the run's next one: several consoles may walk one run, and operators change its course.
 """
 
 from __future__ import annotations
@@ -9,69 +10,28 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import Any
 
 from leeward.domain.errors import LeewardError, NotFound
-from leeward.domain.runs import Move, Run, RunState, StepState, begin_undo, end, held, next_move, stall
+from leeward.domain.runs import (
+    Move,
+    Run,
+    RunState,
+    StepState,
+    begin_undo,
+    end,
+    held,
+    its_turn,
+    next_move,
+    stall,
+    with_record,
+)
 from leeward.logs import log
-from leeward.orchestrator.assignments import job_of
+from leeward.orchestrator.assignments import job_of, jobs_of
+from leeward.orchestrator.desk import Desk, RunBook
 from leeward.orchestrator.turns import Turns
-from leeward.wire.jobs import Job, JobReport, JobState
-
-_POLL_S = 0.05
-# Progress is written down, and a wish to cancel looked for, this often.
-_LOOK_S = 0.5
-# How long an unplanned failover waits for a home site that does not answer, and for one that does to stop the VM.
-FENCE_ABSENT_S = 2.0
-FENCE_S = 20.0
-
-
-class Link(Protocol):
-    """The part of an agent's link that a run needs; see `leeward.console.links.AgentLink`."""
-
-    @property
-    def present(self) -> bool: ...
-    def submit(self, job: Job) -> None: ...
-    def job(self, job_id: str) -> JobReport | None: ...
-    def release(self, job_id: str) -> None: ...
-
-
-class RunBook(Protocol):
-    """Where runs are kept, durably. Every method is atomic; `changed` returns the run as it is from then on."""
-
-    def run(self, run_id: str) -> Run: ...
-
-    def record(self, run_id: str, name: str, *, undo: bool, **changes: Any) -> Run:
-        """Change one step's record."""
-
-    def replace(self, run_id: str, change: Callable[[Run], Run]) -> Run:
-        """Read, change, write, as one."""
-
-
-class Desk(Protocol):
-    """What the console itself does in a run."""
-
-    def link(self, host: str) -> Link:
-        """The agent that has this host. Raises NotFound."""
-
-    def act(self, run: Run, name: str) -> Done:
-        """A step without a job. Raises LeewardError."""
-
-    def follow(self, run: Run) -> None:
-        """Bring the VM's phase to where the run is now. Harmless to repeat."""
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What came of a step. detail: for people; result: for later steps."""
-
-    detail: str = ""
-    result: dict[str, Any] | None = None
-
-
-class CancelWanted(Exception):
-    """The operator wants the run to be taken back; the step under way was left."""
+from leeward.orchestrator.waiting import Overtaken, Stopping, Waiter
 
 
 class Conductor:
@@ -81,6 +41,7 @@ class Conductor:
         self._book = book
         self._desk = desk
         self._stopping = stopping
+        self._waiter = Waiter(book, desk, stopping)
         self._turns = Turns(stopping)
 
     def advance(self, run_id: str) -> bool:
@@ -94,135 +55,90 @@ class Conductor:
         if run.state not in (RunState.RUNNING, RunState.UNDOING):
             return False
         if run.cancel and run.state is RunState.RUNNING:
-            run = self._turn_round(run)
+            run = self._book.replace(run.id, _turn_round)
             self._desk.follow(run)
         move = next_move(run)
-        if move.outcome is not None:
-            self._finish(run, move.outcome)
-            return False
         if held(run, move):
             self._book.record(run.id, move.name, undo=False, detail="waits for its turn in the plan")
             return False
-        return self._perform(run, move)
+        try:
+            return self._perform(run, move) if move.outcome is None else self._finish(run, move)
+        except Stopping:
+            return False
+        except Overtaken:
+            return True
 
-    def _turn_round(self, run: Run) -> Run:
-        """Heed a wish to cancel, unless the run has become final meanwhile."""
-        if run.reversible:
-            return self._book.replace(run.id, begin_undo)
-        return self._book.replace(run.id, lambda now: replace(now, cancel=False))
-
-    def _finish(self, run: Run, outcome: RunState) -> None:
-        ended = self._book.replace(run.id, lambda now: end(now, outcome, time.time()))
+    def _finish(self, run: Run, move: Move) -> bool:
+        assert move.outcome is not None
+        outcome = move.outcome
+        self._let_go(run)
+        ended = self._change(run, move, lambda now: end(now, outcome, time.time()))
         log.info("run ended", run=run.id, vm=run.vm_name, kind=run.kind, outcome=outcome)
         self._desk.follow(ended)
+        return False
+
+    def _let_go(self, run: Run) -> None:
+        """Of every job it ever had: we may have died between an outcome's record and its release."""
+        for host, job_id in jobs_of(run):
+            with suppress(NotFound):  # an agent that was never reached has nothing to let go of
+                self._desk.link(host).release(job_id)
 
     def _perform(self, run: Run, move: Move) -> bool:
         record = next(r for r in (run.undo if move.undo else run.steps) if r.name == move.name)
         started = record.started if record.state is StepState.RUNNING else time.time()
-        run = self._book.record(
-            run.id, move.name, undo=move.undo, state=StepState.RUNNING, started=started, ended=None, detail=""
-        )
+        run = self._note(run, move, state=StepState.RUNNING, started=started, ended=None, detail="")
         try:
             job = job_of(run, move.name, undo=move.undo)
-            done = self._await(run, move, job) if job else self._desk.act(run, move.name)
-        except CancelWanted:
-            return True
-        except _Stopping:
-            return False
+            done = self._waiter.outcome(run, move, job) if job else self._desk.act(run, move.name)
         except LeewardError as error:
             return self._stall(run, move, str(error))
+        except (Stopping, Overtaken):
+            raise
         except Exception as error:  # a bug of ours must leave a state that an operator can see and act on
             log.exception("a step failed unexpectedly", run=run.id, step=move.name)
             return self._stall(run, move, f"internal error: {error!r}")
-        self._book.record(
-            run.id,
-            move.name,
-            undo=move.undo,
-            state=StepState.DONE,
-            ended=time.time(),
-            detail=done.detail,
-            result=done.result or {},
-        )
+        self._note(run, move, state=StepState.DONE, ended=time.time(), detail=done.detail, result=done.result or {})
         if job:
-            with suppress(NotFound):  # an agent that was never reached has nothing to let go of
+            with suppress(NotFound):
                 self._desk.link(job.host).release(job.id)
         return True
 
     def _stall(self, run: Run, move: Move, why: str) -> bool:
         log.warning("run stalled", run=run.id, vm=run.vm_name, step=move.name, error=why)
-        self._book.record(run.id, move.name, undo=move.undo, state=StepState.FAILED, ended=time.time(), detail=why)
-        stalled = self._book.replace(run.id, lambda now: stall(now, f"{move.name}: {why}"))
+
+        def change(now: Run) -> Run:
+            failed = with_record(
+                now, move.name, undo=move.undo, state=StepState.FAILED, ended=time.time(), detail=why
+            )
+            return stall(failed, f"{move.name}: {why}")
+
+        stalled = self._change(run, move, change, heedless=True)
         self._desk.follow(stalled)
-        return False
+        return stalled.state is not RunState.STALLED
 
-    # --- jobs -------------------------------------------------------------------------------------------
+    # --- writing down -----------------------------------------------------------------------------------
 
-    def _await(self, run: Run, move: Move, job: Job) -> Done:
-        """Give the job and wait for its outcome, for as long as it takes: agents come back."""
-        fence = move.name == "fence"
-        began = time.monotonic()
-        try:
-            link = self._desk.link(job.host)
-        except NotFound:
-            if not fence:
-                raise
-            return _unreachable(job)
-        if fence and not self._appears(link):
-            return _unreachable(job)
-        link.submit(job)
-        told, looked = "", began
-        while True:
-            report = link.job(job.id)
-            if report is not None and report.state is not JobState.RUNNING:
-                break
-            if fence and time.monotonic() - began > FENCE_S:
-                link.release(job.id)
-                return _unreachable(job)
-            time.sleep(_POLL_S)
-            if self._stopping():
-                raise _Stopping
-            if time.monotonic() - looked < _LOOK_S:
-                continue
-            looked = time.monotonic()
-            self._heed_cancel(run, move, link, job)
-            detail = _waiting(link, job, report)
-            if detail != told:
-                self._book.record(run.id, move.name, undo=move.undo, detail=detail)
-                told = detail
-        if report.failure is not None:
-            link.release(job.id)
-            raise _JobFailed(report.failure.message, subject=report.failure.subject, hint=report.failure.hint)
-        return Done(report.progress, report.result)
+    def _note(self, run: Run, move: Move, **changes: Any) -> Run:
+        """A step's record. That something was done is noted whatever the operator wishes by now; that it begins,
+        not."""
+        done = changes["state"] is StepState.DONE
+        return self._change(
+            run, move, lambda now: with_record(now, move.name, undo=move.undo, **changes), heedless=done
+        )
 
-    def _appears(self, link: Link) -> bool:
-        ends = time.monotonic() + FENCE_ABSENT_S
-        while not link.present and time.monotonic() < ends and not self._stopping():
-            time.sleep(_POLL_S)
-        return link.present
+    def _change(self, run: Run, move: Move, change: Callable[[Run], Run], heedless: bool = False) -> Run:
+        """Raises Overtaken when it is not this step's turn any more. heedless: of a wish to cancel."""
 
-    def _heed_cancel(self, run: Run, move: Move, link: Link, job: Job) -> None:
-        """Leave the job when the run is to be taken back. The agent ends it where nothing is half done; jobs of a VM
-        are done one after the other, so what takes this step back comes after it."""
-        if not move.undo and run.reversible and self._book.run(run.id).cancel:
-            link.release(job.id)
-            raise CancelWanted
+        def checked(now: Run) -> Run:
+            if not its_turn(replace(now, cancel=False) if heedless else now, run, move):
+                raise Overtaken
+            return change(now)
+
+        return self._book.replace(run.id, checked)
 
 
-class _Stopping(Exception):
-    """This console shuts down; the run goes on with its next start, or at another console."""
-
-
-def _unreachable(job: Job) -> Done:
-    return Done(f"{job.host} cannot be reached; its log is closed instead", {"reached": False})
-
-
-def _waiting(link: Link, job: Job, report: JobReport | None) -> str:
-    if not link.present:
-        return f"waiting for the agent of {job.host}"
-    return report.progress if report else ""
-
-
-class _JobFailed(LeewardError):
-    """An agent could not do a job."""
-
-    code = "job-failed"
+def _turn_round(run: Run) -> Run:
+    """Heed a wish to cancel, unless the run has become final meanwhile."""
+    if not run.cancel or run.state is not RunState.RUNNING:
+        return run
+    return begin_undo(run) if run.reversible else replace(run, cancel=False)

@@ -9,7 +9,7 @@ from typing import Protocol
 from leeward.domain.plan_runs import PlanRun, PlanStep
 from leeward.domain.plans import Member
 from leeward.domain.runs import Run
-from leeward.orchestrator.conductor import Link
+from leeward.orchestrator.desk import Link
 
 
 class PlanBook(Protocol):

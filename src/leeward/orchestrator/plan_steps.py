@@ -17,7 +17,7 @@ from leeward.domain.plan_runs import Act, PlanRun, PlanState, PlanStep, StepStat
 from leeward.domain.plans import PlanKind
 from leeward.domain.runs import Run, RunState
 from leeward.logs import log
-from leeward.orchestrator.conductor import Link
+from leeward.orchestrator.desk import Link
 from leeward.orchestrator.plan_checks import check_job, verdict
 from leeward.orchestrator.plan_ground import Ground, Interrupted, PlanBook
 

@@ -6,6 +6,9 @@ vault in the order in which they were made. Reads see both. The vault code above
 meanwhile are in the log that this writer sees, tracking goes on, and they become real (for everybody else, and for
 the actual RPO) when they are drained.
 
+What was spooled in an epoch that is over can never become part of the log: it is set aside as soon as that is found
+out, or at the latest when this host's next epoch begins (`belong`), whose writer must not trip over it.
+
 When the spool is full, SpoolFull comes through: the cycle is given up, its changes stay in the hypervisor's tracking,
 and the next point that finds room contains them. Points are dropped then, never changes.
 """
@@ -15,6 +18,7 @@ from __future__ import annotations
 import heapq
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 
 from leeward.domain.errors import (
     Fenced,
@@ -28,6 +32,8 @@ from leeward.domain.errors import (
 )
 from leeward.ports.objects import Buffer, ObjectInfo, ObjectStore
 
+# An object of the spool's own: the epoch that its content belongs to.
+_TAG = "epoch/"
 # Spooled objects are kept as <running number, 16 digits>/<key>: one scan gives them back in the order of arrival.
 _DIGITS = 16
 # What keeps the vault from taking an object now, and may be over later.
@@ -54,11 +60,31 @@ class SpoolingStore:
         self._entries: dict[str, tuple[str, int]] = {}  # key → (spool key, size), in order of arrival
         self._next = 1
         self._bytes = 0
+        self._epoch: int | None = None
         for info in spool.scan(""):
             number, _, key = info.key.partition("/")
+            if info.key.startswith(_TAG):
+                self._epoch = max(int(key), self._epoch or 0)
+                continue
             self._entries[key] = (info.key, info.size)
             self._next = int(number) + 1
             self._bytes += info.size
+
+    def belong(self, epoch: int) -> None:
+        """What is spooled from now on is of this epoch; what is there of an earlier one is set aside."""
+        with self._draining, self._lock:
+            if self._epoch is not None and self._epoch >= epoch:
+                return
+            if self._epoch is not None and self._entries:
+                self._set_aside()
+                self._entries.clear()
+                self._bytes = 0
+            with suppress(ObjectExists):
+                self._spool.put(f"{_TAG}{epoch}", [b"-"])
+            for info in list(self._spool.scan(_TAG)):
+                if int(info.key.removeprefix(_TAG)) < epoch:
+                    self._spool.delete(info.key)
+            self._epoch = epoch
 
     @property
     def url(self) -> str:

@@ -91,24 +91,33 @@ class Database:
             return _desired(session)
 
     def protect(self, wish: ProtectionMessage) -> DesiredState:
-        """Add or change one VM; returns the new desired state."""
-        values: dict[str, Any] = {
-            "name": wish.vm_name,
-            "host": wish.host,
-            "paused": wish.paused,
-            "claim": wish.claim,
-            **wish.policy.model_dump(),
-        }
+        """Add one VM, or change its name, policy and pause; returns the new desired state.
+
+        Where a VM that is known is replicated changes only by `move`: an operator who changes a policy during a
+        failover must not put it back to where he read it from.
+        """
+        values: dict[str, Any] = {"name": wish.vm_name, "paused": wish.paused, **wish.policy.model_dump()}
         with self.writing() as session:
             _count(session)
             row = session.get(ProtectedVm, wish.vm_id)
             if row is None:
+                values |= {"host": wish.host, "claim": wish.claim}
                 session.add(ProtectedVm(vm_id=wish.vm_id, created=now(), **values))
             else:
                 for name, value in values.items():
                     setattr(row, name, value)
             session.flush()
             return _desired(session)
+
+    def move(self, vm_id: str, host: str, claim: int) -> bool:
+        """Replicate a protected VM from this host, following epoch `claim`. False: it is not protected."""
+        with self.writing() as session:
+            _count(session)
+            row = session.get(ProtectedVm, vm_id)
+            if row is None:
+                return False
+            row.host, row.claim = host, claim
+            return True
 
     def rename(self, vm_id: str, name: str) -> None:
         """Change the name alone, whatever else is being changed at this moment."""
@@ -131,6 +140,12 @@ class Database:
         """Something that agents must know has changed: the desired state gets a new generation."""
         with self.writing() as session:
             _count(session)
+
+    def catch_up(self, generation: int) -> bool:
+        """An agent has heard of this generation: ours must not be older. True when it was."""
+        older = update(Counter).where(Counter.name == _GENERATION, Counter.value < generation)
+        with self.writing() as session:
+            return bool(session.execute(older.values(value=generation)).rowcount)  # type: ignore[attr-defined]
 
     # --- history ------------------------------------------------------------------------------------
 

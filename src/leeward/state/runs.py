@@ -1,4 +1,4 @@
-"""Runs in the database. See `leeward.orchestrator.conductor.RunBook`."""
+"""Runs in the database. See `leeward.orchestrator.desk.RunBook`."""
 
 from __future__ import annotations
 

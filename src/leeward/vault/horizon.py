@@ -7,7 +7,7 @@ map at its own place; log entries and parts up to `base` are left only where one
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from leeward.domain.points import RecoveryPoint
@@ -20,7 +20,8 @@ class Horizon:
     """number: horizons count up from 1, the highest counts. base: sequence number; 0 where the log is whole.
 
     head: header hash of log entry `base`, which entry base + 1 names as its `prev`. points: kept ones up to `base`,
-    ascending, base's own included when it is one.
+    ascending, base's own included when it is one. move: the VM's last move between hosts as it was known then, {}
+    when there was none: a host that returns after its points are gone must still find out that the VM runs elsewhere.
     """
 
     number: int = 0
@@ -28,6 +29,7 @@ class Horizon:
     epoch: int = 0
     head: bytes = bytes(32)
     points: tuple[RecoveryPoint, ...] = ()
+    move: dict[str, Any] = field(default_factory=dict)
 
     def holds(self, seq: int) -> bool:
         """May there be a point `seq` as far as this horizon is concerned?"""
@@ -35,8 +37,9 @@ class Horizon:
 
     def meta(self) -> Meta:
         layouts, rows = checkpoint.point_rows(self.points)
-        return Meta.of({"layouts": layouts, "points": rows})
+        return Meta.of({"layouts": layouts, "points": rows, **({"move": self.move} if self.move else {})})
 
     @staticmethod
     def of(number: int, base: int, epoch: int, head: bytes, info: dict[str, Any]) -> Horizon:
-        return Horizon(number, base, epoch, head, tuple(checkpoint.points_of(info["layouts"], info["points"])))
+        points = tuple(checkpoint.points_of(info["layouts"], info["points"]))
+        return Horizon(number, base, epoch, head, points, info.get("move", {}))

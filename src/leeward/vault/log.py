@@ -11,7 +11,7 @@ from leeward.domain.vm import Consistency
 from leeward.vault.compaction import compact
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
-from leeward.vault.reigning import Reign, reign
+from leeward.vault.reigning import Reign, last_move, reign
 from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import LogWriter
@@ -132,3 +132,7 @@ class VmLog:
     def reign(self) -> Reign | None:
         """Who writes this log now; None of an empty log."""
         return reign(self._history)
+
+    def last_move(self) -> Reign | None:
+        """The epoch in which the VM came to where it runs; None: it never moved."""
+        return last_move(self._history)

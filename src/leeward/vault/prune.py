@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from leeward.vault.history import History
 from leeward.vault.horizon import Horizon
 from leeward.vault.index import MapState
 from leeward.vault.maps import put_map
+from leeward.vault.reigning import last_move
 from leeward.vault.segment import Sealer
 
 # The base moves to a map that exists already unless more than this share of the window would stay too long for it.
@@ -79,7 +81,8 @@ def plan(history: History, retention: Retention, pinned: Collection[str], now_ns
     if base > before.base or any(point.id not in keep for point in before.points):
         old = [point for point in points if point.seq <= base]
         drop = tuple(point for point in old if point.id not in keep)
-        after = Horizon(before.number + 1, base, 0, b"", tuple(point for point in old if point.id in keep))
+        left = tuple(point for point in old if point.id in keep)
+        after = Horizon(before.number + 1, base, 0, b"", left, _move(history))
     live: set[str] = set()
     for seq in _anchors(after):
         state = history.state_in(before, seq)
@@ -103,6 +106,11 @@ def _base(
     if ready and (first.time_ns - ahead.time_ns) / 1e9 <= by.window_s * _ROUNDING:
         return ready
     return first.seq
+
+
+def _move(history: History) -> dict[str, Any]:
+    found = last_move(history)
+    return {"epoch": found.epoch, "info": found.info, "time_ns": found.time_ns} if found else {}
 
 
 def _anchors(horizon: Horizon) -> list[int]:

@@ -1,0 +1,135 @@
+"""The real workflow engine on SQLite, killed with SIGKILL: every run is carried to its end, no step's effect is
+lost."""
+
+import inspect
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from dbos import DBOS
+
+from leeward.domain.procedures import Kind, steps
+from leeward.domain.runs import Run, RunState, StepState, new_run
+from leeward.state.database import Database
+
+VICTIM = Path(__file__).with_name("engine_victim.py")
+RUN = "run1"
+NAMES = [step.name for step in steps(Kind.PLANNED)]
+
+
+class Office:
+    def __init__(self, folder):
+        self.folder = folder
+        database = Database(f"sqlite:///{folder / 'leeward.db'}")
+        database.runs.add(
+            new_run(Run(RUN, "vm", "web", Kind.PLANNED, "office", "recovery", "latest", "me", time.time()))
+        )
+        database.close()
+
+    def start(self, what="run", executor="console"):
+        return subprocess.Popen(
+            [sys.executable, str(VICTIM), str(self.folder), executor, what],
+            stdout=subprocess.PIPE,
+            stderr=(self.folder / "log").open("a"),
+            text=True,
+        )
+
+    def finish(self, process):
+        """→ what it printed: the runs it found being carried on, and how it ended."""
+        out, _ = process.communicate(timeout=90)
+        assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
+        lines = out.split("\n")
+        return json.loads(lines[0])["walking"], lines[1]
+
+    def run(self):
+        database = Database(f"sqlite:///{self.folder / 'leeward.db'}")
+        found = database.runs.run(RUN)
+        database.close()
+        return found
+
+    def effects(self):
+        return (self.folder / "effects").read_text().split() if (self.folder / "effects").exists() else []
+
+    def must_be_whole(self):
+        run = self.run()
+        assert run.state is RunState.DONE
+        assert all(record.state is StepState.DONE for record in run.steps)
+        # Each step's effect is there, none came before an earlier one's, and nothing is left at the agents.
+        firsts = list(dict.fromkeys(line.rsplit("/", 1)[1] for line in self.effects()))
+        assert firsts == NAMES
+        assert list((self.folder / "jobs").iterdir()) == []
+
+
+@pytest.fixture
+def office(tmp_path):
+    return Office(tmp_path)
+
+
+def test_killed_at_a_step_and_started_again_it_goes_on_by_itself(office):
+    victim = office.start("die:epoch:done")
+    assert victim.wait(60) == -signal.SIGKILL
+    assert office.run().steps[NAMES.index("epoch")].state is StepState.RUNNING
+    walking, outcome = office.finish(office.start())
+    assert outcome == "done"
+    assert walking == [RUN]  # the engine itself knew of it
+    office.must_be_whole()
+    assert office.effects().count(f"{RUN}/1/do/epoch") == 1  # its outcome was kept, and not done twice
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["before", "begun", "done", "recorded"])
+def test_killed_at_every_step(office, when):
+    for name in NAMES:
+        victim = office.start(f"die:{name}:{when}")
+        assert victim.wait(60) == -signal.SIGKILL
+    office.finish(office.start())
+    office.must_be_whole()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_at_random_instants(office, seed):
+    dice, kills = random.Random(seed), 0
+    while not office.run().over:
+        victim = office.start()
+        victim.stdout.readline()  # launched
+        time.sleep(dice.random() * 0.12)
+        if victim.poll() is None:
+            os.kill(victim.pid, signal.SIGKILL)
+            kills += 1
+        victim.wait()
+        assert kills < 100
+    assert kills > 0
+    office.finish(office.start())
+    office.must_be_whole()
+
+
+def test_a_clean_shutdown_in_mid_run_and_a_start_after_it(office):
+    """The engine believes its workflow to be done then; the console finds the run and has it carried on."""
+    _, outcome = office.finish(office.start("stop-after:last-cycle"))
+    assert outcome == "stopped"
+    assert not office.run().over
+    _, outcome = office.finish(office.start())
+    assert outcome == "done"
+    office.must_be_whole()
+
+
+def test_another_console_takes_over(office):
+    victim = office.start("die:build:begun", executor="dead")
+    assert victim.wait(60) == -signal.SIGKILL
+    _, outcome = office.finish(office.start("takeover:dead", executor="alive"))
+    assert outcome == "done"
+    office.must_be_whole()
+
+
+def test_what_is_used_of_the_engine_that_is_not_public():
+    """`take_over` rests on it: a list of executors in, their unfinished workflows begun again here."""
+    parameters = inspect.signature(DBOS._recover_pending_workflows).parameters
+    assert list(parameters)[:1] == ["executor_ids"]
