@@ -48,6 +48,12 @@ class Lives:
 
     def put(self, life: Life) -> None:
         """Write down what is known from elsewhere (the vault), whatever stood here."""
+        try:
+            self._put(life)
+        except IntegrityError:  # another console has just written the first row of this VM
+            self._put(life)
+
+    def _put(self, life: Life) -> None:
         with Session(self._engine) as session:
             row = session.get(VmLife, life.vm_id)
             if row is None:
