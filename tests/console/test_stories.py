@@ -214,6 +214,7 @@ def test_a_vm_is_protected_anew_where_it_runs():
         world.service.unprotect("web")
         with pytest.raises(Refused):
             ask(world, Kind.FAILBACK)
+        world.wait(lambda: any((vm.id, vm.host) == (VM, "recovery") for vm in world.fleet.view().vms))
         world.service.protect("web", ProtectRequest(rpo_s=1, app_interval_s=0))
         assert world.database.desired().protections[0].host == "recovery"
         world.wait(lambda: world.service.status("web")[0].state == "enabled")
