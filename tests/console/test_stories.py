@@ -166,6 +166,11 @@ def test_a_recovery_agent_that_protects_anew_still_tells_the_office_that_its_tim
         reinstalled(world.recovery)
         world.wait(lambda: world.vault.log(VM).reign().reason == "protect")
         assert sorted(world.running()) == ["office", "recovery"]  # neither console nor vault reach the office
+        office_console = world.parts
+        world.start_portal()  # a console that knows nothing but the vault is not fooled either
+        assert (world.phase(), world.database.desired().protections[0].host) == (Phase.AWAY, "recovery")
+        world.stop_console()
+        world._use(office_console)
         world.office.line.cut = False
         world.wait(lambda: world.running() == ["recovery"])
         excused = world.watch.twice()
