@@ -116,14 +116,26 @@ class WatchedHypervisor(MemoryHypervisor):
         self.watch = watch
         self.broken = False  # cannot start anything
 
-    def _set_power(self, vm_id, power):
-        if self.broken and power is not Power.OFF:
+    def start(self, vm_id):
+        if self.broken:
             raise HypervisorError("no memory is left", subject=vm_id)
+        self._watched(vm_id, super().start)
+
+    def shutdown(self, vm_id, timeout_s):
+        return self._watched(vm_id, super().shutdown, timeout_s)
+
+    def force_off(self, vm_id):
+        self._watched(vm_id, super().force_off)
+
+    def _watched(self, vm_id, deed, *arguments):
+        """The deed and its note are one: nobody can see the one without the other."""
         vm = self._vm(vm_id)
         with vm.lock, self.watch.lock:
-            super()._set_power(vm_id, power)
+            result = deed(vm_id, *arguments)
             if vm_id == VM:
-                self.watch.power(self.name, power, {name: bytes(data) for name, data in vm.disks.items()})
+                disks = {name: bytes(data) for name, data in vm.disks.items()}
+                self.watch.power(self.name, vm.facts.power, disks)
+            return result
 
     def add(self, vm_id, name, disks, power=Power.RUNNING):
         vm = super().add(vm_id, name, disks, power)

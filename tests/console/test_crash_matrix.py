@@ -148,3 +148,39 @@ def test_unplanned_failover_with_a_fault_at_every_step(source, fault):
     unreached = source != "near" and fault.startswith("office")
     names = [step.name for step in steps(Kind.UNPLANNED) if not (unreached and step.name == "fence")]
     in_threads(unplanned, [(source, (fault, name)) for name in names])
+
+
+def test_a_part_of_the_matrix():
+    """One fault of each kind, each at a step where it hurts; the whole takes minutes."""
+    in_threads(
+        tour,
+        [
+            ([("console done", "epoch"), ("recovery after", "settle"), ("office before", "catch-up"), None],),
+            (
+                [
+                    ("office after", "stand-down"),
+                    None,
+                    ("console begun", "epoch-home"),
+                    ("console done", "settle-home"),
+                ],
+            ),
+            ([("recovery before", "plug"), None, ("cut recovery-vault", "last-cycle-away"), None],),
+            (
+                [
+                    ("vault away", "last-cycle"),
+                    None,
+                    ("office after", "start-home"),
+                    ("recovery after", "discard-away"),
+                ],
+            ),
+        ],
+    )
+    in_threads(
+        unplanned,
+        [
+            ("dead", ("console recorded", "build")),
+            ("cut", ("recovery after", "start")),
+            ("near", ("office before", "fence")),
+            ("near", ("cut console-office", "epoch")),
+        ],
+    )

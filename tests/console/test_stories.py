@@ -166,6 +166,11 @@ def test_a_recovery_agent_that_protects_anew_still_tells_the_office_that_its_tim
         reinstalled(world.recovery)
         world.wait(lambda: world.vault.log(VM).reign().reason == "protect")
         assert sorted(world.running()) == ["office", "recovery"]  # neither console nor vault reach the office
+        office_console = world.parts
+        world.start_portal()  # a console that knows nothing but the vault is not fooled either
+        assert (world.phase(), world.database.desired().protections[0].host) == (Phase.AWAY, "recovery")
+        world.stop_console()
+        world._use(office_console)
         world.office.line.cut = False
         world.wait(lambda: world.running() == ["recovery"])
         excused = world.watch.twice()
@@ -214,6 +219,7 @@ def test_a_vm_is_protected_anew_where_it_runs():
         world.service.unprotect("web")
         with pytest.raises(Refused):
             ask(world, Kind.FAILBACK)
+        world.wait(lambda: any((vm.id, vm.host) == (VM, "recovery") for vm in world.fleet.view().vms))
         world.service.protect("web", ProtectRequest(rpo_s=1, app_interval_s=0))
         assert world.database.desired().protections[0].host == "recovery"
         world.wait(lambda: world.service.status("web")[0].state == "enabled")

@@ -183,7 +183,7 @@ class Walk:
 
     def clean_test(self):
         world = self.world
-        if world.fleet.copy(VM, "test") is not None:
+        if world.fleet.view().copy(VM, "test") is not None:
             world.failovers.cleanup(VM, "web", "me")
         else:
             world.failovers._close_stalled(VM, (Kind.TEST, Kind.CLEANUP))

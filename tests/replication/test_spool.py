@@ -211,3 +211,36 @@ def test_create_only_also_in_the_spool(remote, spool):
     store.put("log/0001", [b"x"])
     with pytest.raises(ObjectExists):
         store.put("log/0001", [b"x"])
+
+
+def test_what_was_spooled_in_an_epoch_that_is_over_does_not_hinder_the_next(remote, spool):
+    """The source was dead when it was taken over, and is the writer again after a failback."""
+    aside = []
+
+    def set_aside():
+        for info in list(spool.scan("")):
+            aside.append(info.key)
+            spool.delete(info.key)
+
+    store = SpoolingStore(remote, spool, 1000, set_aside)
+    store.belong(1)
+    remote.after = 0
+    store.put("vm/log/2", [b"old"])
+    store.belong(1)  # its worker begins again
+    assert store.pending_bytes == 3
+    remote.after = None
+    remote.put("vm/log/2", [b"theirs"])
+    again = SpoolingStore(remote, spool, 1000, set_aside)
+    again.belong(3)
+    assert again.pending_bytes == 0
+    assert again.get("vm/log/2") == b"theirs"
+    assert [key for key in aside if key.endswith("vm/log/2")]
+    again.put("vm/log/3", [b"new"])
+    assert remote.get("vm/log/3") == b"new"
+    # And an older epoch never comes back.
+    assert SpoolingStore(remote, spool, 1000, set_aside).pending_bytes == 0
+    again.belong(2)
+    remote.after = 0
+    again.put("vm/log/4", [b"spooled"])
+    again.belong(3)
+    assert SpoolingStore(remote, spool, 1000, set_aside).is_pending("vm/log/4")

@@ -106,7 +106,7 @@ def retry(vm: Vm, force: Force = None, timeout: Timeout = None, wait: Wait = Tru
 
 
 def cancel(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
-    """Take a failover or failback back, as long as the VM has not been started at its new site."""
+    """Take a failover or failback back, as long as no client can reach the VM at its new site."""
     client = current().client()
     _follow(client, client.post(f"/vms/{vm}/cancel"), wait, as_json)
 

@@ -267,7 +267,7 @@ class Failovers:
         if changed.state is not RunState.UNDOING and not changed.cancel:
             stalled = changed.state is RunState.STALLED
             raise Refused(
-                "the VM has been started at its new site: there is no way back, only forward",
+                "clients can reach the VM at its new site: there is no way back, only forward",
                 subject=name,
                 hint=f"Go on with `leeward failover retry {name}`"
                 if stalled

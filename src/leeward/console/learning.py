@@ -49,10 +49,11 @@ class Learner:
             epoch = vm_log.epoch()
             if self._seen.get(wish.vm_id) == (epoch, wish.claim):
                 continue
-            reign = vm_log.reign()
+            # Not who reigns now: an agent that lost its memory begins an epoch that moves nothing.
+            move = vm_log.last_move()
             self._seen[wish.vm_id] = (epoch, wish.claim)
-            if reign is not None and has_moved(wish, reign):
-                self._take_note(vault, wish, reign)
+            if move is not None and has_moved(wish, move):
+                self._take_note(vault, wish, move, epoch)
                 moved.append(wish.vm_name)
         # Agents that have heard of a newer state than ours: this console was restored from a backup. They listen to
         # us again only now that we know where their VMs are.
@@ -106,16 +107,18 @@ class Learner:
         )
         self._database.protect(wish)
         self._database.record("adopted from the vault", name, who="leeward")
-        if reign.reason in MOVES and reign.info.get("host") not in (None, home):
-            self._take_note(vault, wish, reign)
+        move = vault.log(vm_id).last_move()
+        if move is not None and move.info.get("host") not in (None, home):
+            self._take_note(vault, wish, move, reign.epoch)
         return wish
 
-    def _take_note(self, vault: Vault, wish: ProtectionMessage, reign: Reign) -> None:
-        host = str(reign.info["host"])
+    def _take_note(self, vault: Vault, wish: ProtectionMessage, move: Reign, epoch: int) -> None:
+        """epoch: the log's newest."""
+        host = str(move.info["host"])
         document = vault.document(wish.vm_id, LIFE) or {}
         life = learned_life(wish, document, host, self._database.lives.get(wish.vm_id))
         log.info("another console has moved a VM", vm=wish.vm_name, to=host, phase=life.phase)
-        self._database.move(wish.vm_id, host, reign.epoch)
+        self._database.move(wish.vm_id, host, epoch)
         self._database.lives.put(life)
         self._database.record(f"found at {host}: moved by another console", wish.vm_name, who="leeward")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ _CONNECT_S = 5
 _LOCK_MS = 10_000
 _MIGRATION_LOCK_MS = 120_000
 # Any number of ours: the advisory lock that lets one console at a time migrate. ASCII "Leeward".
+# Alembic keeps what it works on in its module: one at a time in a process.
+_migrating = threading.Lock()
 _MIGRATION_KEY = 0x4C656577617264
 _READING = "leeward_reading"
 
@@ -141,7 +144,7 @@ def _migrate(engine: Engine, url: URL) -> None:
     """In one transaction, so that whatever fails or dies leaves the old tables; one console at a time."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    with engine.begin() as connection:
+    with _migrating, engine.begin() as connection:
         if is_postgresql(url):
             connection.execute(text(f"SET LOCAL lock_timeout = {_MIGRATION_LOCK_MS}"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})

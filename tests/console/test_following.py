@@ -1,0 +1,85 @@
+"""A VM's phase follows its run, whatever either was when one of them was looked at last."""
+
+import pytest
+
+from leeward.console.desk import closed_to_home, kept_off, leading
+from leeward.domain.lifecycle import Phase, after
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState, StepState, begin_undo, end, new_run, stall, with_record
+from leeward.state.lives import Life
+
+# Phases in which a run of each kind can be found under way, and where it ends.
+ENDS = {
+    Kind.PLANNED: (Phase.FAILING_OVER, Phase.FAILOVER_STALLED, Phase.FAILOVER_UNDOING, Phase.AWAY, Phase.HOME),
+    Kind.FAILBACK: (Phase.FAILING_BACK, Phase.FAILBACK_STALLED, Phase.FAILBACK_UNDOING, Phase.BACK, Phase.SETTLED),
+}
+
+
+@pytest.mark.parametrize("kind", ENDS)
+@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("state", RunState)
+def test_whatever_was_missed_the_phase_gets_to_where_the_run_is(kind, number, state):
+    going, stalled, undoing, done, undone = ENDS[kind]
+    phase = ENDS[kind][number]
+    if phase is undoing and state in (RunState.RUNNING, RunState.DONE):
+        return  # a run that turned round never goes forward again
+    wanted = {
+        RunState.RUNNING: going,
+        RunState.STALLED: stalled,
+        RunState.UNDOING: undoing,
+        RunState.DONE: done,
+        RunState.UNDONE: undone,
+    }[state]
+    for event in leading(phase, state):
+        phase = after(phase, event)
+        assert isinstance(phase, Phase), (event, phase)
+    assert phase is wanted
+
+
+@pytest.mark.parametrize(
+    ("phase", "state", "wanted"),
+    [
+        (Phase.COMMITTING, RunState.DONE, Phase.SETTLED),
+        (Phase.COMMITTING, RunState.STALLED, Phase.AWAY),
+        (Phase.FINISHING, RunState.DONE, Phase.HOME),
+        (Phase.FINISHING, RunState.STALLED, Phase.BACK),
+        (Phase.COMMITTING, RunState.RUNNING, Phase.COMMITTING),
+    ],
+)
+def test_commits(phase, state, wanted):
+    for event in leading(phase, state):
+        phase = after(phase, event)
+    assert phase is wanted
+
+
+def a_run(kind=Kind.UNPLANNED):
+    return new_run(Run("r", "vm", "web", kind, "office", "recovery", "latest", "me", 0.0))
+
+
+def test_home_is_kept_off_from_the_moment_its_log_is_closed_until_that_is_taken_back():
+    life = Life("vm", "web", Phase.FAILING_OVER, "office", "recovery", run_id="r")
+    run = a_run()
+    assert not closed_to_home(run)
+    for earlier in ("check", "fence"):
+        run = with_record(run, earlier, undo=False, state=StepState.DONE)
+    taken = with_record(run, "epoch", undo=False, state=StepState.DONE, result={"epoch": 2})
+    assert closed_to_home(taken)
+    assert closed_to_home(stall(taken, "no"))
+    assert not closed_to_home(begin_undo(taken))
+    assert not closed_to_home(stall(begin_undo(taken), "no"))
+    assert not closed_to_home(end(taken, RunState.UNDONE, 1.0))
+    assert kept_off(life) == []
+    assert [(off.host, off.reason) for off in kept_off(life, closed=True)] == [("office", "it runs at recovery")]
+
+
+@pytest.mark.parametrize("phase", Phase)
+def test_the_other_site_is_kept_off_wherever_the_vm_is_at_rest(phase):
+    life = Life("vm", "web", phase, "office", "recovery")
+    hosts = [off.host for off in kept_off(life)]
+    wanted = {
+        Phase.AWAY: ["office"],
+        Phase.COMMITTING: ["office"],
+        Phase.SETTLED: ["office"],
+        Phase.BACK: ["recovery"],
+    }
+    assert hosts == wanted.get(phase, [])
