@@ -270,6 +270,63 @@ def test_an_abort_that_waits_for_a_dead_home_can_be_let_go_of(world):
     world.wait(lambda: world.where() == {"db": "recovery", "app": "office", "front": "office"})
 
 
+def off_at_home(world):
+    return all(vm.power is Power.OFF for vm in world.office.hypervisor.vms() if vm.name in EVERYWHERE)
+
+
+@pytest.mark.slow
+def test_a_home_that_dies_when_all_are_ready_is_needed_no_more(world):
+    world.create(**shop(approval=True))
+    planned = world.begin("planned")
+    world.until_state("waiting", "stalled")
+    world.office.stop_agent()
+    begun = world.begin("unplanned")
+    assert world.plans.runs.get(planned.id).failure == f"gave way to run {begun.id}"
+    waiting = world.until_state("waiting", "stalled")
+    assert step(waiting, "start", "db").state == "done"
+    world.plans.runs.approve("shop", PlanApproveRequest(), "anna")
+    done = world.until_state("done", "stalled")
+    assert done.complete
+    assert world.where() == dict.fromkeys(EVERYWHERE, "recovery")
+    # They went on in the planned runs in which they were made ready.
+    kinds = [run.kind for vm_id in NAMES for run in world.failovers.runs(vm_id)]
+    assert kinds == ["planned"] * 3
+    assert world.plans.runs.get(planned.id).state == "aborted"
+
+
+@pytest.mark.slow
+def test_an_unplanned_run_takes_over_when_home_dies_on_the_way_down(world):
+    world.create()
+    front = world.office.hypervisor._vms[next(vm_id for vm_id, name in NAMES.items() if name == "front")]
+    front.obeys_shutdown = False
+    world.begin("planned", timeout_s=60)
+    world.wait(lambda: step(world.last(), "stop", "front").state == "running" and world.did(JobKind.COPY_BUILD))
+    world.links[0].cut = True  # its agent and its line to the vault go on: it finds out by itself
+    world.begin("unplanned")
+    done = world.until_state("done", "stalled", seconds=90)
+    assert done.complete, done
+    assert [vm.name for vm in world.recovery.hypervisor.vms() if vm.power is Power.RUNNING] == ["app", "db", "front"]
+    world.wait(lambda: off_at_home(world))
+    assert {name: world.failovers.runs(vm_id)[0].kind for vm_id, name in NAMES.items()} == {
+        "app": "planned",  # it was ready
+        "front": "unplanned",
+        "db": "unplanned",
+    }
+
+
+@pytest.mark.slow
+def test_an_abort_takes_tests_back(world):
+    world.create(**shop(approval=True))
+    world.begin("test")
+    world.until_state("waiting", "stalled")
+    world.ask("abort")
+    assert world.until_state("aborted").failure == ""
+    assert [vm.name for vm in world.recovery.hypervisor.vms()] == ["db-test"]
+    world.ask("cleanup")
+    world.until_state("cleaned")
+    assert world.recovery.hypervisor.vms() == []
+
+
 @pytest.mark.slow
 def test_a_paused_run_begins_nothing_until_it_is_resumed(world):
     world.create(**shop(delay=1.0))

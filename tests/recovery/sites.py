@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -101,13 +102,26 @@ class Sites:
         return self.lab.probe("recovery", "br0", "10.77.0.3/24")
 
     def hydrate(self, between=lambda: None, seconds=120):
+        """With somebody who asks about the VM without pause, which must not kill it. Returns the rounds it took."""
         ends = time.monotonic() + seconds
-        rounds = 0
-        while not self.record().hydrated:
-            assert time.monotonic() < ends, "hydration does not end"
-            self.copies.supervise()
-            between()
-            rounds += 1
+        rounds, over, pid = 0, threading.Event(), self.qemu_pid()
+
+        def ask():
+            while not over.is_set():
+                self.recovery.vm(self.vm_id)
+
+        with ThreadPoolExecutor(1) as pool:
+            asking = pool.submit(ask)
+            try:
+                while not self.record().hydrated:
+                    assert time.monotonic() < ends, "hydration does not end"
+                    self.copies.supervise()
+                    between()
+                    rounds += 1
+            finally:
+                over.set()
+            asking.result()
+        assert self.qemu_pid() == pid
         return rounds
 
     def assert_point_is_what_the_paused_guest_has(self, site="recovery"):

@@ -46,6 +46,7 @@ def test_the_vm_goes_on_elsewhere_and_is_replicated_from_its_first_write(sites):
     assert "first write" in record.step("start").detail
     assert (record.copy_id, record.copy_name, record.network) == (sites.vm_id, "moved", "bridge:br0")
     with sites.domain() as domain, sites.visit() as neighbour:
+        sites.copies.plug(sites.vm_id, "failover")
         assert sites.guest.mac in domain.XMLDesc(0)
         assert tag_of(domain.XMLDesc(0)) == record.tag
         assert "<name>moved</name>" in original_of(domain.XMLDesc(0))

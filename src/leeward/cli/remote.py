@@ -6,13 +6,14 @@ import os
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-
-import httpx
 
 from leeward.cli.asking import Asker
 from leeward.domain.errors import BadInput, LeewardError, Unavailable
+
+if TYPE_CHECKING:
+    import httpx
 
 USUAL_PORT = 8443
 
@@ -35,6 +36,8 @@ class Distrusted(LeewardError):
 class RemoteClient(Asker):
     def __init__(self, target: Target, context: ssl.SSLContext | None = None) -> None:
         """context: another one than follows from the target, to look before there is trust."""
+        import httpx  # takes longer than a command that asks nobody
+
         self._target = target
         headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
         self._http = httpx.Client(
@@ -42,6 +45,8 @@ class RemoteClient(Asker):
         )
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        import httpx
+
         try:
             return self._http.request(method, path, **more)
         except httpx.TransportError as error:

@@ -13,7 +13,7 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.plan_runs import PlanRun, PlanStep
 from leeward.domain.plans import Member, PlanKind
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import HOLD, Run, RunState
+from leeward.domain.runs import HOLD, Run
 from leeward.orchestrator.plan_ground import Ended
 from leeward.state.database import Database
 
@@ -64,8 +64,7 @@ class PlanDesk:
         self._failovers.hold(ride, step)
 
     def cancel(self, ride: Run) -> None:
-        if not ride.cancel and ride.state is not RunState.UNDOING:
-            self._failovers.cancel(ride.vm_id, ride.vm_name)
+        self._failovers.take_back(ride)
 
     def begin_cleanup(self, run: PlanRun, member: Member, run_id: str, tested: str) -> str:
         tested_run = self.ride(tested)

@@ -19,14 +19,13 @@ from leeward.console.plan_views import (
     PlanRunView,
 )
 from leeward.domain import plan_asks as asks
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.domain.errors import BadInput, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.plan_asks import Ask
 from leeward.domain.plan_layout import new_run
 from leeward.domain.plan_rides import PLAN
 from leeward.domain.plan_runs import OPEN, WALKING, PlanRun, PlanState, Wish, next_bundle
 from leeward.domain.plans import Member, Plan, PlanKind
-from leeward.logs import log
 from leeward.state.database import Database
 
 _MOST = 10_000
@@ -70,8 +69,9 @@ class PlanRuns:
     # --- beginning ------------------------------------------------------------------------------------
 
     def begin(self, name: str, request: PlanRunRequest, by: str) -> PlanRunView:
+        """An unplanned run takes over from a planned one that is under way: its home may have died under it."""
         kept = self._plans.plan(name)
-        self._may_begin(kept.plan, request)
+        other = self._may_begin(kept.plan, request)
         given = request.model_dump(exclude={"kind"})
         run = PlanRun(
             id=f"{PLAN}{uuid.uuid4().hex[:12]}",
@@ -80,19 +80,25 @@ class PlanRuns:
             by=by,
             created=time.time(),
             options={option: value for option, value in given.items() if value is not None},
+            rides=self._rides(other) if other else {},
         )
         run = new_run(run)
-        self._plans.begin(kept, run)
+        self._plans.begin(kept, run, other)
         self._desk.tell(run, "begun")
         self._engine.walk(run.id)
         return plan_run_view(run)
 
-    def _may_begin(self, plan: Plan, request: PlanRunRequest) -> None:
+    def _rides(self, other: PlanRun) -> dict[str, str]:
+        """Those that were really begun."""
+        return {vm_id: ride for vm_id, ride in other.rides.items() if self._desk.ride(ride) is not None}
+
+    def _may_begin(self, plan: Plan, request: PlanRunRequest) -> PlanRun | None:
+        """Raises Refused and its like; the run that the new one takes over from, if there is one."""
         if request.kind is PlanKind.PLANNED and request.point != "latest":
             raise BadInput("a planned run always brings the newest data", subject=plan.name, hint="Leave --point out")
         if request.to is not None:
             self._fleet.link(request.to)
-        self._nobody_else(plan, request.kind)
+        other = self._nobody_else(plan, request.kind)
         protected = {wish.vm_id for wish in self._database.desired().protections}
         for member in plan.members:
             if member.vm_id not in protected:
@@ -105,24 +111,29 @@ class PlanRuns:
                     subject=plan.name,
                     hint=f"Remove it with `leeward plan cleanup` or `leeward failover cleanup {member.vm_name}`",
                 )
+        return other
 
-    def _nobody_else(self, plan: Plan, kind: PlanKind) -> None:
+    def _nobody_else(self, plan: Plan, kind: PlanKind) -> PlanRun | None:
         """A VM is in one test at a time, and is moved by one plan at a time. A test never stands in the way of the
-        real thing."""
+        real thing, nor does a planned run in that of an unplanned one of the same plan: that one is returned."""
+        other = None
         wanted = {member.vm_id for member in plan.members}
         for run in self._plans.find(states=OPEN, limit=_MOST):
             if (run.kind is PlanKind.TEST) is not (kind is PlanKind.TEST):
                 continue
             shared = [member.vm_name for member in run.plan.members if member.vm_id in wanted]
             if run.plan.name == plan.name:
-                why, hint = asks.busy(run)
-                raise Refused(why, subject=plan.name, hint=hint)
-            if shared:
+                if (run.kind, kind) != (PlanKind.PLANNED, PlanKind.UNPLANNED):
+                    why, hint = asks.busy(run)
+                    raise Refused(why, subject=plan.name, hint=hint)
+                other = run
+            elif shared:
                 raise Refused(
                     f"a run of plan {run.plan.name} has not ended, which has {', '.join(shared)} too",
                     subject=plan.name,
                     hint=f"See `leeward plan status {run.plan.name}`",
                 )
+        return other
 
     def _may_move(self, plan: Plan, member: Member) -> None:
         """Before anything is shut down: each VM is at home, or has gone already."""
@@ -168,13 +179,10 @@ class PlanRuns:
 
     def _take_all_back(self, run: PlanRun) -> None:
         """At once and not group by group: when nobody waits for them any more, none of its VMs may stay held."""
-        for run_id in run.rides.values() if run.kind is not PlanKind.TEST else ():
+        for run_id in run.rides.values():
             ride = self._desk.ride(run_id)
-            if ride is not None and ride.reversible:
-                try:
-                    self._desk.cancel(ride)
-                except LeewardError as error:
-                    log.warning("a VM of an aborted plan is not taken back", vm=ride.vm_name, why=str(error))
+            if ride is not None:
+                self._desk.cancel(ride)
 
     def retry(self, name: str, request: PlanRetryRequest, by: str) -> PlanRunView:
         given = request.model_dump(include={"force", "timeout_s"})

@@ -116,6 +116,20 @@ def _dropped(step: PlanStep, at: float) -> PlanStep:
     return replace(step, state=StepState.SKIPPED, ended=at, detail="the run was aborted meanwhile")
 
 
+def gave_way(run: PlanRun, to: PlanRun) -> PlanRun:
+    """Another run of the plan has taken over all that this one had under way."""
+    steps = tuple(
+        replace(step, state=StepState.SKIPPED, ended=to.created, detail="another run took over")
+        if step.state is StepState.RUNNING
+        else step
+        for step in run.steps
+    )
+    failure = f"gave way to run {to.id}"
+    return replace(
+        run, state=PlanState.ABORTED, steps=steps, back=(), ended=to.created, failure=failure, wish=Wish.NONE
+    )
+
+
 def let_go(run: PlanRun, at: float) -> PlanRun:
     """End an abort that takes too long: VMs that are still being taken back go on by themselves."""
     back = tuple(replace(step, state=StepState.SKIPPED, ended=at) if not step.over else step for step in run.back)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from leeward.domain.plan_runs import Act, PlanRun, StepState
-from leeward.domain.procedures import Kind
+from leeward.domain.plan_runs import WALKING, Act, PlanRun, StepState
 from leeward.domain.procedures import steps as steps_of
 from leeward.domain.runs import Run, RunState
 from leeward.domain.runs import StepState as RunStepState
@@ -45,7 +44,7 @@ def seen(until: str, run: Run | None) -> Seen:
     if run.state is RunState.STALLED:
         return Seen(StepState.FAILED, run.failure)
     if run.state is RunState.UNDONE:
-        return Seen(StepState.FAILED, "it was taken back")
+        return Seen(StepState.FAILED, f"it was taken back{f' ({run.failure})' if run.failure else ''}")
     if run.state is RunState.UNDOING:
         return Seen(StepState.RUNNING, "it is being taken back")
     if run.state is RunState.DONE:
@@ -64,11 +63,6 @@ def taken_back(run: Run | None) -> Seen:
         return Seen(StepState.DONE, "taken back")
     if run.state is RunState.DONE:
         return Seen(StepState.DONE, "it had come up already")
-    if run.kind is Kind.TEST:
-        stalled = run.state is RunState.STALLED
-        return (
-            Seen(StepState.DONE, "what was made of it is left") if stalled else Seen(StepState.RUNNING, _doing(run))
-        )
     if run.state is RunState.STALLED and (run.undo or not run.reversible):
         return Seen(StepState.FAILED, run.failure)
     return Seen(
@@ -86,7 +80,9 @@ def cleaned(run: Run | None) -> Seen:
 
 
 def with_ride(run: PlanRun, vm_id: str) -> PlanRun:
-    """With an id for a VM's run, to be begun once this is written down."""
+    """With an id for a VM's run, to be begun once this is written down; as it is when it has ended meanwhile."""
+    if run.state not in WALKING:
+        return run
     return replace(run, rides={**run.rides, vm_id: _next_id(run)}, begun=run.begun + 1)
 
 

@@ -49,7 +49,7 @@ class Ground(Protocol):
         """From now on the run of one VM waits before this step; "": it does not wait."""
 
     def cancel(self, ride: Run) -> None:
-        """Take the run of one VM back."""
+        """Take the run of one VM back; nothing where it is too late for that."""
 
     def begin_cleanup(self, run: PlanRun, member: Member, run_id: str, tested: str) -> str:
         """Remove the copy that the run `tested` has made. "", or why there is nothing to remove."""

@@ -13,9 +13,21 @@ from typing import Any
 
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.domain.plan_rides import STAGES, Seen, cleaned, seen, taken_back, with_cleanup, with_ride
-from leeward.domain.plan_runs import Act, PlanRun, PlanState, PlanStep, StepState, Wish, failed, spared, with_step
+from leeward.domain.plan_runs import (
+    WALKING,
+    Act,
+    PlanRun,
+    PlanState,
+    PlanStep,
+    StepState,
+    Wish,
+    failed,
+    spared,
+    with_step,
+)
 from leeward.domain.plans import PlanKind
-from leeward.domain.runs import Run, RunState
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState, gives_way
 from leeward.logs import log
 from leeward.orchestrator.desk import Link
 from leeward.orchestrator.plan_checks import check_job, verdict
@@ -106,8 +118,10 @@ class Steps:
         stage = STAGES[step.act]
         ride = self._ride(run, step.vm_id)
         if step.state is StepState.RUNNING:
+            if ride is not None:
+                self._ground.hold(ride, stage.hold)  # of two walks the one that is behind may have held it again
             self._note(run, step, seen(stage.until, ride))
-        elif ride is None and run.kind is not PlanKind.TEST and self._ground.is_away(step.vm_id):
+        elif not _carries(ride) and run.kind is not PlanKind.TEST and self._ground.is_away(step.vm_id):
             self._end(run, step, StepState.DONE, "it runs at the recovery site already")
         else:
             self._enter(run, step, ride, stage.hold)
@@ -115,13 +129,15 @@ class Steps:
 
     def _enter(self, run: PlanRun, step: PlanStep, ride: Run | None, hold: str) -> None:
         again = step.attempt > 1
-        if ride is not None and not (again and ride.state is RunState.UNDONE):
+        if ride is not None and not (again and ride.state is RunState.UNDONE) and not _outdated(run, ride):
             self._ground.hold(ride, hold)
             if again:
                 self._ground.again(run, ride)
             return
         if ride is not None or step.vm_id not in run.rides:
             run = self._book.replace(run.id, lambda now: with_ride(now, step.vm_id))
+        if run.state not in WALKING:
+            return  # another run took over
         self._ground.begin(run, run.plan.member(step.vm_id), run.rides[step.vm_id], hold)
 
     def _take_back(self, run: PlanRun, step: PlanStep) -> None:
@@ -129,7 +145,7 @@ class Steps:
         if step.state is StepState.RUNNING:
             self._note(run, step, taken_back(ride))
             return
-        if ride is not None and run.kind is not PlanKind.TEST and ride.reversible:
+        if ride is not None:
             self._ground.cancel(ride)
         self._begun(run, step)
 
@@ -208,6 +224,17 @@ class Steps:
             return self._ground.link(host)
         except NotFound:
             return None
+
+
+def _carries(ride: Run | None) -> bool:
+    return ride is not None and ride.state is not RunState.UNDONE
+
+
+def _outdated(run: PlanRun, ride: Run) -> bool:
+    """A planned run of a VM that the plan's unplanned run has taken over, and that still needs the home which may be
+    dead: an unplanned one takes its place. One that needs home no more simply goes on."""
+    taken_over = run.kind is PlanKind.UNPLANNED and ride.kind is Kind.PLANNED
+    return taken_over and (ride.state is RunState.UNDONE or gives_way(ride))
 
 
 def remaining(started: float, delay_s: float, now: float) -> float:

@@ -14,13 +14,12 @@ from leeward.vault.facade import Vault
 
 # A copy that is not hydrated keeps its point for as long as somebody looks after it, and this long after.
 _PIN_S = 7 * 86_400.0
-# QEMU 7.2 dies now and then when a pull is ended and libvirt looks at that very moment: seldom is better than often.
-_LONGEST_SLICE_S, _SHORTEST_SLICE_S = 60.0, 10.0
+_LONGEST_SLICE_S, _SHORTEST_SLICE_S = 10.0, 1.0
 
 
 def slice_s(rpo_s: float | None) -> float:
     """Seconds of hydration between two recovery points of a VM that is replicated with this target."""
-    wanted = _SHORTEST_SLICE_S if rpo_s is None else rpo_s / 2
+    wanted = _LONGEST_SLICE_S if rpo_s is None else rpo_s / 2
     return min(max(wanted, _SHORTEST_SLICE_S), _LONGEST_SLICE_S)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import NotFound, Refused, Unavailable
+from leeward.domain.plan_asks import gave_way
 from leeward.domain.plan_runs import PlanRun, PlanState
 from leeward.domain.plans import Plan
 from leeward.state.clock import now
@@ -88,8 +89,9 @@ class Plans:
 
     # --- runs -----------------------------------------------------------------------------------------
 
-    def begin(self, seen: KeptPlan, run: PlanRun) -> None:
-        """Write a new run down, of a plan as it was seen. Raises Refused when it was changed, or run, since then."""
+    def begin(self, seen: KeptPlan, run: PlanRun, other: PlanRun | None = None) -> None:
+        """Write a new run down, of a plan as it was seen. other: ends here, as it was seen; the new run takes over.
+        Raises Refused when the plan was changed, or run, since then, or the other run was."""
         with Session(self._engine) as session:
             done = session.execute(
                 update(PlanRow)
@@ -98,6 +100,8 @@ class Plans:
             )
             if not done.rowcount:  # type: ignore[attr-defined]
                 raise Refused("somebody else changes or runs it at this moment", subject=run.plan.name)
+            if other is not None:
+                _end(session, other, run)
             session.add(PlanRunRow(id=run.id, plan=run.plan.name, created=run.created, version=1, **_columns(run)))
             session.commit()
 
@@ -141,6 +145,22 @@ class Plans:
             if row is None:
                 raise NotFound("there is no such run of a plan", subject=run_id)
             return _RUN.validate_json(row.document), row.version
+
+
+def _end(session: Session, other: PlanRun, by: PlanRun) -> None:
+    row = session.get(PlanRunRow, other.id)
+    now = _RUN.validate_json(row.document) if row else None
+    # The new run has the rides that the other one had when it was seen: one begun since then would be nobody's.
+    if row is None or now is None or (now.rides, now.over) != (other.rides, False):
+        raise Refused("its run is just going on", subject=other.plan.name, hint="Ask once more")
+    done = session.execute(
+        update(PlanRunRow)
+        .where(PlanRunRow.id == other.id, PlanRunRow.version == row.version)
+        .values(version=row.version + 1, **_columns(gave_way(now, by)))
+        .execution_options(synchronize_session=False)
+    )
+    if not done.rowcount:  # type: ignore[attr-defined]
+        raise Refused("its run is just going on", subject=other.plan.name, hint="Ask once more")
 
 
 def _columns(run: PlanRun) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from leeward.hypervisors.libvirt.domain_xml import DomainXml
 from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
-from leeward.hypervisors.libvirt.pulling import turns
+from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
@@ -41,6 +41,8 @@ class LibvirtHost:
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
+        # The last known size of each disk, by VM and target, for when libvirt must not be asked.
+        self._sizes: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
         self._settling = Settling(agent_grace_s)
         self._firmware = FirmwareReader(DaemonFiles(uri))
@@ -72,13 +74,18 @@ class LibvirtHost:
     def _facts(self, domain: libvirt.virDomain) -> VmFacts:
         live = domain_xml.parse(domain.XMLDesc(0))
         reason = domain_xml.unsupported(live)
-        disks = []
-        for disk in live.disks:
-            try:
-                disks.append(Disk(disk.target, int(domain.blockInfo(disk.target)[0])))
-            except libvirt.libvirtError as error:
-                disks.append(Disk(disk.target, 0))
-                reason = reason or f"disk {disk.target} cannot be read: {error}"
+        vm_id, disks = domain.UUIDString(), []
+        with turns(self._connection.uri, vm_id).asking() as allowed:
+            for disk in live.disks:
+                size = self._sizes.get((vm_id, disk.target), 0)
+                try:
+                    if allowed:
+                        size = int(domain.blockInfo(disk.target)[0])
+                except libvirt.libvirtError as error:
+                    reason = reason or f"disk {disk.target} cannot be read: {error}"
+                    size = 0
+                disks.append(Disk(disk.target, size))
+                self._sizes[vm_id, disk.target] = size
         return self._make_facts(domain, live, tuple(disks), reason)
 
     def _make_facts(
@@ -151,16 +158,20 @@ class LibvirtHost:
         reason = domain_xml.unsupported(live)
         if reason:
             raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
+        # A recovered VM may still be pulled out of the vault; the two take turns.
+        turn = turns(self._connection.uri, vm_id).backup(domain)
         try:
             self._clear(vm_id, domain, base, running)
             if state is Power.RUNNING and live.agent_awaited:
                 self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
             if running:
-                # A recovered VM may still be pulled out of the vault; the two take turns.
-                with turns(self._connection.uri, vm_id).backup(domain):
-                    return self._open_live(vm_id, domain, live, base, new, consistency)
-            return self._open_offline(domain, live, base)
+                cycle: LiveCycle | OfflineCycle
+                cycle, token = self._open_live(vm_id, domain, live, base, new, consistency)
+            else:
+                cycle, token = self._open_offline(domain, live, base), base or ""
+            return HostCycle(self, vm_id, cycle, base, token, turn)
         except BaseException:
+            turn.close()
             self._set_clean(vm_id, None, clean=False)
             raise
 
@@ -195,7 +206,8 @@ class LibvirtHost:
         base: str | None,
         new: str,
         consistency: Consistency,
-    ) -> HostCycle:
+    ) -> tuple[LiveCycle, str]:
+        """The cycle, and the token of the tracking point that it made, "" when there is none."""
         untracked = domain_xml.untracked(live)
         warnings = [untracked] if untracked else []
         targets = [disk.target for disk in live.disks]
@@ -238,6 +250,7 @@ class LibvirtHost:
             ).abort()
             raise
         sizes = tuple(Disk(target, connections[target].size) for target in targets)
+        self._sizes |= {(vm_id, disk.name): disk.size for disk in sizes}
         cycle = LiveCycle(
             job,
             self._make_facts(domain, live, sizes, firmware=firmware),
@@ -247,9 +260,9 @@ class LibvirtHost:
             warnings=tuple(warnings),
             tracking="" if untracked else new,
         )
-        return HostCycle(self, vm_id, cycle, base, "" if untracked else new)
+        return cycle, "" if untracked else new
 
-    def _open_offline(self, domain: libvirt.virDomain, live: DomainXml, base: str | None) -> HostCycle:
+    def _open_offline(self, domain: libvirt.virDomain, live: DomainXml, base: str | None) -> OfflineCycle:
         vm_id = domain.UUIDString()
         targets = [disk.target for disk in live.disks]
         sizes = tuple(Disk(target, int(call(live.name, domain.blockInfo, target)[0])) for target in targets)
@@ -264,15 +277,19 @@ class LibvirtHost:
         # Only now: from here on the cycle sees a start of the VM.
         firmware, warnings = self._firmware.read(vm_id, live, running=False)
         cycle.vm, cycle.warnings = replace(cycle.vm, firmware=firmware), tuple(warnings)
-        return HostCycle(self, vm_id, cycle, base, base or "")
+        return cycle
 
     def forget(self, vm_id: str) -> None:
         domain = self._connection.domain(vm_id)
         self._set_clean(vm_id, None, clean=False)
-        if domain.isActive():
-            clear_job(domain, self._scratch)
-            self._freezer(vm_id, domain).thaw_leftover()
-        clear_checkpoints(domain, None)
+        turn = turns(self._connection.uri, vm_id).backup(domain)
+        try:
+            if domain.isActive():
+                clear_job(domain, self._scratch)
+                self._freezer(vm_id, domain).thaw_leftover()
+            clear_checkpoints(domain, None)
+        finally:
+            turn.close()
         left = [checkpoint.getName() for checkpoint in ours(domain)]
         if left:
             raise HypervisorError(f"checkpoints are left: {', '.join(left)}", subject=domain.name())
@@ -281,7 +298,16 @@ class LibvirtHost:
 class HostCycle:
     """A cycle that tells its host, when it ends, whether the VM is known to be clean."""
 
-    def __init__(self, host: LibvirtHost, vm_id: str, cycle: LiveCycle | OfflineCycle, base: str | None, new: str):
+    def __init__(
+        self,
+        host: LibvirtHost,
+        vm_id: str,
+        cycle: LiveCycle | OfflineCycle,
+        base: str | None,
+        new: str,
+        turn: BackupTurn,
+    ) -> None:
+        self._turn = turn
         self._host = host
         self._vm_id = vm_id
         self._cycle = cycle
@@ -305,6 +331,7 @@ class HostCycle:
             self._cycle.commit()
         finally:
             self._done = True
+            self._turn.close()
             self._host._set_clean(self._vm_id, self._new or None, clean=self._cycle.clean)
 
     def abort(self) -> None:
@@ -312,6 +339,7 @@ class HostCycle:
             return
         self._done = True
         self._cycle.abort()
+        self._turn.close()
         self._host._set_clean(self._vm_id, self._base, clean=self._cycle.clean)
 
     def __enter__(self) -> HostCycle:

@@ -1,0 +1,85 @@
+"""A recovery plan over real guests, by the commands alone; the daemon dies in the middle of it."""
+
+import os
+import signal
+
+import pytest
+from tests.installation import Installation
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
+DB, APP = "10.77.0.81", "10.77.0.82"
+PLAN = """
+name: pair
+groups:
+  - name: database
+    vms: [pdb]
+    checks:
+      - {vm: pdb, kind: agent}
+      - {vm: pdb, kind: tcp, port: 80}
+  - name: application
+    vms: [papp]
+    delay: 1s
+    approval: true
+    checks:
+      - {vm: papp, kind: http, port: 80}
+    after:
+      - run: told.sh
+        kinds: [test, planned]
+"""
+
+
+@pytest.fixture
+def office(lab, guest_factory):
+    guest_factory("office", "pdb", disks=(64,), ip=DB)
+    guest_factory("office", "papp", disks=(64,), ip=APP)
+    with Installation(lab, "plans") as installation:
+        installation("vault", "init")
+        for name in ("pdb", "papp"):
+            installation("protect", name, "--rpo", "1s", "--wait")
+        script = installation.state / "scripts" / "told.sh"
+        script.parent.mkdir(mode=0o700, exist_ok=True)
+        script.write_text("#!/bin/sh\necho $LEEWARD_KIND $LEEWARD_GROUP $LEEWARD_VMS\n")
+        script.chmod(0o755)
+        file = installation.root / "pair.yaml"
+        file.write_text(PLAN)
+        installation("plan", "create", str(file))
+        yield installation
+
+
+def until_waiting(run):
+    done = run.call("plan", "status", "pair", "--watch")
+    assert done.returncode == 0, (done.stdout, done.stderr)
+    view = run("plan", "status", "pair")
+    assert view["state"] == "waiting", view
+    return view
+
+
+def by_act(view):
+    return [(step["act"], step["vm"] or step["group"]) for step in view["steps"]]
+
+
+def test_a_pair_is_tested_and_moved(office, lab):
+    run = office
+    run("plan", "run", "pair", "--test")
+    until_waiting(run)
+    tested = run("plan", "approve", "pair", "--wait")
+    assert tested["complete"], tested
+    assert [step["output"] for step in tested["steps"] if step["act"] == "script"] == ["test application papp"]
+    assert lab.wait_http("office", DB, timeout_s=60)["error"] == 0  # production has gone on
+    assert run("plan", "cleanup", "pair")["state"] == "cleaned"
+    assert run("failover", "list") == []
+
+    run("plan", "run", "pair", "--planned", "--yes")
+    waiting = until_waiting(run)
+    done = [step for step in by_act(waiting) if step[0] in ("stop", "start")]
+    assert done == [("stop", "papp"), ("stop", "pdb"), ("start", "pdb"), ("start", "papp")]
+    assert run("failover", "show", "papp")["reversible"] is True
+    os.kill(run.daemon(), signal.SIGKILL)
+    moved = run("plan", "approve", "pair", "--note", "db is well", "--wait")
+    assert moved["complete"], moved
+    assert next(step["detail"] for step in moved["steps"] if step["act"] == "approve") == "db is well"
+    with lab.probe("recovery", "br0", "10.77.0.3/24") as client:
+        for address in (DB, APP):
+            status = client.wait(address)
+            assert all(disk["boot_intact"] for disk in status["disks"])
+    assert [run("status", name)["phase"] for name in ("pdb", "papp")] == ["away", "away"]
