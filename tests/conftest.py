@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,11 @@ LABS = Path("/var/tmp")
 PREFIX = "lwtest-"
 
 GuestFactory = Callable[..., Guest]
+
+
+def pytest_configure() -> None:
+    """A runner in the background has SIGINT ignored, and so would every program that is started here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
