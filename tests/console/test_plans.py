@@ -410,6 +410,24 @@ def test_the_vault_knows_the_plans(world):
     assert world.plans.adopt() == []
 
 
+@pytest.mark.slow
+def test_a_portal_runs_the_plan_when_the_office_is_gone_with_its_console(world):
+    world.script("lost.sh", "")
+    world.create(**shop(before=[{"run": "lost.sh", "on_failure": "continue"}]))
+    world.office.stop_agent()
+    for vm in world.office.hypervisor.vms():
+        world.office.hypervisor.force_off(vm.id)
+    (world.scripts_folder / "lost.sh").unlink()  # it was on the console's machine
+    assert world.start_portal() == ["shop"]
+    assert "no such script" in world.plans.get("shop").troubles[0]
+    world.begin("unplanned")
+    done = world.until_state("done", "stalled", seconds=90)
+    assert [step.state for step in done.steps if step.act == "start"] == ["done"] * 3
+    assert "lost.sh: there is no such script" in done.failure
+    assert world.where() == dict.fromkeys(EVERYWHERE, "recovery")
+    assert world.did(START)[0] == "db"
+
+
 def test_a_plan_tells_what_would_make_it_fail(world):
     world.script("x.sh", "exit 0")
     world.create(**shop(before=[{"run": "x.sh"}]))
