@@ -213,6 +213,8 @@ class LibvirtHost:
         """The cycle, and the token of the tracking point that it made, "" when there is none."""
         untracked = domain_xml.untracked(live)
         warnings = [untracked] if untracked else []
+        if not call(live.name, domain.isPersistent):
+            warnings.append("the VM runs but is not defined any more: define it again, or it is gone when it stops")
         targets = [disk.target for disk in live.disks]
         scratch = Scratch(self._scratch, vm_id)
         job = Job(domain, scratch, name_of(base) if base else None, None if untracked else name_of(new))
