@@ -29,6 +29,11 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Real guests and real time on a machine that may stand still for seconds: what fails is tried once more, and
+        # both times are told. What fails twice has failed.
+        if item.get_closest_marker("lab") or item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("lab"):
