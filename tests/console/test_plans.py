@@ -15,6 +15,9 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
 from leeward.wire.jobs import JobKind
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 EVERYWHERE = list(NAMES.values())
 
 
