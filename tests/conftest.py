@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,17 @@ PREFIX = "lwtest-"
 GuestFactory = Callable[..., Guest]
 
 
+def pytest_configure() -> None:
+    """A runner in the background has SIGINT ignored, and so would every program that is started here."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        # Real guests and real time on a machine that may stand still for seconds: what fails is tried once more, and
+        # both times are told. What fails twice has failed.
+        if item.get_closest_marker("lab") or item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.flaky(reruns=1))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("lab"):

@@ -15,6 +15,9 @@ from leeward.console.authority import Authority
 from leeward.domain.protection import ProtectionState
 from leeward.wire.jobs import JobState
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 
 def protection(link):
     return next(iter(link.report().protections), None)

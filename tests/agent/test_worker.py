@@ -18,6 +18,9 @@ from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
 MIB = 1 << 20
 

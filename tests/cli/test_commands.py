@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 

@@ -17,6 +17,9 @@ from leeward.console.identity import build_identity
 from leeward.console.plans_api import build_router
 from leeward.console.views import ProtectRequest
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).parents[2] / "docs"
 YAML = """
 name: shop

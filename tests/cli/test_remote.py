@@ -20,6 +20,9 @@ from leeward.cli.signing import fingerprint_of
 from leeward.console.authority import Authority
 from leeward.domain.errors import BadInput
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 PASSWORD = "a long enough password"
 

@@ -36,17 +36,22 @@ def test_undefined_lost_and_defined_again_under_another_name(office, lab, tmp_pa
     domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
     before = office("status", "named")["cycles"]
     status = office.until("named", lambda row: row["cycles"] >= before + 3)
-    assert (status["state"], status["reason"]) == ("enabled", "")
+    assert status["state"] == "enabled"
+    assert status["reason"] == "the VM runs but is not defined any more: define it again, or it is gone when it stops"
     told = lab.http("office", IP)["seq"]
     instant = office("points", "named")[-1]["time"]
     office.until("named", lambda row: row["last_point"]["time"] > instant)
 
-    # Its end is the end of it for the host; not for the vault.
+    # Its end is the end of it for the host; not for the vault. (Paused meanwhile: libvirtd 9.0 crashes when such a VM
+    # ends at the very moment in which one of its checkpoints is deleted.)
+    office("pause", "named")
+    office.until("named", lambda row: row["state"] == "paused")
     domain.destroy()
+    office("resume", "named")
     status = office.until("named", lambda row: row["state"] == "error")
     assert status["reason"] == "named: the VM is no longer defined. Unprotect it, or define it again"
     assert status["failover_possible"] is True
-    assert office("vm", "list") == []
+    assert "named" not in [row["name"] for row in office("vm", "list")]
     said = office.call("protect", "named")
     assert said.returncode == 0
     assert said.stdout.strip().splitlines() == [
@@ -83,7 +88,7 @@ def test_undefined_lost_and_defined_again_under_another_name(office, lab, tmp_pa
     domain.destroy()
     domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
     office("unprotect", "renamed")
-    assert [row["vm"] for row in office("status")] == ["named"]
+    assert "renamed" not in [row["vm"] for row in office("status")]
     assert [point["id"] for point in office("points", "renamed")][: len(points)] == points
 
 

@@ -155,6 +155,15 @@ class PlanWorld(World):
         self._use(parts)
         self.plans, self.fate = parts.plans, parts.fate
 
+    def start_portal(self):
+        """A console at the recovery site that knows nothing but the vault."""
+        self.stop_console()
+        parts = PlanParts(self, [FarLink(self.recovery)], "portal.db")
+        self._use(parts)
+        self.plans, self.fate = parts.plans, parts.fate
+        self.learner.adopt()
+        return self.plans.adopt()
+
     def revive(self):
         """After a death: wait until nothing of the dead console moves, and start another one."""
         self.stop_console()

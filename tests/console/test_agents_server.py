@@ -19,6 +19,9 @@ from leeward.console.authority import read_peer
 from leeward.domain.errors import BadInput, LeewardError
 from leeward.wire.polls import Enrol, Poll
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def stand(tmp_path):

@@ -17,6 +17,9 @@ from leeward.console.views import FailbackRequest, FailoverRequest
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind, steps
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 # Cells are mostly waiting: several worlds at a time.
 WORLDS = 4
 # A cut-off source that still reaches the vault: how long it may run beside its successor, at the pace of these tests

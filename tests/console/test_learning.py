@@ -11,6 +11,9 @@ from leeward.state.lives import Life
 from leeward.vault.log import Reign
 from leeward.wire.messages import ProtectionMessage
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 WISH = ProtectionMessage(vm_id=VM, vm_name="web", host="office", claim=1)
 
 

@@ -15,6 +15,9 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
 from leeward.wire.jobs import JobKind
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 EVERYWHERE = list(NAMES.values())
 
 
@@ -408,6 +411,24 @@ def test_the_vault_knows_the_plans(world):
     assert world.plans.adopt() == ["shop"]
     assert world.plans.get("shop").document == known
     assert world.plans.adopt() == []
+
+
+@pytest.mark.slow
+def test_a_portal_runs_the_plan_when_the_office_is_gone_with_its_console(world):
+    world.script("lost.sh", "")
+    world.create(**shop(before=[{"run": "lost.sh", "on_failure": "continue"}]))
+    world.office.stop_agent()
+    for vm in world.office.hypervisor.vms():
+        world.office.hypervisor.force_off(vm.id)
+    (world.scripts_folder / "lost.sh").unlink()  # it was on the console's machine
+    assert world.start_portal() == ["shop"]
+    assert "no such script" in world.plans.get("shop").troubles[0]
+    world.begin("unplanned")
+    done = world.until_state("done", "stalled", seconds=90)
+    assert [step.state for step in done.steps if step.act == "start"] == ["done"] * 3
+    assert "lost.sh: there is no such script" in done.failure
+    assert world.where() == dict.fromkeys(EVERYWHERE, "recovery")
+    assert world.did(START)[0] == "db"
 
 
 def test_a_plan_tells_what_would_make_it_fail(world):

@@ -17,6 +17,9 @@ from leeward.wire.jobs import Job, JobKind, JobReport, JobState
 from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionReport, StandDownMessage
 from leeward.wire.polls import Poll, Section, Tell
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 
 class Console:
     def __init__(self, folder):

@@ -15,6 +15,9 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind, steps
 from leeward.domain.runs import RunState, StepState
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):

@@ -14,6 +14,9 @@ from leeward.domain.procedures import Kind, steps, undo_order
 from leeward.domain.runs import RunState, StepState
 from leeward.domain.vm import Power
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 FINAL = {kind: next(i for i, step in enumerate(steps(kind)) if step.final) for kind in (Kind.PLANNED, Kind.FAILBACK)}
 FINAL[Kind.UNPLANNED] = next(i for i, step in enumerate(steps(Kind.UNPLANNED)) if step.final)
 UNDO_FAULTS = ("console before", "console done", "office after", "recovery after", "vault away", "cut console-office")

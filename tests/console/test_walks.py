@@ -15,6 +15,9 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 STEPS = 80
 # Of each change of a run, and of each task before and after its effect.
 KILLED = 0.03

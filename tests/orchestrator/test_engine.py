@@ -18,6 +18,9 @@ from leeward.domain.procedures import Kind, steps
 from leeward.domain.runs import Run, RunState, StepState, new_run
 from leeward.state.database import Database
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 VICTIM = Path(__file__).with_name("engine_victim.py")
 RUN = "run1"
 NAMES = [step.name for step in steps(Kind.PLANNED)]

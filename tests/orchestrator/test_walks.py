@@ -7,6 +7,9 @@ import pytest
 from leeward.orchestrator.dispatch import dispatch
 from leeward.orchestrator.engine import Engine
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def engine(tmp_path):

@@ -16,7 +16,7 @@ import libvirt
 import libvirt_qemu
 
 from leeward.domain.errors import Unavailable
-from leeward.domain.vm import Power
+from leeward.domain.vm import FirmwareState, Power
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.memory import MemoryHypervisor
 
@@ -64,6 +64,13 @@ class Rig:
         self.host.start(self.vm_id)
         self.wait_agent()
 
+    def idle(self):
+        """Whether no job is on it, or the last one is just ending: a host need not let go of it at once."""
+        ends = time.monotonic() + 5
+        while self.job() and time.monotonic() < ends:
+            time.sleep(0.02)
+        return not self.job()
+
     def power_on(self):
         """Have it powered on, with its CPU halted if it was off: all but the guest inside is as if it ran."""
         if self.power is Power.OFF:
@@ -77,6 +84,7 @@ class MemoryRig(Rig):
         self.host = MemoryHypervisor("office")
         self.expected = {disk: bytearray(size) for disk, size in SIZES.items()}
         self.vm = self.host.add(self.vm_id, "port", {"vda": b"\1" * MIB, **self.expected})
+        self.vm.firmware = FirmwareState(b"variables", (("tpm", b"state"),))
 
     def restarted(self):
         return self.host  # nothing of ours is in it
@@ -116,6 +124,12 @@ class MemoryRig(Rig):
     def _start_paused(self):
         self.vm.set_power(Power.PAUSED)
 
+    def firmware(self):
+        return self.vm.firmware
+
+    def change_firmware(self):
+        self.vm.firmware = FirmwareState(b"others")
+
     def pause(self):
         self.vm.set_power(Power.PAUSED)
 
@@ -144,7 +158,7 @@ class LibvirtRig(Rig):
     def __init__(self, lab):
         super().__init__()
         self.lab = lab
-        guest = lab.define_guest("office", "port", disks=(64,), start=False, ip="10.77.0.45")
+        guest = lab.define_guest("office", "port", disks=(64,), start=False, ip="10.77.0.45", tpm=True)
         self.vm_id, self.ip = guest.uuid, guest.ip
         self.scratch = Path(lab.places.root) / "scratch-port"
         self.connection = libvirt.open(lab.libvirt("office"))
@@ -198,6 +212,7 @@ class LibvirtRig(Rig):
         self._qemu_io(disk, f"write -z -u {offset} {length}")
 
     def _grow(self, disk, size):
+        assert self.idle()  # libvirt lets go of the last job first
         self.domain.blockResize(disk, size, libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
 
     @contextlib.contextmanager
@@ -251,10 +266,23 @@ class LibvirtRig(Rig):
     def _start_paused(self):
         self.domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
 
+    def firmware(self):
+        folder = self._tpm()
+        files = sorted(path for path in folder.iterdir() if path.name != ".lock") if folder.exists() else []
+        return FirmwareState(tpm=tuple((path.name, path.read_bytes()) for path in files))
+
+    def _tpm(self):
+        return self.lab.places.daemon_state("office") / "swtpm" / self.vm_id / "tpm2"
+
+    def change_firmware(self):
+        (self._tpm() / "tpm2-00.savestate").write_bytes(b"as after a suspend")
+
     def pause(self):
         self.domain.suspend()
 
     def kill(self):
+        for disk in self.expected:
+            self._qemu_io(disk, "flush")  # what was not flushed may be lost, as in a power cut
         time.sleep(0.3)  # else libvirt may not have its monitor yet, and never hear of the death
         os.kill(self._qemu_pid(), signal.SIGKILL)
         self._until(lambda: not self.domain.isActive())

@@ -12,7 +12,7 @@ from tests.ports.rigs import MIB, NOBODY, LibvirtRig, MemoryRig
 
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost, VmGone
-from leeward.domain.vm import Consistency, Power
+from leeward.domain.vm import Consistency, FirmwareState, Power
 
 KINDS = ["memory", pytest.param("libvirt", marks=[pytest.mark.lab, pytest.mark.timeout(240)])]
 DISKS = ("vdb", "vdc")
@@ -159,6 +159,8 @@ def test_autostart_is_what_was_set_last(rig):
 def test_a_full_cycle_names_all_that_is_not_zero(live):
     live.write("vdb", 3 * BLOCK_SIZE, 2 * BLOCK_SIZE, 0x11)
     live.write("vdc", live.size("vdc") - 100, 100, 0x22)
+    firmware = live.firmware()
+    assert live.host.vm(live.vm_id).firmware is None
     copy = Copy(live)
     before = time.time_ns()
     with copy.open() as cycle:
@@ -169,6 +171,7 @@ def test_a_full_cycle_names_all_that_is_not_zero(live):
         assert cycle.tracking == copy.token
         facts = live.host.vm(live.vm_id)
         assert (cycle.vm.name, cycle.vm.disks, cycle.vm.definition) == ("port", facts.disks, facts.definition)
+        assert cycle.vm.firmware == firmware != FirmwareState()
         copy.read(cycle)
         copy.commit(cycle)
     copy.assert_equal()
@@ -261,7 +264,7 @@ def test_commit_lets_go_of_the_old_point_and_keeps_the_new(live, copy):
         copy.read(cycle)
         copy.commit(cycle)
     assert live.points() == {copy.token}
-    assert not live.job()
+    assert live.idle()
     with pytest.raises(TrackingLost):
         live.host.open_cycle(live.vm_id, base=old, new=new_token())
 
@@ -279,7 +282,7 @@ def test_a_cycle_that_is_not_committed_keeps_the_base(live, copy, way):
         elif way == "interrupt":
             signal.raise_signal(signal.SIGINT)
     assert live.points() == {base}
-    assert not live.job()
+    assert live.idle()
     live.write("vdb", 4 * BLOCK_SIZE, 10, 0x62)
     assert set(copy.take()["vdb"]) == {0, 4}
     copy.assert_equal()
@@ -360,7 +363,7 @@ def test_an_unknown_base_is_lost_tracking_and_a_full_cycle_mends_it(live, copy):
     copy.base = "never-made"
     with pytest.raises(TrackingLost):
         copy.open()
-    assert not live.job()
+    assert live.idle()
     copy.base = None
     copy.take()
     copy.assert_equal()
@@ -445,7 +448,7 @@ def test_forget_leaves_no_trace(live, copy):
     for _ in range(2):
         live.restarted().forget(live.vm_id)
         assert live.points() == set()
-        assert not live.job()
+        assert live.idle()
     with pytest.raises(TrackingLost):
         copy.open()
     copy.base = None
@@ -519,9 +522,15 @@ def test_the_idle_mark_changes_with_disks_and_definition_only(off):
     off.write("vdb", 0, 10, 0xA1)
     written = host.idle_mark(vm_id)
     assert written not in (None, mark)
-    off.redefine(memory_mib=200)
+    memory = host.vm(vm_id).memory_mib
+    off.redefine(memory_mib=memory + 8)
     assert host.idle_mark(vm_id) not in (None, mark, written)
-    off.redefine(memory_mib=192)
+    off.redefine(memory_mib=memory)
+    assert host.idle_mark(vm_id) == written
+    off.change_firmware()
+    assert host.idle_mark(vm_id) not in (None, mark, written)
+    with Copy(off).open() as cycle:
+        assert cycle.vm.firmware == off.firmware()
     host.start(vm_id)
     assert host.idle_mark(vm_id) is None
 
@@ -620,7 +629,7 @@ def test_the_vms_end_in_mid_cycle_voids_it(live, copy, how):
         live.kill() if how == "killed" else live.host.force_off(live.vm_id)
         with pytest.raises(HypervisorError):
             cycle.check()
-    assert not live.job()
+    assert live.idle()
     live.power_on()
     try:
         copy.take()

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from leeward.cli.context import JSON
@@ -58,6 +57,8 @@ def scan(
 
 
 def _follow(scans: Scans, scan_id: str, *, quiet: bool) -> Look:
+    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
     columns = (
         TextColumn("[bold]Scanning[/]"),
         BarColumn(),

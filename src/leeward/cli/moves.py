@@ -7,7 +7,6 @@ import time
 from typing import Annotated, Any
 
 import typer
-from rich.live import Live
 
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
@@ -187,6 +186,8 @@ def _title(view: dict[str, Any]) -> str:
 def _follow(client: Any, view: dict[str, Any], wait: bool, as_json: bool) -> None:
     """Show a run until it has ended or stalled; its outcome is the command's."""
     if wait:
+        from rich.live import Live
+
         with Live(console=err, auto_refresh=False, transient=False) as live:
             while view["state"] in ("running", "undoing"):
                 if not as_json:

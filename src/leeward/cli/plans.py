@@ -9,7 +9,6 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
-from rich.live import Live
 
 from leeward.cli.context import JSON, current
 from leeward.cli.output import err, out, print_json
@@ -227,6 +226,8 @@ def _seconds(text: str | None) -> float | None:
 def _follow(client: Any, view: dict[str, Any], wait: bool, as_json: bool) -> None:
     """Show a run until it has ended or needs somebody; its outcome is the command's."""
     if wait:
+        from rich.live import Live
+
         with Live(console=err, auto_refresh=False, transient=False) as live:
             while view["state"] in _GOES_ON:
                 if not as_json:

@@ -8,15 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from xml.sax.saxutils import escape, quoteattr
 
+UEFI_STORE = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """memory_mib, vcpus; kvm: accelerated, otherwise emulated; bridge: what its card is plugged into."""
+    """memory_mib, vcpus; kvm: accelerated, otherwise emulated; bridge: what its card is plugged into.
+
+    uefi: libvirt chooses the firmware; else it has a BIOS. tpm: with an emulated TPM 2.0.
+    """
 
     memory_mib: int = 192
     vcpus: int = 1
     kvm: bool = False
     bridge: str = "br0"
+    uefi: bool = False
+    tpm: bool = False
 
 
 def mac_address(*parts: str) -> str:
@@ -40,7 +47,7 @@ def definition(name: str, uuid: str, mac: str, disks: Mapping[str, tuple[Path, s
   <uuid>{uuid}</uuid>
   <memory unit='MiB'>{shape.memory_mib}</memory>
   <vcpu>{shape.vcpus}</vcpu>
-  <os><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os>
+  <os{" firmware='efi'" if shape.uefi else ""}><type arch='x86_64' machine='pc'>hvm</type><boot dev='hd'/></os>
   <features><acpi/><apic/></features>
   {cpu}
   <clock offset='utc'/>
@@ -53,11 +60,15 @@ def definition(name: str, uuid: str, mac: str, disks: Mapping[str, tuple[Path, s
     </interface>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <serial type='pty'/>
-    <controller type='usb' model='none'/>
+    <controller type='usb' model='none'/>{_TPM if shape.tpm else ""}
     <memballoon model='none'/>
   </devices>
 </domain>
 """
+
+
+_TPM = """
+    <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"""
 
 
 def _disk(target: str, image: Path, form: str) -> str:

@@ -13,8 +13,9 @@ import libvirt
 
 from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused
 from leeward.lab import kvm, site, tools
-from leeward.lab.domains import Shape, definition, mac_address
-from leeward.lab.guest import debian, tiny
+from leeward.lab.domains import UEFI_STORE, Shape, definition, mac_address
+from leeward.lab.guest import debian, tiny, variables
+from leeward.lab.guest.assembly import KERNEL_ARGUMENTS
 from leeward.lab.guest.layout import Settings, write_settings
 from leeward.lab.places import Places, site_plan
 
@@ -44,6 +45,7 @@ class Wish:
     kind: tiny, or debian (with systemd; give it disks of 1024 or so and a memory of 512).
     disks: sizes in MiB, the first the boot disk, the second a data disk; format: qcow2 or raw.
     ip: "" picks a free one of the site's LAN; bridge: of the site's host.
+    uefi: it boots by an entry in its UEFI variable store, and by nothing else. tpm: with an emulated TPM.
     """
 
     kind: str = "tiny"
@@ -55,6 +57,8 @@ class Wish:
     acpi: bool = True
     memory_mib: int = 192
     bridge: str = "br0"
+    uefi: bool = False
+    tpm: bool = False
 
 
 class Guests:
@@ -73,7 +77,15 @@ class Guests:
             self._remove_files(name)
             guest = self._make(name, wish)
             disks = {target: (Path(image), wish.format) for target, image in guest.disks.items()}
-            shape = Shape(memory_mib=wish.memory_mib, kvm=kvm.usable(self._places.cache), bridge=wish.bridge)
+            if wish.uefi:
+                self._make_store(name)
+            shape = Shape(
+                memory_mib=wish.memory_mib,
+                kvm=kvm.usable(self._places.cache),
+                bridge=wish.bridge,
+                uefi=wish.uefi,
+                tpm=wish.tpm,
+            )
             connection.defineXML(definition(name, guest.uuid, guest.mac, disks, shape))
             return guest
 
@@ -139,6 +151,16 @@ class Guests:
         for source, target in zip(sources, disks.values(), strict=True):
             self._copy(source, Path(target), wish.format, settings if source is sources[0] else None)
         return guest
+
+    def _make_store(self, name: str) -> None:
+        """A variable store with a boot entry, where the daemon would otherwise put an empty one."""
+        if not UEFI_STORE.exists():
+            raise NotFound("OVMF is not installed", hint="Install the package ovmf")
+        folder = self._places.daemon_state(self._plan.name) / "qemu/nvram"
+        folder.mkdir(parents=True, exist_ok=True)
+        arguments = f"initrd=\\initrd {KERNEL_ARGUMENTS}"
+        store = variables.bootable(UEFI_STORE.read_bytes(), "\\vmlinuz", arguments)
+        (folder / f"{name}_VARS.fd").write_bytes(store)
 
     def _boot_image(self, wish: Wish) -> Path:
         if not 1 <= len(wish.disks) <= 2:

@@ -39,6 +39,7 @@ OFFICE = SitePlan("office", lan="10.77.0", wan="10.99.0.1")
 RECOVERY = SitePlan("recovery", lan="10.78.0", wan="10.99.0.2")
 SITES = (OFFICE, RECOVERY)
 BRIDGE = "br0"
+DAEMON_STATE = "/var/lib/libvirt"  # compiled into libvirtd
 
 
 def site_plan(name: str) -> SitePlan:
@@ -85,6 +86,10 @@ class Places:
 
     def images(self, site: str) -> Path:
         return self.root / site / "images"
+
+    def daemon_state(self, site: str) -> Path:
+        """What the site's libvirtd sees at DAEMON_STATE."""
+        return self.root / site / "lib"
 
     def uri(self, site: str) -> str:
         return f"qemu+unix:///system?socket={self.root / site / 'run' / 'libvirt-sock'}"

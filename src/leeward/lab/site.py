@@ -13,15 +13,18 @@ import libvirt
 
 from leeward.domain.errors import LeewardError, Unavailable
 from leeward.lab import netns, tools
-from leeward.lab.places import BRIDGE, SITES, Places, SitePlan
+from leeward.lab.places import BRIDGE, DAEMON_STATE, SITES, Places, SitePlan
 
-# What libvirtd has compiled in, by the folder of the site that takes its place in the daemon's mount namespace.
+# What libvirtd and swtpm have compiled in, by the folder of the site that takes its place in the daemon's mount
+# namespace.
 _FOLDERS = {
     "run": "/run/libvirt",
-    "lib": "/var/lib/libvirt",
+    "lib": DAEMON_STATE,
     "etc": "/etc/libvirt",
     "log": "/var/log/libvirt",
     "cache": "/var/cache/libvirt",
+    "swtpm-ca": "/var/lib/swtpm-localca",
+    "swtpm-log": "/var/log/swtpm",
 }
 _CAPABILITIES = "cache/qemu/capabilities"
 _DAEMON_CONFIG = """\
@@ -35,6 +38,8 @@ log_outputs = "2:file:{log}"
 _QEMU_CONFIG = """\
 user = "root"
 group = "root"
+swtpm_user = "root"
+swtpm_group = "root"
 dynamic_ownership = 0
 remember_owner = 0
 security_driver = "none"

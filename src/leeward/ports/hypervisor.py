@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from leeward.domain.blocks import Runs
-from leeward.domain.vm import Consistency, VmFacts
+from leeward.domain.vm import Consistency, FirmwareState, VmFacts
 from leeward.ports.blocks import BlockReader
 
 
@@ -153,8 +153,9 @@ class RecoveryHost(Protocol):
     """A host that runs recovered VMs. Everything made here carries a tag and can be removed by it.
 
     Disks are given as name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point; the VM gets a copy-on-write
-    image for each, and stops (never reports an error to the guest) on I/O errors. Making is idempotent for a tag as
-    long as the VM has not been started. Errors: HypervisorError and its children.
+    image for each, and stops (never reports an error to the guest) on I/O errors. firmware: what the original kept
+    outside of its disks; it is in place before the first start as far as the host can (else `Made.warnings` says so).
+    Making is idempotent for a tag as long as the VM has not been started. Errors: HypervisorError and its children.
     """
 
     @property
@@ -167,7 +168,14 @@ class RecoveryHost(Protocol):
         """Raise Refused when a VM that is not of this tag has the identity or the name."""
 
     def create_test_vm(
-        self, *, tag: str, name: str, definition: str, disks: Mapping[str, str], sizes: Mapping[str, int]
+        self,
+        *,
+        tag: str,
+        name: str,
+        definition: str,
+        disks: Mapping[str, str],
+        sizes: Mapping[str, int],
+        firmware: FirmwareState,
     ) -> Made:
         """A throwaway copy with its own identity and addresses, on an isolated network."""
 
@@ -179,6 +187,7 @@ class RecoveryHost(Protocol):
         disks: Mapping[str, str],
         sizes: Mapping[str, int],
         networks: Mapping[str, str],
+        firmware: FirmwareState,
     ) -> Made:
         """The VM itself, with its identity and addresses. networks: what a card hangs on → where it goes here.
 
@@ -222,4 +231,4 @@ class RecoveryHost(Protocol):
         """
 
     def destroy(self, tag: str) -> None:
-        """Remove all that was made under `tag`: VM, NVRAM, images, network. Idempotent."""
+        """Remove all that was made under `tag`: VM, state of its firmware, images, network. Idempotent."""

@@ -175,17 +175,22 @@ class Copies:
     def _define(self, record: CopyRecord) -> str:
         export, tag = self.export(record), record.tag
         with self._vault.log(record.vm_id).open_point(record.point_id, cache_bytes=0) as image:
-            definition = image.definition
+            definition, firmware = image.definition, image.firmware
             sizes = {name: disk.size for name, disk in image.disks.items()}
         disks = {name: export.uri(name) for name in sizes}
         if record.purpose == Purpose.TEST:
             made = self._host.create_test_vm(
-                tag=tag, name=record.copy_name, definition=definition, disks=disks, sizes=sizes
+                tag=tag, name=record.copy_name, definition=definition, disks=disks, sizes=sizes, firmware=firmware
             )
         else:
             self._host.require_free(tag, record.vm_id, record.vm_name)
             made = self._host.create_failover_vm(
-                tag=tag, definition=definition, disks=disks, sizes=sizes, networks=record.networks
+                tag=tag,
+                definition=definition,
+                disks=disks,
+                sizes=sizes,
+                networks=record.networks,
+                firmware=firmware,
             )
         record.copy_id, record.copy_name, record.network = made.vm_id, made.name, made.network
         record.made = made.marks

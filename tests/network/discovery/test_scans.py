@@ -19,6 +19,9 @@ from leeward.network.discovery.scanning import order, scan
 from leeward.network.discovery.scans import Scans, State
 from leeward.network.discovery.signs import DOORS, Door, Role, Speech
 
+# Real time, real processes: not for the fast suite.
+pytestmark = pytest.mark.slow
+
 HOME = "127.0.0.1"
 PATIENT = Pace(talk_s=30)
 

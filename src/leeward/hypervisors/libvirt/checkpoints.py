@@ -13,6 +13,7 @@ from leeward.logs import log
 
 PREFIX = "lw-"
 _IDLE_S = 2.0
+_POLL_S = 0.005
 
 
 def name_of(token: str) -> str:
@@ -44,17 +45,26 @@ def delete(checkpoint: libvirt.virDomainCheckpoint) -> None:
 def clear_job(domain: libvirt.virDomain, scratch: Path) -> None:
     """End a backup job that a dead run of ours left. Raises HostBusy for anybody else's job.
 
-    Ours is known by its NBD socket below our scratch folder.
+    Ours is known by its NBD socket below our scratch folder. A job that has no backup's description is another kind
+    of job, or a backup that is just ending: the latter is waited for.
     """
     name = domain.name()
-    if call(name, domain.jobInfo)[0] == libvirt.VIR_DOMAIN_JOB_NONE:
-        return
-    try:
-        backup = domain.backupGetXMLDesc(0)
-    except libvirt.libvirtError:
-        backup = ""
-    if f"'{scratch}/" not in backup:
-        raise HostBusy("a foreign job (backup or migration) has the right of way", subject=name)
+    ends = time.monotonic() + _IDLE_S
+    while call(name, domain.jobInfo)[0] != libvirt.VIR_DOMAIN_JOB_NONE:
+        try:
+            backup = domain.backupGetXMLDesc(0)
+        except libvirt.libvirtError:
+            backup = ""
+        if f"'{scratch}/" in backup:
+            _abort(domain)
+            return
+        if backup or time.monotonic() > ends:
+            raise HostBusy("a foreign job (backup or migration) has the right of way", subject=name)
+        time.sleep(_POLL_S)
+
+
+def _abort(domain: libvirt.virDomain) -> None:
+    name = domain.name()
     log.info("ending a backup job of a dead run", vm=name)
     try:
         domain.abortJob()
@@ -77,7 +87,7 @@ def wait_idle(domain: libvirt.virDomain) -> None:
                 "libvirt has not let go of the last job yet, or another one has the right of way",
                 subject=domain.name(),
             )
-        time.sleep(0.005)
+        time.sleep(_POLL_S)
 
 
 def clear_checkpoints(domain: libvirt.virDomain, keep: str | None) -> bool:

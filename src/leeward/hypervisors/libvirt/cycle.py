@@ -14,6 +14,7 @@ from leeward.domain.vm import Consistency, VmFacts
 from leeward.hypervisors import extents, nbd
 from leeward.hypervisors.libvirt.checkpoints import delete
 from leeward.hypervisors.libvirt.guard import ScratchGuard
+from leeward.hypervisors.libvirt.scratch import Scratch
 from leeward.logs import log
 
 
@@ -35,7 +36,7 @@ class Job:
     """A running backup job of ours. base and new: checkpoint names, None where there is none."""
 
     domain: libvirt.virDomain
-    socket: Path
+    scratch: Scratch
     base: str | None
     new: str | None
 
@@ -57,7 +58,7 @@ class LiveCycle:
         self._job = job
         self._connections = connections
         self._ended = False
-        self._guard = ScratchGuard(job.domain, job.socket.parent)
+        self._guard = ScratchGuard(job.domain, job.scratch.folder)
         self._guard.start()
         self.time_ns = time_ns
         self.consistency = consistency
@@ -77,7 +78,7 @@ class LiveCycle:
         return extents.changed(connection.size, dirty, allocation, dirty_flag=nbd.DIRTY, zero_flag=nbd.ZERO)
 
     def reader(self, disk: str) -> NbdReader:
-        return NbdReader(nbd.Nbd(self._job.socket, disk))
+        return NbdReader(nbd.Nbd(self._job.scratch.socket, disk))
 
     def check(self) -> None:
         """The job must still be there: without it what is read is no longer the instant, and no reader would tell."""
@@ -85,7 +86,7 @@ class LiveCycle:
             raise HypervisorError(
                 f"the cycle was given up: {self._guard.tripped}",
                 subject=self.vm.name,
-                hint=f"Make room in {self._job.socket.parent}; changes stay tracked",
+                hint=f"Make room in {self._job.scratch.folder}; changes stay tracked",
             )
         try:
             alive = self._job.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
@@ -124,7 +125,7 @@ class LiveCycle:
             # Gone with its VM, or libvirtd restarts just now: the next cycle looks after what is left.
             log.warning("the backup job did not end cleanly", vm=self.vm.name, error=str(error))
             self.clean = False
-        self._job.socket.unlink(missing_ok=True)
+        self._job.scratch.remove()
 
     def _delete(self, name: str) -> None:
         try:

@@ -15,9 +15,10 @@ from urllib.parse import parse_qs, urlsplit
 
 from leeward.domain.errors import HypervisorError
 
-# Where the drivers for all users and for one user keep the state of TPMs (libvirt: qemu_conf.c).
-_SYSTEM_TPM = Path("/var/lib/libvirt/swtpm")
-_USER_TPM = "libvirt/qemu/swtpm"
+# Where the drivers for all users keep TPMs and variable stores; those for one user have both below one folder
+# (libvirt: qemu_conf.c).
+_SYSTEM_TPM, _SYSTEM_NVRAM = Path("/var/lib/libvirt/swtpm"), Path("/var/lib/libvirt/qemu/nvram")
+_USER = "libvirt/qemu"
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
 
@@ -38,11 +39,18 @@ class DaemonFiles:
         return Path(f"/proc/{self._process()}/root") / str(named).lstrip("/")
 
     def tpm_folder(self, vm_id: str, version: str) -> Path:
-        """Where the daemon keeps the TPM of a VM, unless its definition names a place. version: "1.2" or "2.0"."""
-        base = _SYSTEM_TPM
-        if self._user:
-            base = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / _USER_TPM
-        return base / vm_id / ("tpm1.2" if version == "1.2" else "tpm2")
+        """Where the daemon keeps the TPM of a VM whose definition names no place. version: "1.2" or "2.0"."""
+        return self.tpm_folders / vm_id / ("tpm1.2" if version == "1.2" else "tpm2")
+
+    @property
+    def tpm_folders(self) -> Path:
+        """Where the daemon keeps a folder for each VM with an emulated TPM."""
+        return _users_folder() / "swtpm" if self._user else _SYSTEM_TPM
+
+    def variable_store(self, vm_name: str) -> Path:
+        """Where the daemon keeps the UEFI variables of a VM whose definition names no place."""
+        base = _users_folder() / "nvram" if self._user else _SYSTEM_NVRAM
+        return base / f"{vm_name}_VARS.fd"
 
     def _process(self) -> int:
         """The daemon's number. Asked of the socket only when it was started anew: each question is a connection."""
@@ -51,6 +59,10 @@ class DaemonFiles:
                 pid = _owner(self._socket)
                 self._known = (pid, _born(pid))
             return self._known[0]
+
+
+def _users_folder() -> Path:
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / _USER
 
 
 def _owner(path: str) -> int:

@@ -30,7 +30,10 @@ class TpmXml:
 
 @dataclass(frozen=True, slots=True)
 class DomainXml:
-    """nvram: file with the UEFI variable store, "" when there is none. tpm: None without an emulated one."""
+    """nvram: file with the UEFI variable store, "" when none is named. tpm: None without an emulated one.
+
+    uefi: libvirt chooses the firmware, and a store for it, which older ones name only while the VM runs.
+    """
 
     name: str
     memory_mib: int
@@ -38,6 +41,7 @@ class DomainXml:
     disks: tuple[DiskXml, ...]
     agent_awaited: bool  # there is a guest agent channel, and nobody has opened it inside yet
     nvram: str = ""
+    uefi: bool = False
     tpm: TpmXml | None = None
 
 
@@ -58,6 +62,7 @@ def parse(xml: str) -> DomainXml:
         disks=tuple(_disk(disk) for disk in root.findall("devices/disk") if _is_protected(disk)),
         agent_awaited=channel is not None and channel.get("state") == "disconnected",
         nvram=_nvram(root),
+        uefi=root.find("os[@firmware='efi']") is not None and root.find("os/loader[@stateless='yes']") is None,
         tpm=_tpm(root),
     )
 
@@ -129,14 +134,11 @@ def checkpoint_xml(name: str, targets: list[str]) -> str:
     return f"<domaincheckpoint><name>{name}</name><disks>{disks}</disks></domaincheckpoint>"
 
 
-def backup_xml(base: str | None, targets: list[str], all_targets: list[str], socket: str, scratch: str) -> str:
-    """Pull-mode backup of `targets`. socket: unix socket of the NBD server; scratch: prefix of the scratch files."""
+def backup_xml(base: str | None, targets: list[str], socket: str, scratch: str) -> str:
+    """Pull-mode backup of all disks. socket: unix socket of the NBD server; scratch: prefix of the scratch images."""
     incremental = f"<incremental>{base}</incremental>" if base else ""
     disks = []
-    for target in all_targets:
-        if target not in targets:
-            disks.append(f"<disk name='{target}' backup='no'/>")
-            continue
+    for target in targets:
         bitmap = f" exportbitmap='bm-{target}'" if base else ""
         disks.append(
             f"<disk name='{target}' backup='yes' type='file' exportname='{target}'{bitmap}>"

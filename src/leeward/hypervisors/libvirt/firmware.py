@@ -36,7 +36,7 @@ class FirmwareReader:
         """The state now and warnings in words; None when it cannot be read: then nothing is known of it.
 
         libvirt makes the files at a VM's first start: there is no state before it. Files that are missing while the
-        VM runs are only hidden from us.
+        VM runs, or in a place that we had to guess, are only hidden from us.
         """
         warnings = []
         if domain.tpm is not None and domain.tpm.trouble:
@@ -52,10 +52,10 @@ class FirmwareReader:
         return hashlib.sha256(repr(self.read(vm_id, domain, running=False)).encode()).hexdigest()
 
     def _nvram(self, domain: DomainXml, running: bool) -> bytes:
-        if not domain.nvram:
+        if not domain.nvram and not domain.uefi:
             return b""
-        path = self._files.path(domain.nvram)
-        if not running and not path.exists():
+        path = self._files.path(domain.nvram or self._files.variable_store(domain.name))
+        if domain.nvram and not running and not path.exists():
             return b""
         return _settled(lambda: _contents(path))
 
@@ -89,7 +89,8 @@ def _contents(path: Path) -> bytes:
 
 
 def _settled(read: Callable[[], T]) -> T:
-    """What two readings in a row agree on: QEMU may write while we read. Firmware writes rarely and little."""
+    """What two readings in a row agree on: nobody wrote meanwhile, so it is a state as after a power cut, for which
+    firmware is made. Firmware writes rarely and little."""
     before = read()
     for _ in range(_TRIES):
         after = read()

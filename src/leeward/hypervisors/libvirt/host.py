@@ -22,10 +22,13 @@ from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
 from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
+from leeward.hypervisors.libvirt.scratch import Scratch
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
 _BEGIN_TIMEOUT_S = 30.0
+# See `scratch` for why.
+_BEGIN_FLAGS = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
 
 
 class LibvirtHost:
@@ -210,15 +213,15 @@ class LibvirtHost:
         """The cycle, and the token of the tracking point that it made, "" when there is none."""
         untracked = domain_xml.untracked(live)
         warnings = [untracked] if untracked else []
+        if not call(live.name, domain.isPersistent):
+            warnings.append("the VM runs but is not defined any more: define it again, or it is gone when it stops")
         targets = [disk.target for disk in live.disks]
-        socket = self._scratch / f"{vm_id[:8]}.sock"
-        socket.unlink(missing_ok=True)
-        job = Job(domain, socket, name_of(base) if base else None, None if untracked else name_of(new))
-        backup = domain_xml.backup_xml(
-            job.base, targets, targets, str(socket), str(self._scratch / f"{vm_id[:8]}.scratch")
-        )
+        scratch = Scratch(self._scratch, vm_id)
+        job = Job(domain, scratch, name_of(base) if base else None, None if untracked else name_of(new))
+        backup = domain_xml.backup_xml(job.base, targets, str(scratch.socket), str(scratch.prefix))
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
         wait_idle(domain)
+        scratch.make({target: int(call(live.name, domain.blockInfo, target)[0]) for target in targets})
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH
         if consistency is Consistency.APP:
@@ -230,14 +233,14 @@ class LibvirtHost:
         try:
             # The clock before the begin: the instant must never be told as later than it was.
             time_ns = time.time_ns()
-            call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, 0)
+            call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, _BEGIN_FLAGS)
             firmware, troubles = self._firmware.read(vm_id, live, running=True)
             warnings += troubles
         finally:
             if reached is Consistency.APP:
                 freezer.thaw()
         try:
-            connections = connect(socket, targets, base is not None)
+            connections = connect(scratch.socket, targets, base is not None)
         except BaseException:
             LiveCycle(
                 job,
@@ -287,6 +290,7 @@ class LibvirtHost:
             if domain.isActive():
                 clear_job(domain, self._scratch)
                 self._freezer(vm_id, domain).thaw_leftover()
+            Scratch(self._scratch, vm_id).remove()
             clear_checkpoints(domain, None)
         finally:
             turn.close()

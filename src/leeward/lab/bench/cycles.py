@@ -32,7 +32,7 @@ def bare(domain: libvirt.virDomain, targets: list[str], folder: Path, base: str 
     socket = folder / "bare.sock"
     socket.unlink(missing_ok=True)
     began = time.perf_counter()
-    backup = backup_xml(base, targets, targets, str(socket), str(folder / "bare"))
+    backup = backup_xml(base, targets, str(socket), str(folder / "bare"))
     domain.backupBegin(backup, checkpoint_xml(new, targets), 0)
     domain.abortJob()
     if base:

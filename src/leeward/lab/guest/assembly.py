@@ -22,7 +22,7 @@ _SOURCES = ("appd.c", "initrd.sh", "assembly.py", "layout.py", "packages.py")
 
 # tsc=reliable, no_timer_check: the calibrations they skip cost a second under TCG. panic=1: never hang silently.
 # net.ifnames=0: the card is eth0 whatever slot a recovery gives it.
-_KERNEL_ARGUMENTS = (
+KERNEL_ARGUMENTS = (
     "console=ttyS0 quiet loglevel=3 mitigations=off no_timer_check tsc=reliable random.trust_cpu=on panic=1"
     " net.ifnames=0"
 )
@@ -32,7 +32,7 @@ PROMPT 0
 TIMEOUT 0
 LABEL linux
  KERNEL /vmlinuz
- APPEND initrd=/initrd {_KERNEL_ARGUMENTS}
+ APPEND initrd=/initrd {KERNEL_ARGUMENTS}
 """
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 from leeward.recovery.libvirt import links, nics
+from leeward.recovery.libvirt.firmware import NOTHING_PLACED, Placed, carry
 from leeward.recovery.libvirt.nics import Plug
 
 # Tells our copies from everything else on the host, also when all our own records are lost.
@@ -25,7 +26,6 @@ _LEFT_BEHIND = {
     "filesystem": "a shared folder",
     "shmem": "shared memory",
     "smartcard": "a smart card",
-    "tpm": "the TPM",
     "vsock": "the vsock device",
     "nvram": "an NVRAM device",
 }
@@ -50,20 +50,33 @@ class Copy:
     warnings: tuple[str, ...]
 
 
+def test_id(tag: str) -> str:
+    """The UUID of the test copy that is made under a tag."""
+    return _identity("copy", tag)
+
+
 def test_copy(
-    definition: str, *, tag: str, name: str, overlays: Mapping[str, Overlay], network: str, kvm: bool
+    definition: str,
+    *,
+    tag: str,
+    name: str,
+    overlays: Mapping[str, Overlay],
+    network: str,
+    kvm: bool,
+    placed: Placed = NOTHING_PLACED,
 ) -> Copy:
     """A throwaway copy: own identity, own MAC addresses, isolated network, disks as overlays on a recovery point.
 
-    kvm: whether the recovery host can really run KVM guests; without it a KVM guest is emulated.
+    kvm: whether the recovery host can really run KVM guests; without it a KVM guest is emulated. placed: what lies
+    ready of the original's firmware.
     """
     root = ET.fromstring(definition)
     warnings: list[str] = []
-    _set_text(root, "uuid", _identity("copy", tag))
+    _set_text(root, "uuid", test_id(tag))
     _set_text(root, "name", name)
     _remove(root, "genid")  # a copy must not pretend to be the same running generation
     _mark(root, tag)
-    devices = _portable(root, overlays, kvm, warnings)
+    devices = _portable(root, overlays, placed, kvm, warnings)
     nics.plug_apart(devices, tag, network)
     return _copy(root, warnings)
 
@@ -77,6 +90,7 @@ def failover_copy(
     isolated: str,
     has: Callable[[str], bool],
     kvm: bool,
+    placed: Placed = NOTHING_PLACED,
 ) -> Copy:
     """The VM itself at another place: same identity and addresses, its cards plugged in as planned.
 
@@ -86,7 +100,7 @@ def failover_copy(
     warnings: list[str] = []
     _new_generation(root, tag)
     _mark(root, tag, original_of(definition) or definition)
-    devices = _portable(root, overlays, kvm, warnings)
+    devices = _portable(root, overlays, placed, kvm, warnings)
     nics.plug(devices, plugs, isolated, has, warnings)
     mark = root.find(MARK)
     assert mark is not None
@@ -97,6 +111,10 @@ def failover_copy(
 def _copy(root: ET.Element, warnings: list[str]) -> Copy:
     text = ET.tostring(root, encoding="unicode")
     return Copy(root.findtext("uuid", ""), root.findtext("name", ""), text, tuple(warnings))
+
+
+def id_of(xml: str) -> str:
+    return ET.fromstring(xml).findtext("uuid", "")
 
 
 def tag_of(xml: str) -> str | None:
@@ -142,7 +160,9 @@ def _without_passwords(definition: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _portable(root: ET.Element, overlays: Mapping[str, Overlay], kvm: bool, warnings: list[str]) -> ET.Element:
+def _portable(
+    root: ET.Element, overlays: Mapping[str, Overlay], placed: Placed, kvm: bool, warnings: list[str]
+) -> ET.Element:
     """Take out what belongs to the old host and put the disks in; returns the devices."""
     if root.get("type") == "kvm" and not kvm:
         root.set("type", "qemu")
@@ -150,7 +170,7 @@ def _portable(root: ET.Element, overlays: Mapping[str, Overlay], kvm: bool, warn
         warnings.append("the recovery host has no KVM: the copy is emulated and slow")
     for tagname in _HOST_BOUND:
         _remove(root, tagname)
-    _firmware(root, warnings)
+    carry(root, placed, warnings)
     devices = root.find("devices")
     if devices is None:
         devices = ET.SubElement(root, "devices")
@@ -184,21 +204,6 @@ def _emulated_cpu(root: ET.Element) -> None:
     cpu = root.find("cpu")
     if cpu is not None and cpu.get("mode") in ("host-passthrough", "host-model", "maximum"):
         root.remove(cpu)
-
-
-def _firmware(root: ET.Element, warnings: list[str]) -> None:
-    """UEFI variables lie outside of the disks: libvirt makes fresh ones from its template."""
-    nvram = root.find("os/nvram")
-    if nvram is not None:
-        nvram.text = None
-        for attribute in list(nvram.attrib):
-            if attribute not in ("template", "templateFormat"):
-                del nvram.attrib[attribute]
-        if not nvram.attrib:
-            system = root.find("os")
-            assert system is not None
-            system.remove(nvram)
-        warnings.append("UEFI variables (boot entries) start from the template")
 
 
 def _disks(devices: ET.Element, overlays: Mapping[str, Overlay], warnings: list[str]) -> None:

@@ -15,14 +15,26 @@ import libvirt
 import libvirt_qemu
 
 from leeward.domain.errors import HypervisorError, Refused, StoreFull, VmGone
-from leeward.domain.vm import Power
+from leeward.domain.vm import FirmwareState, Power
 from leeward.hypervisors.libvirt import power
 from leeward.hypervisors.libvirt.connection import Connection, translate
+from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.pulling import SLICE_S, turns
 from leeward.logs import log
 from leeward.ports.hypervisor import Made
 from leeward.recovery.libvirt import nics
-from leeward.recovery.libvirt.definition import MARK, Copy, Overlay, failover_copy, original_of, tag_of, test_copy
+from leeward.recovery.libvirt.definition import (
+    MARK,
+    Copy,
+    Overlay,
+    failover_copy,
+    id_of,
+    original_of,
+    tag_of,
+    test_copy,
+    test_id,
+)
+from leeward.recovery.libvirt.firmware import FirmwarePlacer, Placed
 from leeward.recovery.libvirt.links import plug_in
 from leeward.recovery.libvirt.networks import Networks, bridge_of, name_of
 from leeward.recovery.libvirt.starting import marks, start_tracked
@@ -44,6 +56,7 @@ class LibvirtRecoveryHost:
         self._connection = Connection(name, uri)
         self._networks = Networks(self._connection)
         self._storage = storage
+        self._firmware = FirmwarePlacer(storage, DaemonFiles(uri))
 
     # --- making -------------------------------------------------------------------------------------
 
@@ -76,12 +89,26 @@ class LibvirtRecoveryHost:
                 )
 
     def create_test_vm(
-        self, *, tag: str, name: str, definition: str, disks: Mapping[str, str], sizes: Mapping[str, int]
+        self,
+        *,
+        tag: str,
+        name: str,
+        definition: str,
+        disks: Mapping[str, str],
+        sizes: Mapping[str, int],
+        firmware: FirmwareState,
     ) -> Made:
         """Idempotent for a tag as long as the copy has not been started."""
         overlays = self._overlays(tag, disks, sizes)
-        network = self._networks.isolated(tag, lasting=False)
-        copy = test_copy(definition, tag=tag, name=name, overlays=overlays, network=network, kvm=self._has_kvm())
+        copy = test_copy(
+            definition,
+            tag=tag,
+            name=name,
+            overlays=overlays,
+            network=self._networks.isolated(tag, lasting=False),
+            kvm=self._has_kvm(),
+            placed=self._place(tag, test_id(tag), definition, firmware),
+        )
         return self._define(copy, name, bridge_of(tag), overlays, ())
 
     def create_failover_vm(
@@ -92,6 +119,7 @@ class LibvirtRecoveryHost:
         disks: Mapping[str, str],
         sizes: Mapping[str, int],
         networks: Mapping[str, str],
+        firmware: FirmwareState,
     ) -> Made:
         """As `create_test_vm`, of the VM itself. networks: see `leeward.recovery.libvirt.nics`."""
         plugs, warnings = nics.plan(nics.cards(definition, original_of(definition)), networks, self._networks.has)
@@ -106,9 +134,13 @@ class LibvirtRecoveryHost:
             isolated=name_of(tag),
             has=self._networks.has,
             kvm=self._has_kvm(),
+            placed=self._place(tag, id_of(definition), definition, firmware),
         )
         network = ", ".join(dict.fromkeys(plug.target for plug in plugs))
         return self._define(copy, copy.name, network, overlays, warnings)
+
+    def _place(self, tag: str, vm_id: str, definition: str, firmware: FirmwareState) -> Placed:
+        return self._firmware.place(tag, vm_id, definition, firmware, tpm_possible=self._has_tpm())
 
     def _define(
         self, copy: Copy, name: str, network: str, overlays: Mapping[str, Overlay], warnings: Sequence[str]
@@ -144,6 +176,13 @@ class LibvirtRecoveryHost:
         except libvirt.libvirtError:
             return False
         return True
+
+    def _has_tpm(self) -> bool:
+        try:
+            told = self._connection.get().getDomainCapabilities(None, "x86_64", None, "qemu", 0)
+        except libvirt.libvirtError:
+            return False
+        return ET.fromstring(told).find("devices/tpm/enum[@name='backendModel']/[value='emulator']") is not None
 
     # --- running ------------------------------------------------------------------------------------
 
@@ -235,6 +274,7 @@ class LibvirtRecoveryHost:
         self._require_unused(overlays)
         for overlay in overlays:
             overlay.unlink(missing_ok=True)
+        self._firmware.remove(tag)
 
     def _require_unused(self, images: Sequence[Path]) -> None:
         """A VM that somebody defined anew, without our mark, is no longer ours to remove, and its images are not."""

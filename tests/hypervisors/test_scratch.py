@@ -1,0 +1,51 @@
+"""Scratch images: empty each time, of the disks' sizes, gone afterwards."""
+
+import json
+import subprocess
+
+import pytest
+
+from leeward.domain.errors import HypervisorError
+from leeward.hypervisors.libvirt.scratch import Scratch
+
+VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    return Scratch(tmp_path, VM)
+
+
+def image(scratch, disk):
+    return scratch.prefix.with_name(f"{scratch.prefix.name}.{disk}")
+
+
+def told(path):
+    done = subprocess.run(["qemu-img", "info", "--output=json", str(path)], check=True, capture_output=True)
+    return json.loads(done.stdout)
+
+
+def test_images_are_empty_and_as_large_as_the_disks(scratch):
+    scratch.make({"vda": 64 << 20, "vdb": 2 * 2**20 + 512, "vdc": 64 << 20})
+    for disk, size in (("vda", 64 << 20), ("vdb", 2 * 2**20 + 512), ("vdc", 64 << 20)):
+        info = told(image(scratch, disk))
+        assert (info["format"], info["virtual-size"]) == ("qcow2", size)
+        subprocess.run(["qemu-img", "check", "-q", str(image(scratch, disk))], check=True)
+        mapped = subprocess.run(["qemu-img", "map", "--output=json", str(image(scratch, disk))], capture_output=True)
+        assert all(not extent["data"] for extent in json.loads(mapped.stdout))
+
+
+def test_nothing_of_the_cycle_before_is_left(scratch):
+    scratch.make({"vda": 1 << 20, "gone": 1 << 20})
+    subprocess.run(["qemu-io", "-c", "write -P 7 0 64k", str(image(scratch, "vda"))], check=True, capture_output=True)
+    scratch.make({"vda": 1 << 20})
+    read = ["qemu-io", "-r", "-c", "read -P 0 0 64k", str(image(scratch, "vda"))]
+    assert b"failed" not in subprocess.run(read, check=True, capture_output=True).stdout
+    assert not image(scratch, "gone").exists()
+    scratch.remove()
+    assert not image(scratch, "vda").exists()
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path):
+    with pytest.raises(HypervisorError, match="scratch image"):
+        Scratch(tmp_path / "absent", VM).make({"vda": 1 << 20})
