@@ -6,7 +6,8 @@ As with single VMs it keeps nothing of its own: dead in the middle of a bundle, 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import reduce
 
 from leeward.domain.plan_asks import begin_abort, pause
 from leeward.domain.plan_runs import (
@@ -14,6 +15,7 @@ from leeward.domain.plan_runs import (
     Act,
     PlanRun,
     PlanState,
+    PlanStep,
     StepState,
     Wish,
     finish,
@@ -22,10 +24,12 @@ from leeward.domain.plan_runs import (
 )
 from leeward.logs import log
 from leeward.orchestrator.plan_ground import Ground, PlanBook
-from leeward.orchestrator.plan_steps import Steps
+from leeward.orchestrator.plan_steps import Change, Steps
 from leeward.orchestrator.turns import Turns
 
-_POLL_S = 0.1
+# Of VMs there may be hundreds, each of which is looked up.
+_POLL_S, _POLL_EACH_S = 0.1, 0.004
+_WRITE_S = 1.0
 
 
 class PlanConductor:
@@ -85,6 +89,7 @@ class PlanConductor:
 
     def _perform(self, begun: PlanRun, number: int) -> bool:
         """All steps of a bundle, side by side, until each is over."""
+        self._steps.reserve(begun, [step for step in begun.way if step.bundle == number])
         while True:
             run = self._book.plan_run(begun.id)
             if run.state is not begun.state:
@@ -95,13 +100,33 @@ class PlanConductor:
             wait = bundle[0].act in (Act.DELAY, Act.APPROVE)
             if run.state is PlanState.RUNNING and (run.wish is Wish.ABORT or (run.wish is Wish.PAUSE and wait)):
                 return True
-            for step in bundle:
-                if not step.over:
-                    self._steps.poke(run, step)
+            open_steps = [step for step in bundle if not step.over]
+            if not self._poke(run, open_steps):
+                self._sleep(max(_POLL_S, len(open_steps) * _POLL_EACH_S))
             if self._stopping():
                 return False
-            if self._book.plan_run(run.id) == run:
-                self._sleep(_POLL_S)
+
+    def _poke(self, run: PlanRun, steps: Sequence[PlanStep]) -> bool:
+        """Whether there was anything new. It is written down together, but where it takes long not only at the end:
+        a row of many steps is large, and people watch it."""
+        changes: list[Change] = []
+        written, news = time.monotonic(), False
+        for step in steps:
+            change = self._steps.poke(run, step)
+            if change is not None:
+                changes.append(change)
+                news = True
+            if self._stopping():
+                break
+            if time.monotonic() - written > _WRITE_S:
+                self._write(run, changes)
+                changes, written = [], time.monotonic()
+        self._write(run, changes)
+        return news
+
+    def _write(self, run: PlanRun, changes: Sequence[Change]) -> None:
+        if changes:
+            self._book.replace(run.id, lambda now: reduce(lambda made, change: change(made), changes, now))
 
     def _settle(self, run: PlanRun, number: int) -> bool:
         run = self._book.replace(run.id, lambda now: settle(now, number))
