@@ -1,12 +1,13 @@
 """The state of a copy's firmware is in place before its first start, whole or not at all, and goes with the copy."""
 
+import shutil
 from xml.etree import ElementTree as ET
 
 import pytest
 
 from leeward.domain.vm import FirmwareState
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
-from leeward.recovery.libvirt.firmware import FirmwarePlacer, Placed, carry
+from leeward.recovery.libvirt.firmware import FirmwarePlacer, Placed, at_home, carry
 
 ID = "0d9c8f3c-5d0f-4a53-9d0e-5a1f6f2f3b11"
 TPM = "<devices><tpm model='tpm-crb'><backend type='emulator' version='2.0'>{}</backend></tpm></devices>"
@@ -96,6 +97,43 @@ def test_state_of_an_earlier_life_is_set_aside_not_used_and_not_deleted(placer, 
     placer.remove("t1")
     assert not tpm(root).exists()
     assert aside.exists()
+
+
+def test_what_was_set_aside_is_given_back_or_let_go(placer, root, storage):
+    tpm(root).mkdir(parents=True)
+    (tpm(root) / "tpm2-00.permall").write_bytes(b"at home")
+    aside = tpm(root).parent.with_name(f"{ID}.before-t1")
+    place(placer)
+    for _ in range(2):
+        placer.give_back("t1", ID)
+        assert (tpm(root) / "tpm2-00.permall").read_bytes() == b"at home"
+        assert not any(storage.iterdir())
+        assert not aside.exists()
+    place(placer)
+    placer.keep("t1", ID)
+    assert (tpm(root) / "tpm2-00.permall").read_bytes() == b"seeds"
+    assert not aside.exists()
+
+
+def test_a_giving_back_that_died_half_way_is_finished(placer, root):
+    tpm(root).mkdir(parents=True)
+    (tpm(root) / "tpm2-00.permall").write_bytes(b"at home")
+    place(placer)
+    shutil.rmtree(tpm(root).parent)
+    placer.give_back("t1", ID)
+    assert (tpm(root) / "tpm2-00.permall").read_bytes() == b"at home"
+
+
+def test_a_definition_at_home_changes_only_where_its_state_is():
+    system = "<os firmware='efi'><nvram template='/t.fd'>/nv/db.fd</nvram></os>"
+    place = "<source type='dir' path='/my'/>"
+    definition = f"<domain>{system}{TPM.format(place)}</domain>"
+    told = ET.fromstring(at_home(definition, Placed("/new.fd", tpm=True)))
+    assert told.findtext("os/nvram") == "/new.fd"
+    assert told.find("devices/tpm/backend/source") is None
+    same = ET.fromstring(at_home(definition, Placed()))
+    assert same.findtext("os/nvram") == "/nv/db.fd"
+    assert same.find("devices/tpm/backend/source") is not None
 
 
 def test_nothing_is_placed_where_there_is_nothing(placer, root, storage):

@@ -11,6 +11,7 @@ from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.domains import UEFI_STORE
 from leeward.lab.guest.variables import added, variables
 from leeward.recovery.copies import Copies
+from leeward.recovery.home import HomeDisks
 from leeward.recovery.libvirt import definition
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.replication.replicator import Replicator
@@ -82,6 +83,38 @@ def world(lab, guest_factory):
     made.close()
 
 
+def comes_home(world, point):
+    """The state of a point is put beside what there is at home; taken back, home is as it was; settled, it stays."""
+    guest, vault = world.guest, world.vault
+    here = FirmwareState(world.store().read_bytes(), world.tpm("office", guest.uuid))
+    with vault.log(guest.uuid).open_point(point) as image:
+        away = image.firmware
+    assert away != here
+    images = world.lab.places.images("office")
+    place = Path(world.lab.places.root) / "h"
+    home = HomeDisks("office", world.lab.libvirt("office"), place, images, vault)
+
+    def now():
+        cycle = world.host.open_cycle(guest.uuid, base=None, new="look")
+        cycle.abort()
+        return cycle.vm.firmware
+
+    before = world.host.vm(guest.uuid).definition
+    home.prepare(guest.uuid, "uefi", point)
+    assert now() == here
+    home.switch(guest.uuid, "")
+    assert now() == away
+    home.revert(guest.uuid)
+    assert now() == here
+    assert world.host.vm(guest.uuid).definition == before
+    home.prepare(guest.uuid, "uefi", point)
+    home.switch(guest.uuid, "")
+    home.settle(guest.uuid)
+    assert now() == away
+    left = [path.name for path in (world.lab.places.daemon_state("office") / "swtpm").iterdir()]
+    assert left == [guest.uuid]
+
+
 def test_variables_and_tpm_go_with_the_points_and_the_copy_boots_by_them(world):
     lab, guest = world.lab, world.guest
     lab.wait_http("office", guest.ip, timeout_s=PATIENCE_S)
@@ -103,6 +136,8 @@ def test_variables_and_tpm_go_with_the_points_and_the_copy_boots_by_them(world):
     final = world.held()
     assert final == FirmwareState(world.store().read_bytes(), world.tpm("office", guest.uuid))
     assert world.held(first.point.id).nvram != final.nvram
+
+    comes_home(world, first.point.id)
 
     # The VM itself, on the other side: made ready, and given up again.
     moved = world.copies.build(guest.uuid, "uefi", "latest", "failover", {"br0": "isolated"})

@@ -23,17 +23,22 @@ from leeward.domain.errors import HypervisorError, NotFound, Refused, StoreFull,
 from leeward.domain.vm import Power
 from leeward.hypervisors.libvirt import domain_xml, power
 from leeward.hypervisors.libvirt.connection import Connection, translate
+from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.domain_xml import DiskXml
+from leeward.logs import log
 from leeward.recovery.durable import exclusive, load_json, save_json
 from leeward.recovery.images import Image
+from leeward.recovery.libvirt.firmware import FirmwarePlacer, at_home
 from leeward.recovery.libvirt.starting import marks, start_tracked
 from leeward.recovery.localdisks import LocalDisks
 from leeward.vault.facade import Vault
+from leeward.vault.firmware import firmware_info, firmware_of
 from leeward.vault.log import PointImage
 
 # What images take besides their data, and what the host itself must keep.
 _RESERVE = 256 << 20
 _POLL_S = 0.1
+_UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
 _DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
 
 
@@ -67,6 +72,7 @@ class HomeDisks:
         self._folder = folder
         self._storage = storage
         self._vault = vault
+        self._firmware = FirmwarePlacer(storage, DaemonFiles(uri))
 
     # --- records ------------------------------------------------------------------------------------
 
@@ -139,6 +145,9 @@ class HomeDisks:
         self._must_be_off(record)
         log = self._vault.log(record.vm_id)
         with log.open_point(point_id) as image:
+            # Kept here, so that the switch does not need the vault. One that died half way may have placed another.
+            self._firmware.give_back(record.tag, record.vm_id)
+            save_json(self._place(record.vm_id) / "firmware.json", firmware_info(image.firmware))
             paths = self._paths(record, image)
             disks = LocalDisks(self._place(record.vm_id), log)
             if not disks.journals:
@@ -200,7 +209,7 @@ class HomeDisks:
             if record.switched:
                 return {}
             self._must_be_off(record)
-            xml = with_disks(record.definition or definition, record.new)
+            xml = self._with_firmware(record, with_disks(record.definition or definition, record.new))
             if not record.made:
                 # Once, and before the VM gets them: the mark of a disk that has been in use would prove nothing.
                 record.made = marks(list(record.new.values()))
@@ -209,6 +218,15 @@ class HomeDisks:
             record.switched = True
             self._save(record)
             return {}
+
+    def _with_firmware(self, record: HomeRecord, definition: str) -> str:
+        """What the firmware kept elsewhere is put beside what it kept here, where that is a file of its own."""
+        state = firmware_of(load_json(self._place(record.vm_id) / "firmware.json"))
+        self._storage.mkdir(parents=True, exist_ok=True)
+        placed = self._firmware.place(record.tag, record.vm_id, definition, state, tpm_possible=True)
+        if placed.no_tpm:
+            log.warning("the VM keeps the TPM that it had at home", vm=record.vm_name, why=placed.no_tpm)
+        return at_home(definition, placed)
 
     def start(self, vm_id: str) -> dict[str, Any]:
         """Start it, its changes tracked from the first write on where the point allows it."""
@@ -244,6 +262,7 @@ class HomeDisks:
                 path = Path(old["path"])
                 if old["kind"] == "file" and str(path) not in used:
                     path.unlink(missing_ok=True)
+            self._firmware.keep(record.tag, vm_id)
             shutil.rmtree(self._place(vm_id), ignore_errors=True)
 
     def revert(self, vm_id: str) -> None:
@@ -259,7 +278,8 @@ class HomeDisks:
             if record.definition:
                 self._define(record.definition, record.vm_name)
             elif domain is not None:
-                self._ask(domain, lambda: domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA))
+                self._ask(domain, lambda: domain.undefineFlags(_UNDEFINE))
+            self._firmware.give_back(record.tag, vm_id)
             LocalDisks(self._place(vm_id), self._vault.log(vm_id)).remove()
             shutil.rmtree(self._place(vm_id), ignore_errors=True)
 

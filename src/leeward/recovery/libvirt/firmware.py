@@ -74,24 +74,53 @@ class FirmwarePlacer:
             if mark.read_text() == tag:
                 shutil.rmtree(mark.parent, ignore_errors=True)
 
+    def give_back(self, tag: str, vm_id: str) -> None:
+        """Undo `place`: what was set aside is in its place again. Idempotent."""
+        self.remove(tag)
+        aside = _aside(self._place_of(vm_id), tag)
+        if aside.exists():
+            shutil.rmtree(self._place_of(vm_id), ignore_errors=True)
+            aside.replace(self._place_of(vm_id))
+
+    def keep(self, tag: str, vm_id: str) -> None:
+        """What was placed stays: delete what was set aside. Idempotent."""
+        shutil.rmtree(_aside(self._place_of(vm_id), tag), ignore_errors=True)
+
+    def _place_of(self, vm_id: str) -> Path:
+        return self._files.path(self._files.tpm_folders / vm_id)
+
     def _store(self, tag: str) -> Path:
         return self._storage / f"{tag}.nvram.fd"
+
+
+def at_home(definition: str, placed: Placed) -> str:
+    """The definition of a VM at home with what was placed; without it, it stays as it is."""
+    root = ET.fromstring(definition)
+    if placed.nvram:
+        _carry_store(root, placed, [])
+    if placed.tpm:
+        _carry_tpms(root)
+    return ET.tostring(root, encoding="unicode")
 
 
 def carry(root: ET.Element, placed: Placed, warnings: list[str]) -> None:
     """Let a copy's definition use what was placed, and nothing of the original's."""
     _carry_store(root, placed, warnings)
+    _carry_tpms(root)
     devices = root.find("devices")
     for tpm in root.findall("devices/tpm"):
-        backend = tpm.find("backend[@type='emulator']")
-        if placed.tpm and backend is not None:
-            for name in ("source", "encryption"):
-                for element in backend.findall(name):
-                    backend.remove(element)
-        else:
+        if not placed.tpm or tpm.find("backend[@type='emulator']") is None:
             assert devices is not None
             devices.remove(tpm)
             warnings.append(f"the copy lacks the TPM{': ' if placed.no_tpm else ''}{placed.no_tpm}")
+
+
+def _carry_tpms(root: ET.Element) -> None:
+    """Let emulated TPMs have their state where it was put, in the daemon's usual place, and unencrypted."""
+    for backend in root.findall("devices/tpm/backend[@type='emulator']"):
+        for name in ("source", "encryption"):
+            for element in backend.findall(name):
+                backend.remove(element)
 
 
 def _carry_store(root: ET.Element, placed: Placed, warnings: list[str]) -> None:
@@ -113,6 +142,10 @@ def _carry_store(root: ET.Element, placed: Placed, warnings: list[str]) -> None:
         if not nvram.attrib:
             system.remove(nvram)
         warnings.append("UEFI variables (boot entries) start from the template")
+
+
+def _aside(place: Path, tag: str) -> Path:
+    return place.with_name(f"{place.name}.before-{tag}")
 
 
 def _draft(path: Path) -> Path:
@@ -142,7 +175,7 @@ def _fill(folder: Path, tag: str, files: tuple[tuple[str, bytes], ...]) -> None:
     if mark.exists() and mark.read_text() == tag and folder.exists():
         return
     if folder.exists():
-        place.replace(place.with_name(f"{place.name}.before-{tag}"))
+        place.replace(_aside(place, tag))
     place.mkdir(parents=True, exist_ok=True)
     place.chmod(0o711)  # as libvirt makes it: its TPM emulator has a user of its own
     draft = _draft(folder)
