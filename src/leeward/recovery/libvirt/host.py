@@ -81,7 +81,9 @@ class LibvirtRecoveryHost:
         """Idempotent for a tag as long as the copy has not been started."""
         overlays = self._overlays(tag, disks, sizes)
         network = self._networks.isolated(tag, lasting=False)
-        copy = test_copy(definition, tag=tag, name=name, overlays=overlays, network=network, kvm=self._has_kvm())
+        copy = test_copy(
+            definition, tag=tag, name=name, overlays=overlays, network=network, kvm=has_kvm(self._connection)
+        )
         return self._define(copy, name, bridge_of(tag), overlays, ())
 
     def create_failover_vm(
@@ -105,7 +107,7 @@ class LibvirtRecoveryHost:
             plugs=plugs,
             isolated=name_of(tag),
             has=self._networks.has,
-            kvm=self._has_kvm(),
+            kvm=has_kvm(self._connection),
         )
         network = ", ".join(dict.fromkeys(plug.target for plug in plugs))
         return self._define(copy, copy.name, network, overlays, warnings)
@@ -136,14 +138,6 @@ class LibvirtRecoveryHost:
             _make_overlay(path, uri, sizes[disk])
             overlays[disk] = Overlay(str(path), parse_qs(parts.query)["socket"][0], parts.path.lstrip("/"))
         return overlays
-
-    def _has_kvm(self) -> bool:
-        """Asked of libvirt; /dev/kvm that exists but cannot run a guest shows only when a guest is started."""
-        try:
-            self._connection.get().getDomainCapabilities(None, "x86_64", None, "kvm", 0)
-        except libvirt.libvirtError:
-            return False
-        return True
 
     # --- running ------------------------------------------------------------------------------------
 
@@ -266,6 +260,15 @@ class LibvirtRecoveryHost:
         except VmGone:
             return False
         return True
+
+
+def has_kvm(connection: Connection) -> bool:
+    """Asked of libvirt; /dev/kvm that exists but cannot run a guest shows only when a guest is started."""
+    try:
+        connection.get().getDomainCapabilities(None, "x86_64", None, "kvm", 0)
+    except libvirt.libvirtError:
+        return False
+    return True
 
 
 def _make_overlay(path: Path, uri: str, size: int) -> None:
