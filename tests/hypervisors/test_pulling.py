@@ -1,5 +1,8 @@
 """Pulls and backups take turns: a slice counts from where the last one ended, and nothing begins beside the other."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import libvirt
@@ -150,6 +153,30 @@ def test_nothing_dangerous_is_asked_while_a_disk_is_pulled(clock):
     turn.pull(domain, [], 1.0)
     with turn.asking() as allowed:
         assert allowed
+    with closing(turn.backup(domain)), turn.asking() as allowed:
+        assert not allowed
+
+
+def test_a_backup_waits_for_a_question_that_is_being_answered():
+    turn = Turns()
+    answered = threading.Event()
+
+    def ask():
+        with turn.asking() as allowed:
+            assert allowed
+            asked.set()
+            answered.wait(5)
+
+    asked = threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        question = pool.submit(ask)
+        assert asked.wait(5)
+        backup = pool.submit(turn.backup, None)
+        time.sleep(0.1)
+        assert not backup.done()
+        answered.set()
+        question.result()
+        backup.result(timeout=5).close()
 
 
 def test_a_pull_of_a_former_run_is_taken_over(clock):

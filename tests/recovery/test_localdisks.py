@@ -159,6 +159,19 @@ def test_points_that_are_gone_from_the_log_cost_a_comparison_and_nothing_else(fo
     follower.check(newest(follower))
 
 
+def test_what_lay_behind_a_cut_does_not_come_back_with_the_growth(follower):
+    pen = follower.pen
+    pen.put("vda", 0, random.Random(4).randbytes(101 * BLOCK)).commit()
+    follower.reach()
+    pen.resize("vda", 60, tail=512).commit()
+    follower.reach()
+    pen.resize("vda", 90)
+    pen.dirty.clear()  # a host that does not report the block through which the cut went
+    pen.commit()
+    follower.reach()
+    follower.check(newest(follower))
+
+
 def test_images_that_somebody_wrote_to_are_looked_through(follower):
     follower.reach()
     subprocess.run(

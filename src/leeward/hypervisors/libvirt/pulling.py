@@ -13,6 +13,8 @@ large a disk is, begins a backup or deletes a checkpoint (asked without pause: 2
 - disks are pulled one after the other;
 - while one is being pulled, nothing of ours asks such a question: see `asking`. A pull that comes to its end by
   itself, once a disk, can still meet somebody else's question.
+
+The beginning of a backup is another such moment: for as long as QEMU makes the scratch images.
 """
 
 from __future__ import annotations
@@ -107,9 +109,9 @@ class Turns:
 
     @contextmanager
     def asking(self) -> Iterator[bool]:
-        """True: no pull is on the VM, nor begins meanwhile, and libvirt may be asked about its disks."""
+        """True: no pull and no backup is on the VM, nor begins meanwhile; libvirt may be asked about its disks."""
         with self._lock:
-            allowed = not self._disk
+            allowed = not self._disk and not self._backups
             self._asking += allowed
         try:
             yield allowed
@@ -123,6 +125,7 @@ class Turns:
             self._backups += 1
         turn = BackupTurn(self._release)
         try:
+            self._wait_answers()
             with self._stopping:
                 if self._disk:
                     self._wait_slice(domain)
@@ -135,6 +138,12 @@ class Turns:
     def _release(self) -> None:
         with self._lock:
             self._backups -= 1
+
+    def _wait_answers(self) -> None:
+        """Until nobody is asking any more; a question takes milliseconds."""
+        ends = self._clock() + _END_S
+        while self._asking and self._clock() < ends:
+            time.sleep(0.001)
 
     def _wait_slice(self, domain: libvirt.virDomain) -> None:
         while self._note(domain) is not None:
