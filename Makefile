@@ -32,7 +32,7 @@ lab: setup
 test: setup lint
 	@$(BIN)/python -m pytest
 
-# No root, no guests: under two minutes.
+# No root, no guests: a few minutes.
 test-fast: $(READY)
 	@$(BIN)/python -m pytest -m "not lab and not slow and not cloudstore"
 
