@@ -76,7 +76,7 @@ def test_copy(
     _set_text(root, "name", name)
     _remove(root, "genid")  # a copy must not pretend to be the same running generation
     _mark(root, tag)
-    devices = _portable(root, overlays, placed, kvm, warnings)
+    devices = portable(root, overlays, placed, kvm, warnings)
     nics.plug_apart(devices, tag, network)
     return _copy(root, warnings)
 
@@ -98,9 +98,9 @@ def failover_copy(
     """
     root = ET.fromstring(definition)
     warnings: list[str] = []
-    _new_generation(root, tag)
+    new_generation(root, tag)
     _mark(root, tag, original_of(definition) or definition)
-    devices = _portable(root, overlays, placed, kvm, warnings)
+    devices = portable(root, overlays, placed, kvm, warnings)
     nics.plug(devices, plugs, isolated, has, warnings)
     mark = root.find(MARK)
     assert mark is not None
@@ -134,7 +134,7 @@ def _identity(what: str, tag: str) -> str:
     return str(uuid.UUID(bytes=hashlib.sha256(f"leeward {what} {tag}".encode()).digest()[:16], version=4))
 
 
-def _new_generation(root: ET.Element, tag: str) -> None:
+def new_generation(root: ET.Element, tag: str) -> None:
     """Tell a guest that asks (Windows domain controllers do) that it was set back to an earlier state."""
     if root.find("genid") is not None:
         _set_text(root, "genid", _identity("generation", tag))
@@ -160,7 +160,7 @@ def _without_passwords(definition: str) -> str:
     return ET.tostring(root, encoding="unicode")
 
 
-def _portable(
+def portable(
     root: ET.Element, overlays: Mapping[str, Overlay], placed: Placed, kvm: bool, warnings: list[str]
 ) -> ET.Element:
     """Take out what belongs to the old host and put the disks in; returns the devices."""

@@ -106,7 +106,7 @@ class LibvirtRecoveryHost:
             name=name,
             overlays=overlays,
             network=self._networks.isolated(tag, lasting=False),
-            kvm=self._has_kvm(),
+            kvm=has_kvm(self._connection),
             placed=self._place(tag, test_id(tag), definition, firmware),
         )
         return self._define(copy, name, bridge_of(tag), overlays, ())
@@ -133,14 +133,14 @@ class LibvirtRecoveryHost:
             plugs=plugs,
             isolated=name_of(tag),
             has=self._networks.has,
-            kvm=self._has_kvm(),
+            kvm=has_kvm(self._connection),
             placed=self._place(tag, id_of(definition), definition, firmware),
         )
         network = ", ".join(dict.fromkeys(plug.target for plug in plugs))
         return self._define(copy, copy.name, network, overlays, warnings)
 
     def _place(self, tag: str, vm_id: str, definition: str, firmware: FirmwareState) -> Placed:
-        return self._firmware.place(tag, vm_id, definition, firmware, tpm_possible=self._has_tpm())
+        return self._firmware.place(tag, vm_id, definition, firmware, tpm_possible=has_tpm(self._connection))
 
     def _define(
         self, copy: Copy, name: str, network: str, overlays: Mapping[str, Overlay], warnings: Sequence[str]
@@ -168,21 +168,6 @@ class LibvirtRecoveryHost:
             _make_overlay(path, uri, sizes[disk])
             overlays[disk] = Overlay(str(path), parse_qs(parts.query)["socket"][0], parts.path.lstrip("/"))
         return overlays
-
-    def _has_kvm(self) -> bool:
-        """Asked of libvirt; /dev/kvm that exists but cannot run a guest shows only when a guest is started."""
-        try:
-            self._connection.get().getDomainCapabilities(None, "x86_64", None, "kvm", 0)
-        except libvirt.libvirtError:
-            return False
-        return True
-
-    def _has_tpm(self) -> bool:
-        try:
-            told = self._connection.get().getDomainCapabilities(None, "x86_64", None, "qemu", 0)
-        except libvirt.libvirtError:
-            return False
-        return ET.fromstring(told).find("devices/tpm/enum[@name='backendModel']/[value='emulator']") is not None
 
     # --- running ------------------------------------------------------------------------------------
 
@@ -306,6 +291,24 @@ class LibvirtRecoveryHost:
         except VmGone:
             return False
         return True
+
+
+def has_kvm(connection: Connection) -> bool:
+    """Asked of libvirt; /dev/kvm that exists but cannot run a guest shows only when a guest is started."""
+    try:
+        connection.get().getDomainCapabilities(None, "x86_64", None, "kvm", 0)
+    except libvirt.libvirtError:
+        return False
+    return True
+
+
+def has_tpm(connection: Connection) -> bool:
+    """Whether the host can emulate a TPM."""
+    try:
+        told = connection.get().getDomainCapabilities(None, "x86_64", None, "qemu", 0)
+    except libvirt.libvirtError:
+        return False
+    return ET.fromstring(told).find("devices/tpm/enum[@name='backendModel']/[value='emulator']") is not None
 
 
 def _make_overlay(path: Path, uri: str, size: int) -> None:
