@@ -71,7 +71,7 @@ class HomeHost:
     def take_back(self, vm_id: str, name: str, before: str, paths: Mapping[str, str], tag: str) -> None:
         """The reverse. before: its definition as it was, "" when it was not defined: then it is undefined."""
         now = self.definition(vm_id)
-        if before:
+        if now and before:
             self._define(before, name)
         elif now and {disk.path for disk in domain_xml.parse(now).disks} & set(paths.values()):
             domain = self._connection.domain(vm_id)
