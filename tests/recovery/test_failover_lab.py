@@ -16,6 +16,7 @@ from leeward.hypervisors.libvirt.checkpoints import ours
 from leeward.recovery.libvirt.definition import original_of, tag_of
 from leeward.recovery.libvirt.starting import STEPS
 from leeward.recovery.records import STEPS as BUILD_STEPS
+from leeward.recovery.replica import Replicas
 from leeward.replication.replicator import Kind
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
@@ -190,6 +191,41 @@ def test_an_older_point_is_not_taken_for_the_newest(sites):
         sites.copies = sites.make_copies()
         sites.copies.supervise()
         assert domain.isActive()
+
+
+def test_a_warm_replica_comes_up_without_the_vault(sites):
+    """Its images are the VM's disks: nothing to serve and nothing to copy; and they are given back."""
+    replicas = Replicas(sites.root / "w", sites.images, sites.vault)
+    sites.copies = sites.make_copies(replicas=replicas)
+    successor = sites.successor()
+    replicas.advance(sites.vm_id)
+    hidden = sites.vault_dir.with_name("hidden")
+    sites.vault_dir.rename(hidden)
+    try:
+        record = sites.fail_over()
+        assert record.hydrated
+        assert sites.copies.export(record).pid() is None
+        assert "not known" in record.step("start").detail
+        assert sites.copies.watch(sites.vm_id, "failover").evidence["agent"] == "answers"
+    finally:
+        hidden.rename(sites.vault_dir)
+    with sites.domain() as domain:
+        assert replicas.advance(sites.vm_id) is None  # they are in use
+        domain.suspend()
+        successor.cycle()
+        assert sites.kinds == [Kind.RESYNC]
+        sites.assert_point_is_what_the_paused_guest_has()
+    sites.copies.discard(sites.vm_id, "failover")
+    assert list(sites.images.glob(f"{record.tag}*")) == []
+
+    # With the vault at hand it is brought to the newest point first, and tracked from the first write.
+    sites.successor()
+    assert replicas.advance(sites.vm_id).fetched < 8 << 20
+    record = sites.fail_over()
+    assert record.replica
+    assert "first write" in record.step("start").detail
+    sites.copies.discard(sites.vm_id, "failover")
+    replicas.remove(sites.vm_id)
 
 
 def test_what_cannot_be_is_refused_before_anything_is_made(sites, monkeypatch):

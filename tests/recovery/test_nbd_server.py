@@ -96,6 +96,15 @@ def test_zero_ranges_are_told_and_not_read(served, disks):
     assert disks["vda"].reads == 0
 
 
+def test_holes_are_not_read_either_when_somebody_reads_them(served, disks):
+    disk = disks["vda"]
+    with Nbd(served, "vda") as client:
+        assert client.pread(3 * MIB, MIB) == bytes(3 * MIB)
+        assert disk.reads == 0
+        assert client.pread(3 * MIB, MIB - 1) == disk.data[MIB - 1 : 4 * MIB - 1]
+        assert disk.reads == 1
+
+
 def test_many_requests_under_way_at_once(served, disks):
     data = disks["vda"].data
     dice = random.Random(2)

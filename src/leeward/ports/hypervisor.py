@@ -152,9 +152,10 @@ class Made:
 class RecoveryHost(Protocol):
     """A host that runs recovered VMs. Everything made here carries a tag and can be removed by it.
 
-    Disks are given as name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point; the VM gets a copy-on-write
-    image for each, and stops (never reports an error to the guest) on I/O errors. firmware: what the original kept
-    outside of its disks; it is in place before the first start as far as the host can (else `Made.warnings` says so).
+    Disks are given as name → NBD URI (`nbd+unix:///vda?socket=…`) of the read-only point: the VM gets a copy-on-write
+    image for each; or as the path of a whole image, which it gets itself. It stops (never reports an error to the
+    guest) on I/O errors. firmware: what the original kept outside of its disks; it is in place before the first start
+    as far as the host can (else `Made.warnings` says so).
     Making is idempotent for a tag as long as the VM has not been started. Errors: HypervisorError and its children.
     """
 
@@ -230,5 +231,5 @@ class RecoveryHost(Protocol):
         A replicator of the same VM gets its turn after at most `slice_s` seconds of progress.
         """
 
-    def destroy(self, tag: str) -> None:
-        """Remove all that was made under `tag`: VM, state of its firmware, images, network. Idempotent."""
+    def destroy(self, tag: str, *, keep_images: bool = False) -> None:
+        """Remove all that was made under `tag`: VM, firmware's state, images (unless kept), network. Idempotent."""

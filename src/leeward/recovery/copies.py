@@ -22,9 +22,10 @@ from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import HostBusy, LeewardError, Refused, Unavailable
 from leeward.ports.hypervisor import RecoveryHost
 from leeward.recovery.durable import exclusive
-from leeward.recovery.export import ExportJob
 from leeward.recovery.nursing import Nurse
 from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
+from leeward.recovery.replica import Replicas
+from leeward.recovery.sources import ReplicaSource, Source, VaultSource
 from leeward.recovery.supervisor import ExportProcess
 from leeward.vault.facade import Vault
 from leeward.vault.log import PointImage
@@ -39,8 +40,9 @@ OnStep = Callable[[CopyRecord], None]
 class Copies:
     """All copies of one recovery host; at most one of a VM for each purpose.
 
-    folder: records and export processes; keep its path short. rpo_s: a VM's target, None where it is not replicated
-    from here. may_run: asked before a failover copy that has died is started again. on_instant: see `starting.STEPS`.
+    folder: records and export processes; keep its path short. replicas: of this host, used for failovers where they
+    hold the point. rpo_s: a VM's target, None where it is not replicated from here. may_run: asked before a failover
+    copy that has died is started again. on_instant: see `starting.STEPS`.
     """
 
     def __init__(
@@ -52,16 +54,16 @@ class Copies:
         vault: Vault,
         *,
         delay_ms: float = 0.0,
+        replicas: Replicas | None = None,
         rpo_s: Callable[[str], float | None] = lambda vm_id: None,
         may_run: Callable[[str], bool] = lambda vm_id: True,
         on_instant: Callable[[str], None] = lambda name: None,
     ) -> None:
         self._host = host
         self._records = CopyRecords(folder)
-        self._vault_url = vault_url
-        self._key_file = key_file
         self._vault = vault
-        self._delay_ms = delay_ms
+        self._replicas = replicas
+        self._served = VaultSource(self._records, vault_url, key_file, vault, delay_ms)
         self._on_instant = on_instant
         self._nurse = Nurse(host, self._records, vault, rpo_s, may_run)
 
@@ -78,6 +80,11 @@ class Copies:
         if record is None or not record.done(step):
             raise Refused(f"there is no {purpose} copy of it that went through the step {step}", subject=vm_id)
         return record
+
+    def _source(self, record: CopyRecord) -> Source:
+        if record.replica and self._replicas is not None:
+            return ReplicaSource(self._replicas)
+        return self._served
 
     def export(self, record: CopyRecord) -> ExportProcess:
         return self._records.export(record)
@@ -118,16 +125,36 @@ class Copies:
     ) -> CopyRecord:
         tag = uuid.uuid4().hex[:10]
         name = vm_name if purpose is Purpose.FAILOVER else f"{vm_name}-test-{tag[:4]}"
-        with self._vault.log(vm_id).open_point(point_id, cache_bytes=0) as image:
-            if purpose is Purpose.FAILOVER:
-                self._host.require_free(tag, vm_id, vm_name)
+        record = CopyRecord(vm_id, vm_name, purpose, point_id, tag, name, self._host.name, dict(networks))
+        if purpose is Purpose.FAILOVER:
+            self._host.require_free(tag, vm_id, vm_name)
+        if purpose is not Purpose.FAILOVER or not self._from_replica(record):
+            self._from_vault(record)
+        self._records.save(record)
+        return record
+
+    def _from_vault(self, record: CopyRecord) -> None:
+        with self._vault.log(record.vm_id).open_point(record.point_id, cache_bytes=0) as image:
             # How much of what others need they have already is not looked up: rather refuse too early.
             promised = sum(record.bytes for record in self.records() if not record.hydrated)
             self._host.require_room(_data(image) + _RESERVE, promised)
-            record = CopyRecord(vm_id, vm_name, purpose, image.point.id, tag, name, self._host.name, dict(networks))
-            record.token, record.bytes = image.tracking, _data(image)
-        self._records.save(record)
-        return record
+            record.point_id, record.token, record.bytes = image.point.id, image.tracking, _data(image)
+
+    def _from_replica(self, record: CopyRecord) -> bool:
+        """Whether a replica here holds the point, or can be brought to it; without the vault its own must do."""
+        replica = self._replicas.whole(record.vm_id) if self._replicas is not None else None
+        if replica is None or self._replicas is None:
+            return False
+        try:
+            wanted = self._vault.log(record.vm_id).point(record.point_id).id
+            self._replicas.advance(record.vm_id, wanted)
+        except Unavailable:
+            wanted = replica.point if record.point_id == "latest" else record.point_id
+        replica = self._replicas.whole(record.vm_id)
+        if replica is None or replica.point != wanted:
+            return False
+        record.replica, record.point_id, record.token = True, replica.point, replica.token
+        return True
 
     def _run(self, record: CopyRecord, actions: Mapping[str, Callable[[CopyRecord], str]], on_step: OnStep) -> None:
         for name, action in actions.items():
@@ -153,47 +180,40 @@ class Copies:
             on_step(record)
 
     def _pin(self, record: CopyRecord) -> str:
-        self._nurse.pin(record)
+        try:
+            self._nurse.pin(record)
+        except Unavailable:
+            if not record.replica:
+                raise
         free = "" if record.pin else ", not kept from pruning: the vault cannot be written now"
         return f"point {record.point_id}{free}"
 
     def _serve(self, record: CopyRecord) -> str:
-        export = self.export(record)
-        export.prepare(
-            ExportJob(
-                self._vault_url,
-                str(self._key_file),
-                record.vm_id,
-                record.point_id,
-                str(export.socket),
-                delay_ms=self._delay_ms,
-            )
-        )
-        export.ensure()
-        return f"process {export.pid()}"
+        return self._source(record).serve(record)
 
     def _define(self, record: CopyRecord) -> str:
-        export, tag = self.export(record), record.tag
-        with self._vault.log(record.vm_id).open_point(record.point_id, cache_bytes=0) as image:
-            definition, firmware = image.definition, image.firmware
-            sizes = {name: disk.size for name, disk in image.disks.items()}
-        disks = {name: export.uri(name) for name in sizes}
+        tag, content = record.tag, self._source(record).content(record)
         if record.purpose == Purpose.TEST:
             made = self._host.create_test_vm(
-                tag=tag, name=record.copy_name, definition=definition, disks=disks, sizes=sizes, firmware=firmware
+                tag=tag,
+                name=record.copy_name,
+                definition=content.definition,
+                disks=content.disks,
+                sizes=content.sizes,
+                firmware=content.firmware,
             )
         else:
             self._host.require_free(tag, record.vm_id, record.vm_name)
             made = self._host.create_failover_vm(
                 tag=tag,
-                definition=definition,
-                disks=disks,
-                sizes=sizes,
+                definition=content.definition,
+                disks=content.disks,
+                sizes=content.sizes,
                 networks=record.networks,
-                firmware=firmware,
+                firmware=content.firmware,
             )
         record.copy_id, record.copy_name, record.network = made.vm_id, made.name, made.network
-        record.made = made.marks
+        record.made, record.hydrated = made.marks, record.replica
         apart = "isolated " if record.purpose == Purpose.TEST else ""
         return "; ".join((f"{made.name} on {record.host}, {apart}on {made.network}", *made.warnings))
 
@@ -207,7 +227,7 @@ class Copies:
             return record
 
     def _power_on(self, record: CopyRecord) -> str:
-        self.export(record).ensure()
+        self._source(record).ensure(record)
         if record.purpose == Purpose.TEST or record.released:
             self._host.start(record.copy_id)
             return ""
@@ -246,27 +266,12 @@ class Copies:
         """Until the guest has come up, or time is over, which the evidence says; then hydration begins."""
         with exclusive(self._records.place(vm_id, Purpose.of(purpose))):
             record = self._require(vm_id, purpose, "start")
-            actions = {"boot": lambda record: self._watch_boot(record, timeout_s), "hydrate": self._begin_hydration}
+            actions = {
+                "boot": lambda record: self._nurse.watch_boot(record, timeout_s),
+                "hydrate": self._begin_hydration,
+            }
             self._run(record, actions, on_step)
             return record
-
-    def _watch_boot(self, record: CopyRecord, timeout_s: float) -> str:
-        """Until the guest's agent answers. A VM without an agent cannot tell; it is only seen to run."""
-        began = time.monotonic()
-        start = record.step("start").started or time.time()
-        if not self._host.has_agent(record.copy_id):
-            record.evidence = {"agent": "none", "running": self._host.running(record.copy_id)}
-            return "it runs; it has no guest agent to ask"
-        while time.monotonic() - began < timeout_s:
-            self._nurse.look(record)
-            if self._host.agent_answers(record.copy_id):
-                seconds = round(time.time() - start, 2)
-                record.evidence = {"agent": "answers", "boot_s": seconds}
-                self.export(record).boot_is_over()
-                return f"the guest answered {seconds:.1f} s after power-on"
-            time.sleep(0.1)
-        record.evidence = {"agent": "silent", "running": self._host.running(record.copy_id)}
-        return f"the guest's agent did not answer within {timeout_s:.0f} s"
 
     def _begin_hydration(self, record: CopyRecord) -> str:
         record.hydrated = self._nurse.hydrated(record)
@@ -316,7 +321,9 @@ class Copies:
             record = self.record(vm_id, purpose)
             if record is None:
                 return None
-            self._host.destroy(record.tag)
+            self._host.destroy(record.tag, keep_images=record.replica)
+            if record.replica and self._replicas is not None:
+                self._replicas.give_back(vm_id, record.tag)
             self.export(record).stop()
             self._nurse.unpin(record)
             place = self._records.place(vm_id, purpose)

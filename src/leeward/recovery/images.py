@@ -38,6 +38,23 @@ def create(path: Path, size: int) -> None:
     _qemu_img("create", "-q", "-f", "qcow2", "-o", "compat=1.1", str(path), str(size))
 
 
+def create_overlay(path: Path, base: Path, size: int) -> None:
+    """A new, empty qcow2 that reads as `base`, a qcow2; an existing file is replaced."""
+    path.unlink(missing_ok=True)
+    options = ("-b", str(base.absolute()), "-F", "qcow2")
+    _qemu_img("create", "-q", "-f", "qcow2", "-o", "compat=1.1", *options, str(path), str(size))
+
+
+def merge(overlay: Path, base: Path) -> None:
+    """Write what an overlay has into its base, durably. Repeat after a kill; the overlay stays as it is."""
+    _qemu_img("commit", "-q", "-d", "-f", "qcow2", str(overlay))
+    descriptor = os.open(base, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def resize(path: Path, size: int) -> None:
     """Cut a qcow2, or let it grow by zeros, to `size` bytes; nothing when it has them."""
     if virtual_size(path) != size:
@@ -46,6 +63,13 @@ def resize(path: Path, size: int) -> None:
 
 def virtual_size(path: Path) -> int:
     return int(_info(path)["virtual-size"])
+
+
+def drop_bitmaps(path: Path) -> None:
+    """Remove the change tracking that a VM which used the image has left in it."""
+    details = _info(path).get("format-specific", {}).get("data", {})
+    for bitmap in details.get("bitmaps", []):
+        _qemu_img("bitmap", "--remove", "-f", "qcow2", str(path), bitmap["name"])
 
 
 def _info(path: Path) -> dict[str, Any]:
@@ -68,7 +92,7 @@ def _qemu_img(*arguments: str) -> str:
     if done.returncode:
         raise HypervisorError(
             f"qemu-img {arguments[0]} failed: {done.stderr.strip()}",
-            subject=arguments[-2] if arguments[0] in ("create", "resize") else arguments[-1],
+            subject=arguments[-2] if arguments[0] in ("create", "resize", "bitmap") else arguments[-1],
             hint="See whether the host's storage has room and the image is not in use",
         )
     return done.stdout

@@ -68,6 +68,12 @@ class LocalDisks:
             journal.point, journal.towards = "", []
         self._save()
 
+    def hold(self, point_id: str) -> None:
+        """The images hold this point: somebody else has brought them there."""
+        for journal in self.journals.values():
+            journal.point, journal.towards = point_id, []
+        self._save()
+
     def reach(
         self,
         image: PointImage,

@@ -239,6 +239,9 @@ class _Session:
         return [self._failure(request, Error.INVALID)]
 
     async def _read(self, disk: DiskImage, request: Request) -> list[bytes]:
+        # Hydration reads all of a disk: holes need not be sent as zeros.
+        if self._structured and disk.allocation(request.offset, request.length) == [(request.length, False)]:
+            return [nbd.hole_reply(request.cookie, request.offset, request.length)]
         try:
             data = await self._held_read(disk, request.offset, request.length)
         except LeewardError as error:

@@ -94,12 +94,30 @@ class Nurse:
 
     def look(self, record: CopyRecord) -> None:
         """See that the point is served and the copy is not held up by a server that was away."""
-        if self._records.export(record).ensure():
+        if not record.replica and self._records.export(record).ensure():
             log.warning("the export process was started again", vm=record.copy_name)
         if record.purpose == Purpose.FAILOVER and not self._may_run(record.vm_id):
             return
         if self._host.resume_after_error(record.copy_id):
             log.info("resumed after an I/O error", vm=record.copy_name)
+
+    def watch_boot(self, record: CopyRecord, timeout_s: float) -> str:
+        """Until the guest's agent answers. A VM without an agent cannot tell; it is only seen to run."""
+        began = time.monotonic()
+        start = record.step("start").started or time.time()
+        if not self._host.has_agent(record.copy_id):
+            record.evidence = {"agent": "none", "running": self._host.running(record.copy_id)}
+            return "it runs; it has no guest agent to ask"
+        while time.monotonic() - began < timeout_s:
+            self.look(record)
+            if self._host.agent_answers(record.copy_id):
+                seconds = round(time.time() - start, 2)
+                record.evidence = {"agent": "answers", "boot_s": seconds}
+                self._records.export(record).boot_is_over()
+                return f"the guest answered {seconds:.1f} s after power-on"
+            time.sleep(0.1)
+        record.evidence = {"agent": "silent", "running": self._host.running(record.copy_id)}
+        return f"the guest's agent did not answer within {timeout_s:.0f} s"
 
     def hydrated(self, record: CopyRecord) -> bool:
         """Carry the hydration on; True when nothing is left to copy."""

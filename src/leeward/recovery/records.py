@@ -51,7 +51,7 @@ class CopyRecord:
 
     network: what it hangs on. networks: as `build` was told. token: tracking token of the point. bytes: data on its
     disks. made: the images' marks from when they were made; released: the guest may have written since. pin, pinned:
-    name and UTC seconds.
+    name and UTC seconds. replica: its disks are a replica's images.
     evidence: what was seen of its boot. hydrated: it needs the vault no longer. settled: the operator has committed.
     """
 
@@ -69,6 +69,7 @@ class CopyRecord:
     bytes: int = 0
     made: dict[str, str] = field(default_factory=dict)
     released: bool = False
+    replica: bool = False
     pin: str = ""
     pinned: float = 0.0
     steps: list[StepRecord] = field(default_factory=lambda: [StepRecord(name) for name in STEPS])

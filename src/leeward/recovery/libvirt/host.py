@@ -163,6 +163,9 @@ class LibvirtRecoveryHost:
         self._storage.mkdir(parents=True, exist_ok=True)
         overlays = {}
         for disk, uri in disks.items():
+            if uri.startswith("/"):
+                overlays[disk] = Overlay(uri)
+                continue
             parts = urlsplit(uri)
             path = self._storage / f"{tag}.{disk}.qcow2"
             _make_overlay(path, uri, sizes[disk])
@@ -245,7 +248,7 @@ class LibvirtRecoveryHost:
 
     # --- unmaking -----------------------------------------------------------------------------------
 
-    def destroy(self, tag: str) -> None:
+    def destroy(self, tag: str, *, keep_images: bool = False) -> None:
         for domain in self._copies(tag):
             try:
                 if domain.isActive():
@@ -255,7 +258,7 @@ class LibvirtRecoveryHost:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                     raise translate(error, tag) from error
         self._networks.remove(tag)
-        overlays = list(self._storage.glob(f"{tag}.*.qcow2"))
+        overlays = [] if keep_images else list(self._storage.glob(f"{tag}.*.qcow2"))
         self._require_unused(overlays)
         for overlay in overlays:
             overlay.unlink(missing_ok=True)
