@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from leeward.hypervisors.libvirt.scratch import short_name
 from leeward.recovery.durable import load_json, save_json
 
 
@@ -39,8 +39,7 @@ class HomeRecords:
         self.folder = folder
 
     def place(self, vm_id: str) -> Path:
-        """Short, for the sockets in it; and not the beginning of the id, which hand-made ids have in common."""
-        return self.folder / hashlib.sha256(vm_id.encode()).hexdigest()[:12]
+        return self.folder / short_name(vm_id)
 
     def load(self, vm_id: str) -> HomeRecord | None:
         raw = load_json(self.place(vm_id) / "home.json")

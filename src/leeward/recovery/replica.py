@@ -11,7 +11,6 @@ point, or the images and the overlays together do; the merging can be finished w
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -21,6 +20,7 @@ from pathlib import Path
 from leeward.domain.blocks import BLOCK_SIZE, Runs
 from leeward.domain.errors import NotFound, Refused, StoreFull
 from leeward.domain.vm import FirmwareState
+from leeward.hypervisors.libvirt.scratch import short_name
 from leeward.recovery import images
 from leeward.recovery.durable import exclusive, load_json, save_json, sync_folder
 from leeward.recovery.images import Image, ImageProcess
@@ -71,7 +71,7 @@ class Replicas:
         self._vault = vault
 
     def _place(self, vm_id: str) -> Path:
-        return self._folder / hashlib.sha256(vm_id.encode()).hexdigest()[:12]
+        return self._folder / short_name(vm_id)
 
     def record(self, vm_id: str) -> ReplicaRecord | None:
         raw = load_json(self._place(vm_id) / "replica.json")

@@ -22,7 +22,7 @@ from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
 from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
-from leeward.hypervisors.libvirt.scratch import Scratch
+from leeward.hypervisors.libvirt.scratch import Scratch, short_name
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
@@ -273,7 +273,7 @@ class LibvirtHost:
             domain,
             self._make_facts(domain, live, sizes),
             live.disks,
-            self._scratch / f"{vm_id[:8]}.off",
+            self._scratch / f"{short_name(vm_id)}.off",
             base=name_of(base) if base else None,
             tracking=base or "",
         )

@@ -7,12 +7,21 @@ the question meets a half-made image). Monitoring tools ask such questions all d
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
 from leeward.domain.errors import HypervisorError
+
+
+def short_name(vm_id: str) -> str:
+    """A file name for a VM: short, since a unix socket's path is limited to 107 bytes, and no other VM's.
+
+    Ids that were made by hand have their beginnings in common: two VMs with one socket would read each other's disks.
+    """
+    return hashlib.sha256(vm_id.encode()).hexdigest()[:12]
 
 
 class Scratch:
@@ -24,13 +33,12 @@ class Scratch:
 
     @property
     def socket(self) -> Path:
-        # Short: a unix socket's path is limited to 107 bytes.
-        return self.folder / f"{self._vm_id[:8]}.sock"
+        return self.folder / f"{short_name(self._vm_id)}.sock"
 
     @property
     def prefix(self) -> Path:
         """What an image's path begins with; a dot and the disk's name follow."""
-        return self.folder / f"{self._vm_id[:8]}.scratch"
+        return self.folder / f"{short_name(self._vm_id)}.scratch"
 
     def make(self, sizes: Mapping[str, int]) -> None:
         """Empty images for disks of these sizes, in place of what there was."""
