@@ -3,6 +3,7 @@
 import os
 import signal
 
+import libvirt
 import pytest
 from tests.installation import Installation
 
@@ -54,6 +55,14 @@ def until_waiting(run):
     return view
 
 
+def networks(lab):
+    connection = libvirt.open(lab.libvirt("recovery"))
+    try:
+        return len(connection.listNetworks())
+    finally:
+        connection.close()
+
+
 def by_act(view):
     return [(step["act"], step["vm"] or step["group"]) for step in view["steps"]]
 
@@ -66,8 +75,14 @@ def test_a_pair_is_tested_and_moved(office, lab):
     assert tested["complete"], tested
     assert [step["output"] for step in tested["steps"] if step["act"] == "script"] == ["test application papp"]
     assert lab.wait_http("office", DB, timeout_s=60)["error"] == 0  # production has gone on
+    # Both copies are on one switch, so that they find each other there; it goes with the last of them.
+    switches = {copy["network"] for copy in run("failover", "list")}
+    assert len(switches) == 1, switches
+    run("failover", "cleanup", "pdb")
+    assert networks(lab) == 1
     assert run("plan", "cleanup", "pair")["state"] == "cleaned"
     assert run("failover", "list") == []
+    assert networks(lab) == 0
 
     run("plan", "run", "pair", "--planned", "--yes")
     waiting = until_waiting(run)

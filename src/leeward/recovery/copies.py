@@ -33,6 +33,8 @@ BOOT_TIMEOUT_S = 180.0
 # What the images take besides the disks' data, with some room for the host itself.
 _RESERVE = 256 << 20
 
+EVERY_CARD = "*"
+
 OnStep = Callable[[CopyRecord], None]
 
 
@@ -95,7 +97,8 @@ class Copies:
     ) -> CopyRecord:
         """Pin the point, serve it, define the copy. point_id: an id, or "latest".
 
-        networks, for a failover: what a card hangs on → where it goes here; see `leeward.recovery.libvirt.nics`.
+        networks, for a failover: what a card hangs on → where it goes here; see `leeward.recovery.libvirt.nics`. For
+        a test: {"*": "isolated:NAME"} lets copies that are told the same be on one isolated network.
         Raises Refused when a copy of another point exists, or a VM of this identity that is not ours; StoreFull;
         LeewardError when a step fails: then the record says which.
         """
@@ -180,7 +183,13 @@ class Copies:
         disks = {name: export.uri(name) for name in sizes}
         if record.purpose == Purpose.TEST:
             made = self._host.create_test_vm(
-                tag=tag, name=record.copy_name, definition=definition, disks=disks, sizes=sizes, firmware=firmware
+                tag=tag,
+                name=record.copy_name,
+                definition=definition,
+                disks=disks,
+                sizes=sizes,
+                firmware=firmware,
+                shared=record.networks.get(EVERY_CARD, ""),
             )
         else:
             self._host.require_free(tag, record.vm_id, record.vm_name)
