@@ -9,9 +9,23 @@ import sys
 import time
 from pathlib import Path
 
+import libvirt
+
 from leeward.lab.guest.sequence import inspect
 
 _COMMAND = (sys.executable, "-m", "leeward.cli.main")
+
+
+def empty_recovery_site(lab):
+    """Take away the VMs that have moved there; whoever moved them is not to run any more."""
+    connection = libvirt.open(lab.libvirt("recovery"))
+    try:
+        for domain in connection.listAllDomains(0):
+            if domain.isActive():
+                domain.destroy()
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
+    finally:
+        connection.close()
 
 
 class Installation:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from tests.installation import Installation
+from tests.installation import Installation, empty_recovery_site
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 IP = "10.77.0.71"
@@ -21,20 +21,7 @@ def office(lab, guest_factory):
         leeward("protect", "moved", "--rpo", "1s", "--wait")
         yield leeward
         leeward.end()
-        for site in ("office", "recovery"):
-            clear(lab, site)
-
-
-def clear(lab, site):
-    """Whatever a failed test left at the recovery site."""
-    connection = libvirt.open(lab.libvirt(site))
-    try:
-        for domain in connection.listAllDomains(0) if site == "recovery" else ():
-            if domain.isActive():
-                domain.destroy()
-            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
-    finally:
-        connection.close()
+        empty_recovery_site(lab)
 
 
 def domains(lab, site):

@@ -3,8 +3,9 @@
 import os
 import signal
 
+import libvirt
 import pytest
-from tests.installation import Installation
+from tests.installation import Installation, empty_recovery_site
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(900)]
 DB, APP = "10.77.0.81", "10.77.0.82"
@@ -44,14 +45,23 @@ def office(lab, guest_factory):
         file.write_text(PLAN)
         installation("plan", "create", str(file))
         yield installation
+        installation.end()
+        empty_recovery_site(lab)
 
 
 def until_waiting(run):
-    done = run.call("plan", "status", "pair", "--watch")
-    assert done.returncode == 0, (done.stdout, done.stderr)
+    run.call("plan", "status", "pair", "--watch")
     view = run("plan", "status", "pair")
-    assert view["state"] == "waiting", view
+    assert view["state"] == "waiting", view["failure"]
     return view
+
+
+def networks(lab):
+    connection = libvirt.open(lab.libvirt("recovery"))
+    try:
+        return len(connection.listNetworks())
+    finally:
+        connection.close()
 
 
 def by_act(view):
@@ -66,8 +76,14 @@ def test_a_pair_is_tested_and_moved(office, lab):
     assert tested["complete"], tested
     assert [step["output"] for step in tested["steps"] if step["act"] == "script"] == ["test application papp"]
     assert lab.wait_http("office", DB, timeout_s=60)["error"] == 0  # production has gone on
+    # Both copies are on one switch, so that they find each other there; it goes with the last of them.
+    switches = {copy["network"] for copy in run("failover", "list")}
+    assert len(switches) == 1, switches
+    run("failover", "cleanup", "pdb")
+    assert networks(lab) == 1
     assert run("plan", "cleanup", "pair")["state"] == "cleaned"
     assert run("failover", "list") == []
+    assert networks(lab) == 0
 
     run("plan", "run", "pair", "--planned", "--yes")
     waiting = until_waiting(run)

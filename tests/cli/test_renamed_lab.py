@@ -79,7 +79,7 @@ def test_undefined_lost_and_defined_again_under_another_name(office, lab, tmp_pa
     assert office("status", "named", code=3)["error"]["code"] == "not-found"
     other = re.sub(r"<(uuid>.*</uuid|mac [^>]*/)>", "", definition)
     office.connection.defineXML(other)
-    office.until("named", lambda row: row["state"] == "disabled")
+    wait_listed(office, "named")
     assert office("status", "named")["vm_id"] != vm_id
     assert "It has: renamed" in office("points", "named", code=3)["error"]["hint"]
     assert office("vault", "check", "--deep")["sound"]
@@ -90,6 +90,13 @@ def test_undefined_lost_and_defined_again_under_another_name(office, lab, tmp_pa
     office("unprotect", "renamed")
     assert "renamed" not in [row["vm"] for row in office("status")]
     assert [point["id"] for point in office("points", "renamed")][: len(points)] == points
+
+
+def wait_listed(office, name):
+    ends = time.monotonic() + 30
+    while name not in [row["vm"] for row in office("status")]:
+        assert time.monotonic() < ends
+        time.sleep(0.2)
 
 
 def wait_known(office, name):

@@ -107,10 +107,13 @@ class Console:
 
     def _learn(self) -> None:
         """At once, since we may have been dead while another console worked; then now and then."""
+        first = True
         while True:
             try:
-                if self._adopts:
-                    self.learner.adopt()
+                # Plans are asked for beside each VM, so not every time.
+                if self._adopts and (self.learner.adopt() or first):
+                    self.plans.adopt()
+                    first = False
                 self.learner.look()
                 follow_names(self._database, self._fleet, self._desk, self._vault)
             except LeewardError as error:

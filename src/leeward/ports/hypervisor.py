@@ -177,8 +177,12 @@ class RecoveryHost(Protocol):
         disks: Mapping[str, str],
         sizes: Mapping[str, int],
         firmware: FirmwareState,
+        shared: str = "",
     ) -> Made:
-        """A throwaway copy with its own identity and addresses, on an isolated network."""
+        """A throwaway copy with its own identity and addresses, on an isolated network.
+
+        shared: copies with the same one are on one such network, which goes with the last of them; "": alone.
+        """
 
     def create_failover_vm(
         self,

@@ -34,6 +34,8 @@ BOOT_TIMEOUT_S = 180.0
 # What the images take besides the disks' data, with some room for the host itself.
 _RESERVE = 256 << 20
 
+EVERY_CARD = "*"
+
 OnStep = Callable[[CopyRecord], None]
 
 
@@ -102,7 +104,8 @@ class Copies:
     ) -> CopyRecord:
         """Pin the point, serve it, define the copy. point_id: an id, or "latest".
 
-        networks, for a failover: what a card hangs on → where it goes here; see `leeward.recovery.libvirt.nics`.
+        networks, for a failover: what a card hangs on → where it goes here; see `leeward.recovery.libvirt.nics`. For
+        a test: {"*": "isolated:NAME"} lets copies that are told the same be on one isolated network.
         Raises Refused when a copy of another point exists, or a VM of this identity that is not ours; StoreFull;
         LeewardError when a step fails: then the record says which.
         """
@@ -201,6 +204,7 @@ class Copies:
                 disks=content.disks,
                 sizes=content.sizes,
                 firmware=content.firmware,
+                shared=record.networks.get(EVERY_CARD, ""),
             )
         else:
             self._host.require_free(tag, record.vm_id, record.vm_name)

@@ -54,9 +54,11 @@ def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
         except libvirt.libvirtError as error:
             if _is_off(domain):
                 return True
-            if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT:
-                continue  # no agent, or one that hangs: ACPI is next
-            raise translate(error, domain.name()) from error
+            # Of a guest that is going down already libvirt says that it does not run, although QEMU still does.
+            if not _goes_down(domain):
+                if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT:
+                    continue  # no agent, or one that hangs: ACPI is next
+                raise translate(error, domain.name()) from error
         # Half of what is left goes to the agent's way, so that ACPI still gets its chance.
         left = max(0.0, ends - time.monotonic())
         share = left / 2 if way == libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT else left
@@ -81,6 +83,13 @@ def _wait_off(domain: libvirt.virDomain, seconds: float) -> bool:
             return True
         time.sleep(_POLL_S)
     return _is_off(domain)
+
+
+def _goes_down(domain: libvirt.virDomain) -> bool:
+    try:
+        return bool(domain.state()[0] == libvirt.VIR_DOMAIN_SHUTDOWN)
+    except libvirt.libvirtError:
+        return False
 
 
 def _is_off(domain: libvirt.virDomain) -> bool:

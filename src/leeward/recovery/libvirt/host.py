@@ -6,6 +6,7 @@ import contextlib
 import json
 import shutil
 import subprocess
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -36,7 +37,7 @@ from leeward.recovery.libvirt.definition import (
 )
 from leeward.recovery.libvirt.firmware import FirmwarePlacer, Placed
 from leeward.recovery.libvirt.links import plug_in
-from leeward.recovery.libvirt.networks import Networks, bridge_of, name_of
+from leeward.recovery.libvirt.networks import Networks, bridge_of, name_of, shared_tag
 from leeward.recovery.libvirt.starting import marks, start_tracked
 
 # A guest that was shut down, or ended by an operator, is left as it is.
@@ -55,6 +56,8 @@ class LibvirtRecoveryHost:
         self.name = name
         self._connection = Connection(name, uri)
         self._networks = Networks(self._connection)
+        # Between the moment that a shared network is there and that its first copy is, nobody may clear it away.
+        self._sharing = threading.Lock()
         self._storage = storage
         self._firmware = FirmwarePlacer(storage, DaemonFiles(uri))
 
@@ -97,19 +100,23 @@ class LibvirtRecoveryHost:
         disks: Mapping[str, str],
         sizes: Mapping[str, int],
         firmware: FirmwareState,
+        shared: str = "",
     ) -> Made:
         """Idempotent for a tag as long as the copy has not been started."""
         overlays = self._overlays(tag, disks, sizes)
-        copy = test_copy(
-            definition,
-            tag=tag,
-            name=name,
-            overlays=overlays,
-            network=self._networks.isolated(tag, lasting=False),
-            kvm=has_kvm(self._connection),
-            placed=self._place(tag, test_id(tag), definition, firmware),
-        )
-        return self._define(copy, name, bridge_of(tag), overlays, ())
+        placed = self._place(tag, test_id(tag), definition, firmware)
+        switch = shared_tag(shared) if shared else tag
+        with self._sharing:
+            copy = test_copy(
+                definition,
+                tag=tag,
+                name=name,
+                overlays=overlays,
+                network=self._networks.isolated(switch, lasting=False),
+                kvm=has_kvm(self._connection),
+                placed=placed,
+            )
+            return self._define(copy, name, bridge_of(switch), overlays, ())
 
     def create_failover_vm(
         self,
@@ -258,6 +265,8 @@ class LibvirtRecoveryHost:
                 if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                     raise translate(error, tag) from error
         self._networks.remove(tag)
+        with self._sharing:
+            self._networks.sweep()
         overlays = [] if keep_images else list(self._storage.glob(f"{tag}.*.qcow2"))
         self._require_unused(overlays)
         for overlay in overlays:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
+
 import libvirt
 
 from leeward.hypervisors.libvirt.connection import Connection, call, translate
@@ -15,6 +18,11 @@ def name_of(tag: str) -> str:
 def bridge_of(tag: str) -> str:
     """Of its bridge; interface names have at most 15 characters."""
     return f"lwt-{tag}"[:15]
+
+
+def shared_tag(shared: str) -> str:
+    """In place of a copy's tag, for a network that several share. Tags of copies are hexadecimal: never this."""
+    return f"s{hashlib.sha256(shared.encode()).hexdigest()[:10]}"
 
 
 class Networks:
@@ -56,6 +64,19 @@ class Networks:
             call(name, network.setAutostart, 1)
             call(name, network.create)
         return name
+
+    def sweep(self) -> None:
+        """Remove the shared networks that no VM of this host refers to any more."""
+        domains = self._connection.ask(lambda connection: connection.listAllDomains(0), self._connection.name)
+        texts = []
+        for domain in domains:
+            with contextlib.suppress(libvirt.libvirtError):  # undefined since the list was made
+                texts.append(domain.XMLDesc(0))
+        for name in self._connection.ask(lambda connection: connection.listNetworks(), self._connection.name):
+            tag = name.removeprefix(name_of(""))
+            ours = name.startswith(name_of("s")) and len(tag) == len(shared_tag(""))
+            if ours and not any(f"network='{name}'" in text for text in texts):
+                self.remove(tag)
 
     def remove(self, tag: str) -> None:
         """Idempotent."""

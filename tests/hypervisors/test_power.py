@@ -1,0 +1,45 @@
+"""Shutting down a guest that goes down by itself at that very moment, which a stand-in holds still."""
+
+import time
+
+import libvirt
+import pytest
+
+from leeward.domain.errors import HypervisorError
+from leeward.hypervisors.libvirt import power
+
+
+class Domain:
+    """Its agent has gone already; QEMU ends a moment later. state: what libvirt tells until then."""
+
+    def __init__(self, state):
+        self.told, self.ends = state, time.monotonic() + 0.3
+        self.asked = []
+
+    def name(self):
+        return "web"
+
+    def isActive(self):  # noqa: N802 - libvirt's name
+        return time.monotonic() < self.ends
+
+    def state(self):
+        asked_acpi = len(self.asked) > 1
+        return [self.told if asked_acpi else libvirt.VIR_DOMAIN_RUNNING, 0]
+
+    def agentSetResponseTimeout(self, _):  # noqa: N802
+        pass
+
+    def shutdownFlags(self, way):  # noqa: N802
+        self.asked.append(way)
+        raise libvirt.libvirtError("domain is not running")
+
+
+def test_a_guest_that_is_going_down_already_is_waited_for():
+    domain = Domain(libvirt.VIR_DOMAIN_SHUTDOWN)
+    assert power.shutdown(domain, 5) is True
+    assert len(domain.asked) == 2
+
+
+def test_a_guest_that_cannot_be_asked_is_told():
+    with pytest.raises(HypervisorError, match="not running"):
+        power.shutdown(Domain(libvirt.VIR_DOMAIN_RUNNING), 5)
