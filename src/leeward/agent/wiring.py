@@ -23,6 +23,7 @@ from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.hypervisors.passage import PASSABLE
 from leeward.logs import log
 from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
@@ -91,7 +92,7 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     homes: dict[str, Homes] = {}
     for host in config.hosts:
         if host.storage is not None:
-            folder = _folder(config.state_dir / "copy" / host.name)
+            folder = _passable(config.state_dir / "copy" / host.name)
             may_run = partial(_may_run, ledger, host.name)
             copies[host.name] = HostCopies(host, host.storage, folder, config, plain, may_run, rpo_of)
         storage = host.storage or config.state_dir / "images" / host.name
@@ -124,6 +125,14 @@ def _set_aside(spool: Path) -> None:
     """Whoever protects this VM anew begins with an empty spool."""
     spool.rename(spool.with_name(f"{spool.name}.aside-{time.time_ns()}"))
     _folder(spool)
+
+
+def _passable(path: Path) -> Path:
+    """QEMU's user finds sockets of ours below it."""
+    path.mkdir(parents=True, exist_ok=True)
+    for place in (path, path.parent):
+        place.chmod(PASSABLE)
+    return path
 
 
 def _folder(path: Path) -> Path:

@@ -20,6 +20,7 @@ from leeward.state.database import FolderLock
 def run_agent(settings: Settings, verbose: bool) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
     log.to_json(sys.stdout, verbose=verbose)
+    os.umask(0o077)
     state = settings.daemon.state
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

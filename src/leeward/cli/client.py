@@ -63,6 +63,7 @@ class Client(Asker):
             command = [sys.executable, "-m", "leeward.cli.main"]
             if settings.path:
                 command += ["--config", str(settings.path)]
+            log.touch(mode=0o600)
             with log.open("ab") as output:
                 process = subprocess.Popen(
                     [*command, "serve", "--embedded"],

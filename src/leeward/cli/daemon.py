@@ -32,6 +32,7 @@ _DATABASE_AGAIN_S = 2.0
 def serve(settings: Settings, verbose: bool) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
     log.to_json(sys.stdout, verbose=verbose)
+    os.umask(0o077)
     state = settings.daemon.state
     with FolderLock(state):
         https, authority = _https(settings)

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from leeward.lab.guest import tiny
 
+DEVICE = Path("/dev/kvm")
 _PATIENCE_S = 8
 _PROOF = b"LEEWARD-PROBE-BOOTED"
 
 
 def usable(cache: Path) -> bool:
     """Boot a probe guest under KVM, once for each start of this machine; the answer is kept in the cache folder."""
-    if not Path("/dev/kvm").exists():
+    if not DEVICE.exists() or not DEVICE.stat().st_mode & 0o066:  # root alone: QEMU runs as another user
         return False
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     memory = cache / "kvm.json"

@@ -12,7 +12,7 @@ from pathlib import Path
 import libvirt
 
 from leeward.domain.errors import LeewardError, Unavailable
-from leeward.lab import netns, tools
+from leeward.lab import kvm, netns, tools
 from leeward.lab.places import BRIDGE, DAEMON_STATE, SITES, Places, SitePlan
 
 # What libvirtd and swtpm have compiled in, by the folder of the site that takes its place in the daemon's mount
@@ -33,14 +33,9 @@ auth_unix_ro = "none"
 unix_sock_rw_perms = "0700"
 log_outputs = "2:file:{log}"
 """
-# The lab's root runs everything, and images are shared with tools that run beside QEMU: nothing is to be relabelled,
-# no cgroups or namespaces made, so that a killed daemon leaves processes and files only.
+# QEMU runs as Debian's default user for it and is given the images that it needs, as on every common host. But no
+# cgroups or namespaces are made, so that a killed daemon leaves processes and files only.
 _QEMU_CONFIG = """\
-user = "root"
-group = "root"
-swtpm_user = "root"
-swtpm_group = "root"
-dynamic_ownership = 0
 remember_owner = 0
 security_driver = "none"
 security_default_confined = 0
@@ -108,7 +103,14 @@ def start_daemon(places: Places, site: str) -> None:
     _recall_capabilities(places, site)
     (folder / "etc/libvirtd.conf").write_text(_DAEMON_CONFIG.format(log=folder / "log/libvirtd.log"))
     (folder / "etc/qemu.conf").write_text(_QEMU_CONFIG)
-    mounts = "".join(f"mount --bind '{folder / name}' {target} && " for name, target in _FOLDERS.items())
+    targets = {folder / name: target for name, target in _FOLDERS.items()}
+    if kvm.DEVICE.exists() and not kvm.usable(places.cache):
+        # A KVM that QEMU finds and its user may not open makes libvirt look into QEMU anew, for 5 s, at every question.
+        nothing = folder / "no-kvm"
+        nothing.touch()
+        nothing.chmod(0)
+        targets[nothing] = str(kvm.DEVICE)
+    mounts = "".join(f"mount --bind '{source}' {target} && " for source, target in targets.items())
     pid_file = folder / "libvirtd.pid"
     # `ip netns exec` gives a mount namespace of its own (slave of the machine's) with a fitting /sys.
     script = f"{mounts}exec libvirtd --daemon --pid-file '{pid_file}' --config /etc/libvirt/libvirtd.conf"
@@ -132,11 +134,15 @@ def remember_capabilities(places: Places, site: str) -> None:
     """
     kept = places.cache / "capabilities"
     for file in (places.site(site) / _CAPABILITIES).glob("*.xml"):
-        if not (kept / file.name).exists():
+        if not _same(file, kept / file.name):
             kept.mkdir(exist_ok=True)
             aside = kept / f".{file.name}.{os.getpid()}"
             shutil.copy2(file, aside)
-            aside.rename(kept / file.name)
+            aside.replace(kept / file.name)
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.read_bytes() == other.read_bytes()
 
 
 def _recall_capabilities(places: Places, site: str) -> None:

@@ -149,6 +149,14 @@ class Made:
     marks: dict[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """A user and a group, by their numbers."""
+
+    uid: int
+    gid: int
+
+
 class RecoveryHost(Protocol):
     """A host that runs recovered VMs. Everything made here carries a tag and can be removed by it.
 
@@ -161,6 +169,9 @@ class RecoveryHost(Protocol):
 
     @property
     def name(self) -> str: ...
+
+    def opener(self) -> Owner:
+        """Who opens what is served to this host's VMs."""
 
     def require_room(self, needed: int, promised: int) -> None:
         """Raise StoreFull when the storage cannot take `needed` bytes more besides the `promised` ones."""

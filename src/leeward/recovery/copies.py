@@ -65,7 +65,7 @@ class Copies:
         self._records = CopyRecords(folder)
         self._vault = vault
         self._replicas = replicas
-        self._served = VaultSource(self._records, vault_url, key_file, vault, delay_ms)
+        self._served = VaultSource(self._records, host.opener, vault_url, key_file, vault, delay_ms)
         self._on_instant = on_instant
         self._nurse = Nurse(host, self._records, vault, rpo_s, may_run)
 

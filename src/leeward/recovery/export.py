@@ -35,7 +35,8 @@ _RECORD_S = 300.0
 
 @dataclass(frozen=True, slots=True)
 class ExportJob:
-    """What an export process must know. socket: where it serves; record: note and use the reads of the boot.
+    """What an export process must know. socket: where it serves, for this user and group alone; record: note and use
+    the reads of the boot.
 
     delay_ms: added to every read of the store (benches). cache_bytes: decoded data kept in memory.
     """
@@ -45,6 +46,8 @@ class ExportJob:
     vm_id: str
     point_id: str
     socket: str
+    uid: int = -1
+    gid: int = -1
     record: bool = True
     cache_bytes: int = 256 << 20
     delay_ms: float = 0.0
@@ -93,7 +96,7 @@ async def serve(job: ExportJob, vault: Vault, image: PointImage) -> None:
         if known:
             # Three quarters: what was fetched ahead must not push itself out before the guest asks for it.
             ahead = read_ahead(known, image.disks, job.cache_bytes * 3 // 4)
-    server = asyncio.create_task(NbdServer(image.disks).serve_at(Path(job.socket), stop))
+    server = asyncio.create_task(NbdServer(image.disks).serve_at(Path(job.socket), stop, job.uid, job.gid))
     if job.record:
         await _wait_any(_RECORD_S, booted, stop)
         recorder.done = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import struct
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -34,12 +35,16 @@ class NbdServer:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="read")
         self._connections: set[asyncio.Task[None]] = set()
 
-    async def serve_at(self, socket: Path, stop: asyncio.Event) -> None:
-        """Listen at `socket` until `stop`. The path appears (or is replaced) only once connections are taken."""
+    async def serve_at(self, socket: Path, stop: asyncio.Event, uid: int = -1, gid: int = -1) -> None:
+        """Listen at `socket` until `stop`. The path appears (or is replaced) only once connections are taken.
+
+        uid and gid: whom the socket is given to, -1: nobody else than us.
+        """
         draft = socket.with_name(socket.name + ".new")
         draft.unlink(missing_ok=True)
         server = await asyncio.start_unix_server(self._accept, draft, limit=1 << 20)
         draft.chmod(0o600)
+        os.chown(draft, uid, gid)
         draft.replace(socket)
         try:
             await stop.wait()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from leeward.domain.errors import Refused
 from leeward.domain.vm import FirmwareState
+from leeward.ports.hypervisor import Owner
 from leeward.recovery.export import ExportJob
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.recovery.replica import Replicas
@@ -37,10 +39,19 @@ class Source(Protocol):
 
 
 class VaultSource:
-    """key_file: of the vault, for the export process. delay_ms: see `ExportJob`."""
+    """opener: of what is served. key_file: of the vault, for the export process. delay_ms: see `ExportJob`."""
 
-    def __init__(self, records: CopyRecords, vault_url: str, key_file: Path, vault: Vault, delay_ms: float) -> None:
+    def __init__(
+        self,
+        records: CopyRecords,
+        opener: Callable[[], Owner],
+        vault_url: str,
+        key_file: Path,
+        vault: Vault,
+        delay_ms: float,
+    ) -> None:
         self._records = records
+        self._opener = opener
         self._vault_url = vault_url
         self._key_file = key_file
         self._vault = vault
@@ -48,15 +59,19 @@ class VaultSource:
 
     def serve(self, record: CopyRecord) -> str:
         export = self._records.export(record)
+        opener = self._opener()
         export.prepare(
+            opener,
             ExportJob(
                 self._vault_url,
                 str(self._key_file),
                 record.vm_id,
                 record.point_id,
                 str(export.socket),
+                uid=opener.uid,
+                gid=opener.gid,
                 delay_ms=self._delay_ms,
-            )
+            ),
         )
         export.ensure()
         return f"process {export.pid()}"

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 
 from leeward.domain.errors import LeewardError, Unavailable
+from leeward.hypervisors.passage import make_way
+from leeward.ports.hypervisor import Owner
 from leeward.recovery.export import ExportJob
 
 _START_S = 30.0
@@ -35,8 +37,9 @@ class ExportProcess:
     def uri(self, disk: str) -> str:
         return f"nbd+unix:///{disk}?socket={self.socket}"
 
-    def prepare(self, job: ExportJob) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    def prepare(self, opener: Owner, job: ExportJob) -> None:
+        """Raises HypervisorError when the opener cannot get to the socket."""
+        make_way(self._folder, opener)
         job.save(self._job_file)
 
     def pid(self) -> int | None:

@@ -33,7 +33,9 @@ class FolderLock:
     """One daemon a state folder: two would both believe to be the VMs' writer. Freed by the kernel when we die."""
 
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o711)
+        # QEMU's user finds sockets and scratch files below it; what is ours alone is private by the daemon's umask.
+        folder.chmod(folder.stat().st_mode | 0o011)
         self._descriptor = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

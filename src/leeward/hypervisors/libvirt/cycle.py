@@ -33,10 +33,12 @@ class NbdReader:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A running backup job of ours. base and new: checkpoint names, None where there is none."""
+    """A running backup job of ours. socket: of QEMU's NBD server, as we see it. base and new: checkpoint names, None
+    where there is none."""
 
     domain: libvirt.virDomain
     scratch: Scratch
+    socket: Path
     base: str | None
     new: str | None
 
@@ -78,7 +80,7 @@ class LiveCycle:
         return extents.changed(connection.size, dirty, allocation, dirty_flag=nbd.DIRTY, zero_flag=nbd.ZERO)
 
     def reader(self, disk: str) -> NbdReader:
-        return NbdReader(nbd.Nbd(self._job.scratch.socket, disk))
+        return NbdReader(nbd.Nbd(self._job.socket, disk))
 
     def check(self) -> None:
         """The job must still be there: without it what is read is no longer the instant, and no reader would tell."""

@@ -18,6 +18,7 @@ from leeward.domain.errors import HypervisorError
 # Where the drivers for all users keep TPMs and variable stores; those for one user have both below one folder
 # (libvirt: qemu_conf.c).
 _SYSTEM_TPM, _SYSTEM_NVRAM = Path("/var/lib/libvirt/swtpm"), Path("/var/lib/libvirt/qemu/nvram")
+_SYSTEM_VMS = Path("/var/lib/libvirt/qemu")
 _USER = "libvirt/qemu"
 _CREDENTIALS = struct.Struct("3i")  # struct ucred: pid, uid, gid
 
@@ -51,6 +52,17 @@ class DaemonFiles:
         """Where the daemon keeps the UEFI variables of a VM whose definition names no place."""
         base = _users_folder() / "nvram" if self._user else _SYSTEM_NVRAM
         return base / f"{vm_name}_VARS.fd"
+
+    def vm_folder(self, number: int) -> Path:
+        """The folder that the daemon made for a running VM, as it names it. QEMU may make sockets there, whatever
+        user it runs as and with AppArmor too (libvirt: virDomainDefGetShortName, virt-aa-helper.c).
+
+        number: the running VM's. Raises HypervisorError: it has just ended.
+        """
+        base = _users_folder() / "lib" if self._user else _SYSTEM_VMS
+        for found in self.path(base).glob(f"domain-{number}-*"):
+            return base / found.name
+        raise HypervisorError("libvirt has no folder for this VM: it has just ended", subject=f"domain {number}")
 
     def _process(self) -> int:
         """The daemon's number. Asked of the socket only when it was started anew: each question is a connection."""

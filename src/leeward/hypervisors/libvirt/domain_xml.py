@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
+from xml.sax.saxutils import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ def checkpoint_xml(name: str, targets: list[str]) -> str:
 
 def backup_xml(base: str | None, targets: list[str], socket: str, scratch: str) -> str:
     """Pull-mode backup of all disks. socket: unix socket of the NBD server; scratch: prefix of the scratch images."""
+    socket = escape(socket, {"'": "&apos;"})  # the VM's name is in it
     incremental = f"<incremental>{base}</incremental>" if base else ""
     disks = []
     for target in targets:

@@ -22,11 +22,14 @@ from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
 from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
+from leeward.hypervisors.libvirt.qemu_user import qemu_user
 from leeward.hypervisors.libvirt.scratch import Scratch, short_name
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
+from leeward.hypervisors.passage import make_way
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
 _BEGIN_TIMEOUT_S = 30.0
+_SOCKET = "leeward"
 # See `scratch` for why.
 _BEGIN_FLAGS = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
 
@@ -34,8 +37,8 @@ _BEGIN_FLAGS = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
 class LibvirtHost:
     """See `leeward.ports.hypervisor.Hypervisor`.
 
-    scratch: folder for sockets and scratch files; QEMU writes there what the guest overwrites during a cycle, so it
-    needs room for the churn of one cycle, and a short path (a unix socket's is limited to 107 bytes).
+    scratch: folder for scratch files; QEMU writes there what the guest overwrites during a cycle, so it needs room
+    for the churn of one cycle. Whatever user QEMU runs as must be able to pass through the folders above it.
     agent_grace_s: for how long a VM that was just started is left alone until its guest agent is there.
     """
 
@@ -46,9 +49,11 @@ class LibvirtHost:
         self._clean: dict[str, str | None] = {}
         # The last known size of each disk, by VM and target, for when libvirt must not be asked.
         self._sizes: dict[tuple[str, str], int] = {}
+        self._passable = False
         self._lock = threading.Lock()
         self._settling = Settling(agent_grace_s)
-        self._firmware = FirmwareReader(DaemonFiles(uri))
+        self._files = DaemonFiles(uri)
+        self._firmware = FirmwareReader(self._files)
 
     @property
     def name(self) -> str:
@@ -151,7 +156,9 @@ class LibvirtHost:
         self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
     ) -> HostCycle:
         domain = self._connection.domain(vm_id)
-        self._scratch.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._scratch.is_dir() or not self._passable:
+            make_way(self._scratch, qemu_user(self._connection))
+            self._passable = True
         try:
             live = domain_xml.parse(domain.XMLDesc(0))
             state = power.power_of(domain)
@@ -217,8 +224,15 @@ class LibvirtHost:
             warnings.append("the VM runs but is not defined any more: define it again, or it is gone when it stops")
         targets = [disk.target for disk in live.disks]
         scratch = Scratch(self._scratch, vm_id)
-        job = Job(domain, scratch, name_of(base) if base else None, None if untracked else name_of(new))
-        backup = domain_xml.backup_xml(job.base, targets, str(scratch.socket), str(scratch.prefix))
+        socket = self._files.vm_folder(domain.ID()) / _SOCKET
+        job = Job(
+            domain,
+            scratch,
+            self._files.path(socket),
+            name_of(base) if base else None,
+            None if untracked else name_of(new),
+        )
+        backup = domain_xml.backup_xml(job.base, targets, str(socket), str(scratch.prefix))
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
         wait_idle(domain)
         scratch.make({target: int(call(live.name, domain.blockInfo, target)[0]) for target in targets})
@@ -240,7 +254,7 @@ class LibvirtHost:
             if reached is Consistency.APP:
                 freezer.thaw()
         try:
-            connections = connect(scratch.socket, targets, base is not None)
+            connections = connect(job.socket, targets, base is not None)
         except BaseException:
             LiveCycle(
                 job,

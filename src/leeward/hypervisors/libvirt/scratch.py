@@ -19,21 +19,17 @@ from leeward.domain.errors import HypervisorError
 def short_name(vm_id: str) -> str:
     """A file name for a VM: short, since a unix socket's path is limited to 107 bytes, and no other VM's.
 
-    Ids that were made by hand have their beginnings in common: two VMs with one socket would read each other's disks.
+    Ids that were made by hand have their beginnings in common: two VMs with one name would read each other's disks.
     """
     return hashlib.sha256(vm_id.encode()).hexdigest()[:12]
 
 
 class Scratch:
-    """The files of one VM's backups in a folder: `prefix`.sock, and one image a disk."""
+    """The files of one VM's backups in a folder: one image a disk, whose path begins with `prefix`."""
 
     def __init__(self, folder: Path, vm_id: str) -> None:
         self.folder = folder
         self._vm_id = vm_id
-
-    @property
-    def socket(self) -> Path:
-        return self.folder / f"{short_name(self._vm_id)}.sock"
 
     @property
     def prefix(self) -> Path:
@@ -47,7 +43,6 @@ class Scratch:
             shutil.copyfile(self._blank(size), self.prefix.with_name(f"{self.prefix.name}.{disk}"))
 
     def remove(self) -> None:
-        self.socket.unlink(missing_ok=True)
         for image in self.folder.glob(f"{self.prefix.name}.*"):
             image.unlink(missing_ok=True)
 

@@ -21,8 +21,9 @@ from leeward.hypervisors.libvirt import power
 from leeward.hypervisors.libvirt.connection import Connection, translate
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.pulling import SLICE_S, turns
+from leeward.hypervisors.libvirt.qemu_user import qemu_user
 from leeward.logs import log
-from leeward.ports.hypervisor import Made
+from leeward.ports.hypervisor import Made, Owner
 from leeward.recovery.libvirt import nics
 from leeward.recovery.libvirt.definition import (
     MARK,
@@ -62,6 +63,9 @@ class LibvirtRecoveryHost:
         self._firmware = FirmwarePlacer(storage, DaemonFiles(uri))
 
     # --- making -------------------------------------------------------------------------------------
+
+    def opener(self) -> Owner:
+        return qemu_user(self._connection)
 
     def require_room(self, needed: int, promised: int) -> None:
         """Raise StoreFull when the storage cannot take `needed` bytes more besides what others will still take."""
