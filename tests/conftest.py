@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         # Real guests and real time on a machine that may stand still for seconds: what fails is tried once more, and
         # both times are told. What fails twice has failed.
         if item.get_closest_marker("lab") or item.get_closest_marker("slow"):
-            item.add_marker(pytest.mark.flaky(reruns=1))
+            item.add_marker(pytest.mark.flaky(reruns=int(os.environ.get("LEEWARD_RERUNS", "1"))))
     if os.geteuid() != 0:
         for item in items:
             if item.get_closest_marker("lab"):

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from rich.console import Console
 
 from leeward.domain.errors import LeewardError
 from leeward.lab.lab import Lab
+from leeward.lab.places import BRIDGE
 
 console = Console(highlight=False)
 VM = "web"
@@ -28,7 +30,7 @@ class DemoFailed(LeewardError):
 
 
 def demo(once: bool) -> None:
-    """Lab up, vault, protection, points, test failover. once: clean everything up afterwards."""
+    """Lab up, vault, protection, points, test failover, there and back. once: clean everything up afterwards."""
     lab = Lab()
     if lab.places.config.exists():
         _note("Taking down what an earlier demo left")
@@ -76,6 +78,38 @@ def _walk(lab: Lab) -> None:
     _heading("The proof that nothing was altered: every object's signature and hashes, with the public key alone")
     _leeward("vault", "check", "--keyless")
     _leeward("failover", "cleanup", VM)
+    _there_and_back(lab, guest.ip)
+
+
+def _there_and_back(lab: Lab, address: str) -> None:
+    _heading("A planned failover: shut down here, last changes in, up at the recovery site")
+    before = lab.http("office", address, "/")["seq"]
+    _leeward("failover", "planned", VM, "--yes")
+    with lab.probe("recovery", BRIDGE, _neighbour(address)) as client:
+        moved = client.wait(address)
+        _complete("It was at record {} just before; at the recovery site it went on from {}.", before, moved)
+        _heading("Accepted: from now on it is protected in the other direction, from its first write on")
+        _leeward("failover", "commit", VM)
+        _until(lambda status: status["state"] == "enabled" and status["failover_possible"])
+        _leeward("status")
+        away = client.wait(address)["seq"]
+        _heading("And home again: what changed meanwhile comes back, written beside the old disks")
+        _leeward("failover", "failback", VM, "--yes")
+    _complete("It was at record {} just before; at home it went on from {}.", away, lab.wait_http("office", address))
+    _leeward("failover", "commit", VM)
+    _until(lambda status: status["state"] == "enabled")
+    _leeward("status")
+
+
+def _complete(words: str, before: int, status: dict[str, Any]) -> None:
+    """Did the VM find, when it booted, all that it had written where it ran before?"""
+    found = [disk["boot_seq"] for disk in status["disks"]]
+    console.print("  " + words.format(f"[bold]{before}[/]", f"[bold]{found[0]}[/]"))
+    if found[0] < before or not 0 <= found[0] - found[1] <= 1:
+        raise DemoFailed(f"records are missing: {before} written, {found} came along", subject=VM)
+    if status["error"] or not all(disk["boot_intact"] for disk in status["disks"]):
+        raise DemoFailed("records are damaged", subject=VM)
+    console.print("  [green]●[/] Nothing was lost.\n")
 
 
 def _compare(before: dict[str, Any], copy: dict[str, Any], live: dict[str, Any]) -> None:
@@ -100,6 +134,14 @@ def _wait_points(count: int) -> None:
             raise DemoFailed(
                 f"no {count} recovery points within two minutes", subject=VM, hint="See the daemon's log"
             )
+        time.sleep(0.5)
+
+
+def _until(condition: Callable[[dict[str, Any]], bool]) -> None:
+    ends = time.monotonic() + 120
+    while not condition(status := _ask("status", VM)):
+        if time.monotonic() > ends:
+            raise DemoFailed(f"it does not get protected again: {status['reason']}", subject=VM)
         time.sleep(0.5)
 
 
@@ -160,6 +202,7 @@ def _farewell() -> None:
         "    leeward status --watch\n"
         "    leeward points web\n"
         "    leeward export web --disk vda --to /tmp/vda.raw\n"
-        "    leeward failover test web --wait\n\n"
+        "    leeward failover test web --wait\n"
+        "    leeward failover unplanned web\n\n"
         "  (`.venv/bin/leeward` in this folder.) Take it down with [bold]leeward lab down[/]."
     )

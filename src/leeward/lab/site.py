@@ -105,7 +105,7 @@ def start_daemon(places: Places, site: str) -> None:
     (folder / "etc/qemu.conf").write_text(_QEMU_CONFIG)
     targets = {folder / name: target for name, target in _FOLDERS.items()}
     if kvm.DEVICE.exists() and not kvm.usable(places.cache):
-        # A KVM that QEMU finds and its user may not open makes libvirt look into QEMU anew, for 5 s, at every question.
+        # A KVM that is there, and that QEMU's user may not open, has libvirt look into QEMU anew at every question.
         nothing = folder / "no-kvm"
         nothing.touch()
         nothing.chmod(0)
