@@ -245,10 +245,10 @@ def test_the_database_may_be_away_and_come_back(console, monkeypatch):
     console.local.put("/vms/web/protection", {})
     engine = console.database._engine
     with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE protected_vm RENAME TO elsewhere")
+        connection.exec_driver_sql("ALTER TABLE counter RENAME TO elsewhere")
     error(console.local.get("/status"), 500, "error")
     with engine.begin() as connection:
-        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO protected_vm")
+        connection.exec_driver_sql("ALTER TABLE elsewhere RENAME TO counter")
     assert console.local.get("/status").status_code == 200
 
 

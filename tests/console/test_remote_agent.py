@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from leeward.console.fleet import FleetView
 from leeward.console.links import AgentLink
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import Refused
@@ -14,7 +15,15 @@ from leeward.state.agents import AgentRecords
 from leeward.state.database import Database
 from leeward.state.tables import AgentJob, AgentRow
 from leeward.wire.jobs import Job, JobKind, JobReport, JobState
-from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionReport, StandDownMessage
+from leeward.wire.messages import (
+    AgentReport,
+    DesiredState,
+    HostReport,
+    PolicyMessage,
+    ProtectionMessage,
+    ProtectionReport,
+    StandDownMessage,
+)
 from leeward.wire.polls import Poll, Section, Tell
 
 # Real time, real processes: not for the fast suite.
@@ -254,14 +263,15 @@ def test_a_present_agent_needs_a_line_and_a_word(console, monkeypatch):
 
 
 def test_ages_pass_also_while_the_console_is_dead(console):
-    console.link.tell(tell(report=facts(age=2.0)))
+    console.link.tell(tell(report=facts(age=2.0), hosts=(HOST,)))
     console.flush()
     with console.database.session() as session:
         past = (datetime.now(UTC) - timedelta(seconds=100)).isoformat(timespec="seconds").replace("+00:00", "Z")
         session.query(AgentRow).update({"heard": past})
         session.commit()
     console.restart()
-    assert 100 < console.link.report().protections[0].rpo_actual_s < 110
+    wish = ProtectionMessage(vm_id="v", vm_name="web", host="office", policy=PolicyMessage())
+    assert 100 < FleetView([console.link]).protection(wish).rpo_actual_s < 110
 
 
 def test_only_what_changed_is_kept(console):

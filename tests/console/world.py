@@ -158,6 +158,8 @@ class FarLink:
         self.wish = desired
         self.sync()
 
+    age_s = 0.0
+
     def report(self):
         self.sync()
         return self.known

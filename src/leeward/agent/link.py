@@ -34,6 +34,10 @@ class LocalAgent:
         copies = tuple(copy for keeper in self._copies.values() for copy in keeper.reports())
         return self._agent.report().model_copy(update={"copies": copies})
 
+    @property
+    def age_s(self) -> float:
+        return 0.0
+
     def hosts(self) -> list[HostReport]:
         return self._agent.hosts()
 

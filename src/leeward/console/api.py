@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any
 
-from fastapi import APIRouter, FastAPI, Query
+from fastapi import APIRouter, Depends, FastAPI, Query, Response
 
 from leeward import __version__
 from leeward.console.access import everybody, guard, operator, unguarded, viewer
 from leeward.console.errors import install
 from leeward.console.identity import Identity
+from leeward.console.listing import Order, Page
 from leeward.console.service import Service
 from leeward.console.users_api import add_users_api
 from leeward.console.views import (
@@ -29,6 +30,20 @@ from leeward.domain.lifecycle import Event
 from leeward.state.database import acting
 
 Limit = Annotated[int, Query(ge=1, le=10_000)]
+# How many rows there are on all pages.
+TOTAL = "X-Total-Count"
+
+
+def _page(
+    search: Annotated[str, Query(description="part of a VM's or its host's name", max_length=200)] = "",
+    order: Order = Order.NAME,
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Limit | None = None,
+) -> Page:
+    return Page(search, order, offset, limit)
+
+
+Paging = Annotated[Page, Depends(_page)]
 
 
 def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter] = ()) -> FastAPI:
@@ -50,12 +65,18 @@ def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter]
         return service.hosts()
 
     @app.get("/api/v1/vms", dependencies=viewer)
-    def vms() -> list[VmView]:
-        return service.vms()
+    def vms(page: Paging, response: Response) -> list[VmView]:
+        found, count = service.vms(page)
+        response.headers[TOTAL] = str(count)
+        return found
 
     @app.get("/api/v1/status", dependencies=viewer)
-    def status(vm: str | None = None) -> list[StatusView]:
-        return service.status(vm)
+    def status(page: Paging, response: Response, vm: str | None = None) -> list[StatusView]:
+        if vm is not None:
+            return service.status(vm)
+        found, count = service.statuses(page)
+        response.headers[TOTAL] = str(count)
+        return found
 
     @app.get("/api/v1/events", dependencies=viewer)
     def events(limit: Limit = 100) -> list[dict[str, str]]:

@@ -131,7 +131,7 @@ class Desk:
         life = self._database.lives.get(run.vm_id)
         self._must_answer(run.away, "the recovery host")
         self._must_answer(run.home, "the home host")
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
+        wish = self._database.wish(run.vm_id)
         report = self._fleet.view().protection(wish) if wish else None
         if report is None or report.state is not ProtectionState.ENABLED:
             why = report.reason if report else "it is not protected"

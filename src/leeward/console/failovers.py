@@ -57,7 +57,7 @@ class Failovers:
     def life(self, vm_id: str, name: str) -> Life:
         """Where the VM stands; a VM that never moved is at home."""
         known = self._database.lives.get(vm_id)
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
+        wish = self._database.wish(vm_id)
         if known is not None:
             # At home is where it is protected, also when that is another host than before its last failover.
             return replace(known, home=wish.host) if wish and known.phase is Phase.HOME else known
@@ -111,7 +111,7 @@ class Failovers:
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == vm_id), None)
+        wish = self._database.wish(vm_id)
         life = self.life(vm_id, name)
         self._allowed(life, event)
         if wish is None:
@@ -161,7 +161,7 @@ class Failovers:
         """options: to (another host of the home site), force, timeout_s."""
         life = self.life(vm_id, name)
         self._allowed(life, Event.FAILBACK)
-        if all(wish.vm_id != vm_id for wish in self._database.desired().protections):
+        if self._database.wish(vm_id) is None:
             raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
         home = str(options.pop("to", None) or life.home)
         self._fleet.link(home)

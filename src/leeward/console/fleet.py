@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
+from typing import TypeVar
 
 from leeward.console.links import AgentLink
 from leeward.domain.errors import NotFound
@@ -14,9 +15,12 @@ from leeward.wire.messages import (
     HostReport,
     ProtectionMessage,
     ProtectionReport,
+    StandDownMessage,
     StandDownReport,
     VmMessage,
 )
+
+_OfHost = TypeVar("_OfHost", ProtectionMessage, StandDownMessage)
 
 
 class FleetView:
@@ -46,18 +50,19 @@ class FleetView:
     def protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
         """What the agent of the wish's host tells of it."""
         link = self.by_host.get(wish.host)
-        return self._protections.get((id(link), wish.vm_id)) if link else None
+        told = self._protections.get((id(link), wish.vm_id)) if link else None
+        return _aged(told, link.age_s) if told and link else None
 
     def present(self, host: str) -> bool:
         """Whether the host's agent answers."""
         link = self.by_host.get(host)
         return link is not None and link.present
 
-    @property
+    @cached_property
     def vms(self) -> list[VmMessage]:
         return [vm for host in self.hosts.values() for vm in host.vms]
 
-    @property
+    @cached_property
     def copies(self) -> list[CopyReport]:
         return [copy for _, report in self._reports for copy in report.copies]
 
@@ -67,6 +72,13 @@ class FleetView:
     @property
     def standdowns(self) -> list[StandDownReport]:
         return [standdown for _, report in self._reports for standdown in report.standdowns]
+
+
+def _aged(told: ProtectionReport, passed: float) -> ProtectionReport:
+    """With its age as it is by now."""
+    if told.rpo_actual_s is None or passed <= 0:
+        return told
+    return told.model_copy(update={"rpo_actual_s": told.rpo_actual_s + passed})
 
 
 class Fleet:
@@ -93,15 +105,24 @@ class Fleet:
     def apply(self, desired: DesiredState) -> None:
         """To each agent what concerns its hosts. One whose hosts are not known yet is told nothing: an empty wish
         would take its VMs' tracking away."""
+        wishes, standdowns = _by_host(desired.protections), _by_host(desired.standdowns)
         for link in self._links():
-            hosts = {report.name for report in link.hosts()}
+            hosts = sorted({report.name for report in link.hosts()})
             if not hosts:
                 continue
             link.apply(
                 desired.model_copy(
                     update={
-                        "protections": tuple(wish for wish in desired.protections if wish.host in hosts),
-                        "standdowns": tuple(off for off in desired.standdowns if off.host in hosts),
+                        "protections": tuple(wish for host in hosts for wish in wishes.get(host, ())),
+                        "standdowns": tuple(off for host in hosts for off in standdowns.get(host, ())),
                     }
                 )
             )
+
+
+def _by_host(messages: Iterable[_OfHost]) -> dict[str, list[_OfHost]]:
+    """Once for all agents: there may be thousands of VMs."""
+    found: dict[str, list[_OfHost]] = {}
+    for message in messages:
+        found.setdefault(message.host, []).append(message)
+    return found

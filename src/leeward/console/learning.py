@@ -6,6 +6,7 @@ behind by the moment in which a console died, so where both disagree the epoch i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -21,6 +22,7 @@ from leeward.vault.facade import Vault
 from leeward.vault.reigning import MOVES, Reign
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
 
+_AT_ONCE = 300
 CATALOG = "catalog"  # the vault's document that lets a recovery site know a VM by name and policy
 
 
@@ -36,13 +38,15 @@ class Learner:
         self._vault = vault
         # VM id → the epoch and claim that have been looked into: most looks find nothing new, and should cost little.
         self._seen: dict[str, tuple[int, int]] = {}
+        self._next = 0
 
     def look(self) -> list[str]:
         """Of the VMs that this console protects: which have been moved by another one? Their names."""
         moved = []
         vault = self._vault.open()
-        for wish in self._database.desired().protections:
-            life = self._database.lives.get(wish.vm_id)
+        lives = self._database.lives.all()
+        for wish in self._turn(self._database.desired().protections):
+            life = lives.get(wish.vm_id)
             if life is not None and under_way(life.phase) and not self._beaten(vault, life, wish):
                 continue  # by ourselves, at this very moment
             vm_log = vault.log(wish.vm_id)
@@ -55,11 +59,19 @@ class Learner:
             if move is not None and has_moved(wish, move):
                 self._take_note(vault, wish, move, epoch)
                 moved.append(wish.vm_name)
+        self._next += _AT_ONCE
         # Agents that have heard of a newer state than ours: this console was restored from a backup. They listen to
         # us again only now that we know where their VMs are.
         if self._database.catch_up(self._desk.newest_generation()) or moved:
             self._spread()
         return moved
+
+    def _turn(self, wishes: Sequence[ProtectionMessage]) -> Sequence[ProtectionMessage]:
+        """Those whose turn it is: each look is a request to the vault. At first all, and as long as they are few."""
+        if self._next == 0 or len(wishes) <= _AT_ONCE:
+            return wishes
+        begin = self._next % len(wishes)
+        return [*wishes[begin:], *wishes[:begin]][:_AT_ONCE]
 
     def _beaten(self, vault: Vault, life: Life, wish: ProtectionMessage) -> bool:
         """Whether our own run has stalled since another console's run was quicker. Ours ends then."""

@@ -23,7 +23,12 @@ class AgentLink(Protocol):
 
     def apply(self, desired: DesiredState) -> None: ...
 
-    def report(self) -> AgentReport: ...
+    def report(self) -> AgentReport:
+        """As last told; ages in it are as of then."""
+
+    @property
+    def age_s(self) -> float:
+        """How long ago that was."""
 
     def hosts(self) -> list[HostReport]: ...
 

@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from leeward.domain.errors import Refused
 from leeward.state.agents import AgentRecord, AgentRecords, JobRecord
 from leeward.wire.jobs import Job, JobReport, JobState
-from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionReport
+from leeward.wire.messages import AgentReport, DesiredState, HostReport
 from leeward.wire.polls import HOLD_S, Orders, Poll, Section, Tell, Told
 
 # An open line is proof of life as long as the agent asks again in time; a closed one for the time of a reconnect.
@@ -84,13 +84,12 @@ class RemoteAgent:
         self.wake()
 
     def report(self) -> AgentReport:
-        """As last told, its ages as they are by now. Before anything was told: an empty one."""
-        with self._lock:
-            report, told_at = self._record.report, self._told_at
-        if report is None:
-            return AgentReport(agent=self.name, generation=0, time="", protections=())
-        passed = time.monotonic() - told_at
-        return report.model_copy(update={"protections": tuple(_aged(p, passed) for p in report.protections)})
+        """Before anything was told: an empty one."""
+        return self._record.report or AgentReport(agent=self.name, generation=0, time="", protections=())
+
+    @property
+    def age_s(self) -> float:
+        return time.monotonic() - self._told_at
 
     def hosts(self) -> list[HostReport]:
         """As last told; hosts of an absent agent say so."""
@@ -270,12 +269,6 @@ class RemoteAgent:
 
 def _final(report: JobReport | None) -> bool:
     return report is not None and report.state is not JobState.RUNNING
-
-
-def _aged(report: ProtectionReport, passed: float) -> ProtectionReport:
-    if report.rpo_actual_s is None or passed <= 0:
-        return report
-    return report.model_copy(update={"rpo_actual_s": report.rpo_actual_s + passed})
 
 
 def _monotonic(heard: str) -> float:

@@ -19,8 +19,10 @@ def follow_names(database: Database, fleet: Fleet, desk: Desk, vault: VaultOpene
     renamed = []
     for wish in database.desired().protections:
         name = present.get((wish.vm_id, wish.host), wish.vm_name)
+        if name == wish.vm_name:
+            continue
         life = database.lives.get(wish.vm_id)
-        if name == wish.vm_name or (life is not None and under_way(life.phase)):
+        if life is not None and under_way(life.phase):
             continue
         # The vault first: once the database has the name, nothing would remind us of the vault.
         document = catalog_document(wish.model_copy(update={"vm_name": name}))

@@ -10,6 +10,7 @@ from leeward.console.desk import Desk, VaultOpener
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet, FleetView
 from leeward.console.learning import CATALOG, catalog_document
+from leeward.console.listing import ALL, Listing, Page, Row, paged
 from leeward.console.outlook import Outlook
 from leeward.console.showing import disabled_view, host_view, run_view, status_view, test_view, vm_view
 from leeward.console.views import (
@@ -28,6 +29,7 @@ from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
+from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionReport, VmMessage
 
@@ -53,35 +55,40 @@ class Service:
         view = self._fleet.view()
         return [host_view(host, present=view.present(name)) for name, host in view.hosts.items()]
 
-    def vms(self) -> list[VmView]:
+    def vms(self, page: Page = ALL) -> tuple[list[VmView], int]:
+        """A page of what hosts have, test copies too; and how many there are on all pages."""
         view = self._fleet.view()
-        protected = {wish.vm_id for wish in self._database.desired().protections}
+        protected = self._wishes()
         copies = {copy.copy_id: copy for copy in view.copies if copy.purpose == "test"}
-        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in view.vms]
+        rows, count = paged(view.vms, page)
+        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in rows], count
+
+    def _wishes(self) -> dict[str, ProtectionMessage]:
+        return {wish.vm_id: wish for wish in self._database.desired().protections}
 
     def status(self, ref: str | None = None) -> list[StatusView]:
-        """Of one VM, or of all: protected ones first as they were made known, then the others as disabled."""
-        wishes = {wish.vm_id: wish for wish in self._database.desired().protections}
-        lives = self._database.lives.all()
-        view = self._fleet.view()
-        copies = {copy.vm_id: copy for copy in view.copies if copy.purpose == "test"}
-        found = view.vms
-        copied = {copy.copy_id for copy in copies.values()}
-        # The same VM can be defined at both sites: what counts is where it is protected.
-        present = {vm.id: vm for vm in found if vm.id not in wishes or vm.host == wishes[vm.id].host}
-        views = [
-            status_view(wish, self._told(view, wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
-            for vm_id, wish in wishes.items()
-        ]
-        views += [
-            disabled_view(vm, copies.get(vm_id), lives.get(vm_id))
-            for vm_id, vm in present.items()
-            if vm_id not in wishes and vm_id not in copied
-        ]
+        """Of one VM (none for a test copy, which is no VM of its own), or of all."""
         if ref is None:
-            return sorted(views, key=lambda view: (view.vm, view.vm_id))
-        vm_id = self._resolve(ref)
-        return [view for view in views if view.vm_id == vm_id]
+            return self.statuses()[0]
+        view = self._fleet.view()
+        listing = Listing(self._wishes(), view)
+        row = listing.rows.get(self._resolve(ref))
+        return [self._status(listing, view, row, self._database.lives.get(row.vm_id))] if row else []
+
+    def statuses(self, page: Page = ALL) -> tuple[list[StatusView], int]:
+        """A page of all VMs, protected or not; and how many there are on all pages."""
+        view = self._fleet.view()
+        listing = Listing(self._wishes(), view)
+        rows, count = paged(list(listing.rows.values()), page)
+        lives = self._database.lives.all()
+        return [self._status(listing, view, row, lives.get(row.vm_id)) for row in rows], count
+
+    def _status(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> StatusView:
+        copy = listing.copies.get(row.vm_id)
+        if row.wish is not None:
+            return status_view(row.wish, self._told(view, row.wish), row.vm, copy, life)
+        assert row.vm is not None
+        return disabled_view(row.vm, copy, life)
 
     def _told(self, view: FleetView, wish: ProtectionMessage) -> ProtectionReport | None:
         """By the VM's agent; where nobody has that host, by the vault."""
@@ -89,6 +96,8 @@ class Service:
 
     def _resolve(self, ref: str) -> str:
         """A VM's id from its name or id. Raises NotFound, or BadInput when a name is not unique."""
+        if self._database.wish(ref.lower()) is not None:
+            return ref.lower()
         names = {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
         names |= {vm.id: vm.name for vm in self._fleet.view().vms}
         if ref.lower() in names:
@@ -110,7 +119,7 @@ class Service:
 
     def protect(self, ref: str, request: ProtectRequest) -> StatusView:
         vm_id = self._resolve(ref)
-        known = {wish.vm_id: wish for wish in self._database.desired().protections}.get(vm_id)
+        known = self._database.wish(vm_id)
         host = known.host if known else self._rightful_host(vm_id)
         present = next((vm for vm in self._fleet.view().vms if vm.id == vm_id and host in (None, vm.host)), None)
         if present is not None and present.unsupported:
@@ -174,9 +183,9 @@ class Service:
 
     def _protected(self, ref: str) -> ProtectionMessage:
         vm_id = self._resolve(ref)
-        for wish in self._database.desired().protections:
-            if wish.vm_id == vm_id:
-                return wish
+        wish = self._database.wish(vm_id)
+        if wish is not None:
+            return wish
         raise Refused("it is not protected", subject=ref, hint=f"Protect it with `leeward protect {ref}`")
 
     # --- failovers ------------------------------------------------------------------------------------

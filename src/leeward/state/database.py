@@ -62,6 +62,7 @@ class Database:
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)
         self.plans = Plans(self._engine)
+        self._known: DesiredState | None = None
 
     def close(self) -> None:
         self._engine.dispose()
@@ -89,8 +90,18 @@ class Database:
     # --- protection ---------------------------------------------------------------------------------
 
     def desired(self) -> DesiredState:
+        """Read anew only when it has changed: with thousands of VMs that takes longer than most questions may."""
         with self.reading() as session:
-            return _desired(session)
+            known = self._known
+            if known is None or known.generation != _generation(session):
+                self._known = known = _desired(session)
+            return known
+
+    def wish(self, vm_id: str) -> ProtectionMessage | None:
+        """What is wished for one VM; None: it is not protected."""
+        with self.reading() as session:
+            row = session.get(ProtectedVm, vm_id)
+            return _message(row) if row else None
 
     def protect(self, wish: ProtectionMessage) -> DesiredState:
         """Add one VM, or change its name, policy and pause; returns the new desired state.
@@ -173,8 +184,11 @@ def clip(text: str, most: int = 255) -> str:
 
 def _desired(session: Session) -> DesiredState:
     rows = session.scalars(select(ProtectedVm).order_by(ProtectedVm.name, ProtectedVm.vm_id)).all()
-    generation = session.scalar(select(Counter.value).where(Counter.name == _GENERATION))
-    return DesiredState(generation=generation or 0, protections=tuple(_message(row) for row in rows))
+    return DesiredState(generation=_generation(session), protections=tuple(_message(row) for row in rows))
+
+
+def _generation(session: Session) -> int:
+    return session.scalar(select(Counter.value).where(Counter.name == _GENERATION)) or 0
 
 
 def _count(session: Session) -> None:

@@ -88,13 +88,13 @@ class _Line:
         self._writer.transport.abort()
 
 
-class _Agent:
-    def __init__(self, number: int, port: int, context: ssl.SSLContext) -> None:
-        self.number = number
+class SimulatedAgent:
+    def __init__(self, number: int, port: int, context: ssl.SSLContext, vms: int = _VMS) -> None:
+        self.number, self._vms = number, vms
         self.poll_line, self.tell_line = _Line(port, context), _Line(port, context)
         self._numbers = dict.fromkeys(Section, 0)
         self._told = dict(self._numbers)
-        self._report = _report(number)
+        self._report = _report(number, vms)
         self.held: dict[str, float] = {}
         self.asked = 0
 
@@ -113,7 +113,7 @@ class _Agent:
             run=f"run-{self.number}",
             numbers=self._numbers,
             report=self._report,
-            hosts=(_host(self.number),) if everything else None,
+            hosts=(_host(self.number, self._vms),) if everything else None,
             jobs=() if everything else None,
         )
         await self.tell_line.ask("/agent/tell", tell.model_dump_json().encode())
@@ -163,15 +163,15 @@ async def _run(
 ) -> Figures:
     stored = json.loads((folder / "agents.json").read_text())
     agents = [
-        _Agent(number, port, _context(folder, stored, certificate))
+        SimulatedAgent(number, port, agent_context(folder, stored, certificate))
         for number, certificate in enumerate(stored["certificates"])
     ]
     figures = Figures(len(agents))
     note("Connecting")
-    before = _cpu_s(console.pid)
+    before = cpu_s(console.pid)
     gate = asyncio.Semaphore(_CONNECTING)
-    polls = await asyncio.gather(*(_through(gate, agent) for agent in agents))
-    figures.connect_ms = (_cpu_s(console.pid) - before) * 1000 / (2 * len(agents))
+    polls = await asyncio.gather(*(connect(gate, agent) for agent in agents))
+    figures.connect_ms = (cpu_s(console.pid) - before) * 1000 / (2 * len(agents))
     try:
         await asyncio.sleep(HOLD_S)
         for what, every in (("idle", 0.0), ("new points every 5 s", 5.0), ("new points every second", 1.0)):
@@ -199,26 +199,26 @@ def _check(tasks: list[asyncio.Task[None]]) -> None:
         raise LeewardError(f"{len(broken)} lines broke: {broken[0]}", hint="Is the machine busy with something else?")
 
 
-async def _through(gate: asyncio.Semaphore, agent: _Agent) -> asyncio.Task[None]:
+async def connect(gate: asyncio.Semaphore, agent: SimulatedAgent) -> asyncio.Task[None]:
     async with gate:
         await agent.open()
     return asyncio.create_task(agent.keep_polling())
 
 
-async def _measured(name: str, agents: list[_Agent], pid: int, seconds: float) -> Phase:
-    cpu, asked, began = _cpu_s(pid), sum(agent.asked for agent in agents), time.monotonic()
+async def _measured(name: str, agents: list[SimulatedAgent], pid: int, seconds: float) -> Phase:
+    cpu, asked, began = cpu_s(pid), sum(agent.asked for agent in agents), time.monotonic()
     await asyncio.sleep(seconds)
     passed = time.monotonic() - began
     return Phase(
         name,
         passed,
-        (_cpu_s(pid) - cpu) / passed,
+        (cpu_s(pid) - cpu) / passed,
         (sum(agent.asked for agent in agents) - asked) / passed,
-        _memory(pid),
+        memory(pid),
     )
 
 
-async def _job_delays(agents: list[_Agent], console: subprocess.Popen[str]) -> list[float]:
+async def _job_delays(agents: list[SimulatedAgent], console: subprocess.Popen[str]) -> list[float]:
     assert console.stdin is not None
     delays = []
     for number, agent in zip(itertools.count(), random.sample(agents, min(100, len(agents))), strict=False):
@@ -233,7 +233,7 @@ async def _job_delays(agents: list[_Agent], console: subprocess.Popen[str]) -> l
     return delays
 
 
-def _context(folder: Path, stored: dict[str, Any], certificate: str) -> ssl.SSLContext:
+def agent_context(folder: Path, stored: dict[str, Any], certificate: str) -> ssl.SSLContext:
     context = authority_context(stored["authority"])
     pem = folder / "agent.pem"
     pem.write_text(stored["key"] + certificate)
@@ -241,17 +241,29 @@ def _context(folder: Path, stored: dict[str, Any], certificate: str) -> ssl.SSLC
     return context
 
 
-def _cpu_s(pid: int) -> float:
+def cpu_s(pid: int) -> float:
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
 
 
-def _memory(pid: int) -> int:
+def memory(pid: int) -> int:
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-def _report(number: int) -> AgentReport:
+def host_name(agent: int) -> str:
+    return f"host-{agent:04}"
+
+
+def vm_id(agent: int, vm: int) -> str:
+    return f"a9f92592-3896-421e-bfb4-{agent:08}{vm:04}"
+
+
+def vm_name(agent: int, vm: int) -> str:
+    return f"vm-{agent:04}-{vm}"
+
+
+def _report(number: int, vms: int) -> AgentReport:
     point = PointMessage(
         id="123456",
         time="2026-11-24T04:29:12.371184Z",
@@ -262,7 +274,7 @@ def _report(number: int) -> AgentReport:
     )
     protections = tuple(
         ProtectionReport(
-            vm_id=f"a9f92592-3896-421e-bfb4-{number:08}{vm:04}",
+            vm_id=vm_id(number, vm),
             state=ProtectionState.ENABLED,
             reason="",
             progress=None,
@@ -275,26 +287,26 @@ def _report(number: int) -> AgentReport:
             last_cycle_ms=157.9,
             last_cycle_bytes=11_102,
         )
-        for vm in range(_VMS)
+        for vm in range(vms)
     )
     return AgentReport(agent="x", generation=1, time="2026-11-24T04:29:12.371184Z", protections=protections)
 
 
-def _host(number: int) -> HostReport:
-    vms = tuple(
+def _host(number: int, vms: int) -> HostReport:
+    rows = tuple(
         VmMessage(
-            id=f"a9f92592-3896-421e-bfb4-{number:08}{vm:04}",
-            name=f"vm-{vm}",
-            host=f"host-{number}",
+            id=vm_id(number, vm),
+            name=vm_name(number, vm),
+            host=host_name(number),
             power=Power.RUNNING,
             disks=(DiskMessage(name="vda", size=64 << 30),),
             memory_mib=4096,
             vcpus=2,
             unsupported="",
         )
-        for vm in range(_VMS)
+        for vm in range(vms)
     )
-    return HostReport(name=f"host-{number}", site="source", uri="qemu:///system", error="", vms=vms)
+    return HostReport(name=host_name(number), site="source", uri="qemu:///system", error="", vms=rows)
 
 
 def percentile(values: list[float], share: float) -> float:

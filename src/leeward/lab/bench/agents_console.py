@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
+from leeward.lab.bench.agents import host_name
 from leeward.logs import log
 from leeward.state.agents import AgentRecords
 from leeward.state.clock import now
@@ -31,8 +32,8 @@ def main(folder: Path, count: int) -> None:
     log.quiet()
     database = Database(f"sqlite:///{folder}/console.db")
     authority = Authority.open(folder / "authority")
-    names = [f"host-{number:04}" for number in range(count)]
-    _enrol_all(database, authority, names, folder)
+    names = [host_name(number) for number in range(count)]
+    enrol_all(database, authority, names, folder)
     agents = Agents(database, authority, "https://127.0.0.1:1")
     server = AgentsServer(agents, authority, "127.0.0.1:0", ["127.0.0.1"])
     agents.start()
@@ -46,7 +47,7 @@ def main(folder: Path, count: int) -> None:
     agents.stop()
 
 
-def _enrol_all(database: Database, authority: Authority, names: list[str], folder: Path) -> None:
+def enrol_all(database: Database, authority: Authority, names: list[str], folder: Path) -> None:
     """What enrolment does, in one transaction and with one key for all, since its time is not what is measured."""
     key = ec.generate_private_key(ec.SECP256R1())
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())

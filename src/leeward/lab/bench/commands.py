@@ -133,6 +133,30 @@ def agents(
     out.print(f"\nA job reaches its idle agent in {p50:.0f} ms (p50), {p99:.0f} ms (p99).")
 
 
+@app.command()
+def console(
+    agents: Annotated[int, typer.Option(min=1, help="Simulated agents.")] = 1000,
+    vms: Annotated[int, typer.Option(min=5, help="Protected VMs of each.")] = 10,
+    seconds: Annotated[float, typer.Option(min=5, max=600, help="For how long is asked.")] = 60,
+    as_json: Json = False,
+) -> None:
+    """How fast the console's API answers with very many VMs, whose agents tell of new points meanwhile."""
+    from leeward.lab.bench.agents import percentile
+    from leeward.lab.bench.console import measure
+
+    f = measure(agents, vms, seconds, _note)
+    if as_json:
+        print(
+            json.dumps({"agents": f.agents, "vms": f.vms, "cores": f.cores, "memory": f.memory, "answers": f.answers})
+        )
+        return
+    out.print(f"{f.agents:,} agents, {f.vms:,} VMs; {f.cores:.2f} cores, {f.memory >> 20} MiB\n")
+    out.print("| Question | Asked | p50 | p95 |\n|---|---|---|---|")
+    for question, answers in f.answers.items():
+        p50, p95 = (percentile(answers, share) * 1000 for share in (0.5, 0.95))
+        out.print(f"| {question} | {len(answers)} × | {p50:.0f} ms | {p95:.0f} ms |")
+
+
 def _show(groups: dict[str, list[Series]], as_json: bool) -> None:
     if as_json:
         document = {

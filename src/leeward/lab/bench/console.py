@@ -1,0 +1,114 @@
+"""How fast a console with very many VMs answers, while their agents tell it of new points."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+
+from leeward.domain.errors import LeewardError
+from leeward.lab.bench.agents import (
+    SimulatedAgent,
+    agent_context,
+    connect,
+    cpu_s,
+    memory,
+    vm_id,
+    vm_name,
+)
+
+_TELL_EVERY_S = 5.0
+_USERS = 4  # side by side
+_PAUSE_S = 0.2  # between two questions of one user
+
+
+@dataclass(slots=True)
+class ConsoleFigures:
+    """answers: question → seconds of each answer. cores: of the console's process in the meantime."""
+
+    agents: int
+    vms: int
+    cores: float = 0.0
+    memory: int = 0
+    answers: dict[str, list[float]] = field(default_factory=dict)
+
+
+def measure(agents: int, vms: int, seconds: float, note: Callable[[str], None]) -> ConsoleFigures:
+    """vms: of each agent. seconds: for which users ask, with new points of every VM every five seconds."""
+    with tempfile.TemporaryDirectory(prefix="leeward-bench-") as name:
+        folder = Path(name)
+        note(f"Making a console with {agents:,} agents and {agents * vms:,} protected VMs")
+        command = [sys.executable, "-m", "leeward.lab.bench.console_process", str(folder), str(agents), str(vms)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as console:
+            assert console.stdout is not None
+            try:
+                port = int(console.stdout.readline() or 0)
+                if not port:
+                    raise LeewardError("the console did not start")
+                return asyncio.run(_run(folder, port, console.pid, vms, seconds, note))
+            finally:
+                console.terminate()
+
+
+async def _run(
+    folder: Path, port: int, pid: int, vms: int, seconds: float, note: Callable[[str], None]
+) -> ConsoleFigures:
+    stored = json.loads((folder / "agents.json").read_text())
+    agents = [
+        SimulatedAgent(number, port, agent_context(folder, stored, certificate), vms)
+        for number, certificate in enumerate(stored["certificates"])
+    ]
+    note("Connecting")
+    gate = asyncio.Semaphore(32)
+    tasks = await asyncio.gather(*(connect(gate, agent) for agent in agents))
+    tasks += [asyncio.create_task(agent.tell_every(_TELL_EVERY_S)) for agent in agents]
+    figures = ConsoleFigures(len(agents), len(agents) * vms)
+    try:
+        await asyncio.sleep(_TELL_EVERY_S)
+        note("Asking")
+        cpu, began = cpu_s(pid), time.monotonic()
+        transport = httpx.AsyncHTTPTransport(uds=str(folder / "socket"))
+        async with httpx.AsyncClient(transport=transport, base_url="http://console/api/v1", timeout=60) as http:
+            await asyncio.gather(*(_user(http, figures, vms, seconds) for _ in range(_USERS)))
+        figures.cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+        figures.memory = memory(pid)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    return figures
+
+
+async def _user(http: httpx.AsyncClient, figures: ConsoleFigures, vms: int, seconds: float) -> None:
+    """Asks one thing after another, of other VMs each time."""
+    ends = time.monotonic() + seconds
+    while time.monotonic() < ends:
+        agent, vm = random.randrange(figures.agents), random.randrange(vms)
+        offset = random.randrange(figures.vms // 50) * 50
+        for question, method, path in (
+            ("a page of 50 VMs", "GET", f"/status?limit=50&offset={offset}"),
+            ("a search, first 50", "GET", f"/status?limit=50&search=-{vm}"),
+            ("one VM by name", "GET", f"/status?vm={vm_name(agent, vm)}"),
+            ("one VM by id", "GET", f"/status?vm={vm_id(agent, vm)}"),
+            ("a page of 50 VMs of the hosts", "GET", f"/vms?limit=50&offset={offset}&order=host"),
+            ("all hosts", "GET", "/hosts"),
+            ("the last 50 runs", "GET", "/runs?limit=50"),
+            ("the last 100 events", "GET", "/events?limit=100"),
+            ("a change of policy", "PUT", f"/vms/{vm_id(agent, vm)}/protection"),
+        ):
+            began = time.monotonic()
+            body = {"rpo_s": random.randrange(5, 60)} if method == "PUT" else None
+            answer = await http.request(method, path, json=body)
+            if answer.status_code != 200:
+                raise LeewardError(f"the console answered {answer.status_code}: {answer.text[:200]}", subject=path)
+            figures.answers.setdefault(question, []).append(time.monotonic() - began)
+            await asyncio.sleep(_PAUSE_S)

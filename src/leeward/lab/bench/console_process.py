@@ -1,0 +1,81 @@
+"""A whole console with many agents and VMs, in a process of its own, for the load bench.
+
+    python -m leeward.lab.bench.console_process FOLDER AGENTS VMS
+
+Enrols AGENTS agents, protects VMS VMs of each, prints the port for agents and serves its API at FOLDER/socket until
+SIGTERM.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from leeward.console import listeners
+from leeward.console.agents import Agents
+from leeward.console.agents_server import AgentsServer
+from leeward.console.api import build_api
+from leeward.console.authority import Authority
+from leeward.console.identity import build_identity
+from leeward.console.routers import all_routers
+from leeward.console.wiring import Console, ConsoleConfig
+from leeward.lab.bench.agents import host_name, vm_id, vm_name
+from leeward.lab.bench.agents_console import enrol_all
+from leeward.logs import log
+from leeward.state.clock import now
+from leeward.state.database import Database
+from leeward.state.tables import ProtectedVm
+from leeward.vault.crypto import VaultKeys
+from leeward.vault.facade import Vault
+from leeward.vault.stores.local import LocalStore
+from leeward.wire.messages import PolicyMessage
+
+
+def main(folder: Path, agents: int, vms: int) -> None:
+    log.quiet()
+    database = Database(f"sqlite:///{folder}/console.db")
+    authority = Authority.open(folder / "authority")
+    enrol_all(database, authority, [host_name(number) for number in range(agents)], folder)
+    _protect_all(database, agents, vms)
+    vault_folder = folder / "vault"
+    vault, _ = Vault.create(LocalStore(vault_folder), "passphrase")
+    keys: VaultKeys = vault.keys
+    console_agents = Agents(database, authority, "https://127.0.0.1:1", on_hosts=lambda: console.respread())
+    server = AgentsServer(console_agents, authority, "127.0.0.1:0", ["127.0.0.1"])
+    config = ConsoleConfig(
+        vault_folder.as_uri(), f"sqlite:///{folder}/workflows.db", lambda: keys, folder / "scripts"
+    )
+    console = Console(config, database, console_agents.links)
+    console_agents.start()
+    server.start()
+    console.start()
+    api = build_api(console.service, build_identity(database), all_routers(console_agents, console.plans))
+    print(server.port, flush=True)
+    listeners.serve(api, folder / "socket", None)
+    console.stop()
+    server.stop()
+    console_agents.stop()
+
+
+def _protect_all(database: Database, agents: int, vms: int) -> None:
+    policy = PolicyMessage().model_dump()
+    with database.session() as session:
+        session.add_all(
+            ProtectedVm(
+                vm_id=vm_id(agent, vm),
+                name=vm_name(agent, vm),
+                host=host_name(agent),
+                claim=0,
+                paused=False,
+                created=now(),
+                **policy,
+            )
+            for agent in range(agents)
+            for vm in range(vms)
+        )
+        session.commit()
+    database.count()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -1,0 +1,92 @@
+"""Pages of many VMs."""
+
+import pytest
+
+from leeward.console.fleet import FleetView
+from leeward.console.listing import ALL, Listing, Order, Page, paged
+from leeward.domain.errors import BadInput
+from leeward.domain.vm import Power
+from leeward.wire.messages import (
+    AgentReport,
+    CopyReport,
+    HostReport,
+    PolicyMessage,
+    ProtectionMessage,
+    VmMessage,
+)
+
+
+class Link:
+    name = "link"
+    present = True
+    age_s = 0.0
+
+    def __init__(self, hosts, copies=()):
+        self._hosts, self._copies = hosts, copies
+
+    def hosts(self):
+        return self._hosts
+
+    def report(self):
+        return AgentReport(agent="a", generation=1, time="", protections=(), copies=self._copies)
+
+
+def vm(vm_id, name, host):
+    return VmMessage(
+        id=vm_id, name=name, host=host, power=Power.RUNNING, disks=(), memory_mib=1, vcpus=1, unsupported=""
+    )
+
+
+def host(name, *vms):
+    return HostReport(name=name, site="source", uri="x", error="", vms=vms)
+
+
+def wish(vm_id, name, where):
+    return ProtectionMessage(vm_id=vm_id, vm_name=name, host=where, policy=PolicyMessage())
+
+
+def copy(vm_id, copy_id):
+    return CopyReport(
+        vm_id=vm_id, vm_name="x", purpose="test", point="1", copy_name="t", copy_id=copy_id, host="h2", network="n",
+        steps=(), evidence={}, hydrated=False, failed="",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def view():
+    one = Link([host("h1", vm("1", "web", "h1"), vm("2", "db", "h1"), vm("3", "Mail", "h1"))])
+    two = Link([host("h2", vm("1", "web", "h2"), vm("9", "web-test", "h2"))], (copy("1", "9"),))
+    return FleetView([one, two])
+
+
+def test_a_vm_of_both_sites_is_one_row_and_a_test_copy_none(view):
+    listing = Listing({"1": wish("1", "old", "h1"), "7": wish("7", "gone", "h1")}, view)
+    assert {row.vm_id: (row.name, row.host, row.wish is not None) for row in listing.rows.values()} == {
+        "1": ("web", "h1", True),
+        "7": ("gone", "h1", True),
+        "2": ("db", "h1", False),
+        "3": ("Mail", "h1", False),
+    }
+    assert listing.rows["7"].vm is None
+    moved = Listing({"1": wish("1", "old", "h2")}, view)
+    assert moved.rows["1"].vm.host == "h2"
+
+
+def test_pages_cover_all_rows_once_in_order(view):
+    rows = list(Listing({"1": wish("1", "web", "h1")}, view).rows.values())
+    assert [row.name for row in paged(rows, ALL)[0]] == ["Mail", "db", "web"]
+    pages = [paged(rows, Page(offset=offset, limit=2)) for offset in (0, 2, 4)]
+    assert [[row.name for row in found] for found, _ in pages] == [["Mail", "db"], ["web"], []]
+    assert {count for _, count in pages} == {3}
+
+
+def test_a_search_looks_at_names_and_hosts_in_any_case(view):
+    assert [found.name for found in paged(view.vms, Page("MAIL"))[0]] == ["Mail"]
+    found, count = paged(view.vms, Page("h2", Order.HOST, limit=1))
+    assert ([vm.name for vm in found], count) == (["web"], 2)
+
+
+def test_a_page_of_nothing_is_refused():
+    for wrong in ({"offset": -1}, {"limit": 0}):
+        with pytest.raises(BadInput):
+            Page(**wrong)
