@@ -112,6 +112,35 @@ def rpo(
 
 
 @app.command()
+def failover(
+    rounds: Rounds = 3,
+    gib: Annotated[int, typer.Option(min=0, help="Size of the sparse boot disk; 0: as it is.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Unplanned and planned failover and failback by the commands, from the command to the guest's answer."""
+    from leeward.lab.bench.failovers import failovers
+
+    with _stage(data=False) as where:
+        f = failovers(where, gib, rounds, _note)
+    if as_json:
+        print(json.dumps({name: getattr(f, name) for name in f.__slots__}))
+        return
+    boot = statistics.median(f.boot)
+    stop, stop_away = statistics.median(f.planned_shutdown), statistics.median(f.failback_shutdown)
+    out.print("| What | Seconds | Of the plain boot |\n|---|---|---|")
+    out.print(f"| plain boot from the local disk | {boot:.1f} | |")
+    for name, values, off in (
+        ("unplanned failover, command to HTTP", f.unplanned, 0.0),
+        ("planned failover, command to HTTP", f.planned, 0.0),
+        ("planned failover without its shutdown", f.planned, stop),
+        ("failback, last answer there to first at home", f.failback_down, 0.0),
+        ("failback without its shutdown", f.failback_down, stop_away),
+    ):
+        seconds = statistics.median(values) - off
+        out.print(f"| {name} | {seconds:.1f} | {seconds / boot:.2f} × |", soft_wrap=True)
+
+
+@app.command()
 def agents(
     count: Annotated[int, typer.Option(min=10, help="Simulated agents.")] = 1000,
     seconds: Annotated[float, typer.Option(min=1, max=300, help="Length of each phase.")] = 40,
