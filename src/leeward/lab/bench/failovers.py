@@ -31,8 +31,8 @@ class FailoverFigures:
     """Seconds, one of each a round.
 
     boot: power-on to HTTP at home. unplanned, planned: command to HTTP at the recovery site, the source's QEMU having
-    been killed before, or being shut down by it. failback_down: from the last answer at the recovery site to the first
-    at home. …_shutdown: the shutdown's part.
+    been killed before, or being shut down by it. failback_down: from the last answer at the recovery site to the
+    first at home. …_shutdown: the shutdown's part.
     """
 
     disk_gib: int
