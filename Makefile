@@ -28,13 +28,13 @@ demo: setup
 lab: setup
 	@$(BIN)/leeward lab up
 
-# Everything, real guests included.
+# Everything, real guests included. Two at a time, each with a lab of its own: guests that boot wait more than they work.
 test: setup lint
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # No root, no guests: a few minutes.
 test-fast: $(READY)
-	@$(BIN)/python -m pytest -m "not lab and not slow and not cloudstore"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not lab and not slow and not cloudstore"
 
 lint: $(READY)
 	@$(BIN)/ruff check .

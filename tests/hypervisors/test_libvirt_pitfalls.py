@@ -13,6 +13,7 @@ from pathlib import Path
 import libvirt
 import libvirt_qemu
 import pytest
+from tests.anyone import anyones_folder
 
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
 from leeward.domain.vm import Consistency, Power
@@ -274,7 +275,7 @@ def test_a_disk_added_and_removed(bench, tmp_path):
 
 def test_a_foreign_backup_has_the_right_of_way(bench, tmp_path):
     bench.cycle()
-    foreign = Path(bench.lab.places.root) / "foreign"
+    foreign = anyones_folder(bench.lab) / "foreign"
     xml = f"<domainbackup mode='pull'><server transport='unix' socket='{foreign}.sock'/><disks>"
     for disk in ("vda", "vdb"):
         xml += f"<disk name='{disk}' backup='yes' type='file'><scratch file='{foreign}.{disk}'/></disk>"

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import libvirt
 import libvirt_qemu
+from tests.anyone import anyones_folder
 
 from leeward.domain.errors import Unavailable
 from leeward.domain.vm import FirmwareState, Power
@@ -246,7 +247,7 @@ class LibvirtRig(Rig):
 
     @contextlib.contextmanager
     def foreign_job(self):
-        prefix = Path(self.lab.places.root) / "foreign"
+        prefix = anyones_folder(self.lab) / "foreign"
         disks = "".join(
             f"<disk name='{disk}' backup='yes' type='file'><scratch file='{prefix}.{disk}'/></disk>"
             if disk == "vdb"

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import libvirt
+from tests.anyone import anyones_folder
 
 from leeward.hypervisors import nbd
 from leeward.hypervisors.libvirt.host import LibvirtHost
@@ -128,7 +129,7 @@ class Sites:
         """Byte for byte, read through QEMU by a full backup of our own, beside whatever tracking there is."""
         with self.domain(site) as domain:
             assert domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED
-            socket = self.root / "compare.sock"
+            socket = anyones_folder(self.lab) / "compare.sock"
             socket.unlink(missing_ok=True)
             disks = "".join(
                 f"<disk name='{name}' type='file'><scratch file='{self.root}/compare.{name}'/></disk>"

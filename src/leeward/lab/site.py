@@ -35,7 +35,10 @@ log_outputs = "2:file:{log}"
 """
 # QEMU runs as Debian's default user for it and is given the images that it needs, as on every common host. But no
 # cgroups or namespaces are made, so that a killed daemon leaves processes and files only.
-_QEMU_CONFIG = """\
+_SWTPM_USER = "tss"  # as in Debian's package
+_QEMU_CONFIG = f"""\
+swtpm_user = "{_SWTPM_USER}"
+swtpm_group = "{_SWTPM_USER}"
 remember_owner = 0
 security_driver = "none"
 security_default_confined = 0
@@ -100,6 +103,7 @@ def start_daemon(places: Places, site: str) -> None:
         # Only a place to mount on, and only in the daemon's own view; the machine's folders stay as they are.
         Path(target).mkdir(parents=True, exist_ok=True)
     places.images(site).mkdir(exist_ok=True)
+    shutil.chown(folder / "swtpm-ca", _SWTPM_USER)
     _recall_capabilities(places, site)
     (folder / "etc/libvirtd.conf").write_text(_DAEMON_CONFIG.format(log=folder / "log/libvirtd.log"))
     (folder / "etc/qemu.conf").write_text(_QEMU_CONFIG)
