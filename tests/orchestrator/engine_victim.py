@@ -1,6 +1,6 @@
 """A console's engine and conductor in a process of its own, to be killed.
 
-`python engine_victim.py FOLDER EXECUTOR [die:STEP:WHEN | run | takeover:DEAD | stop-after:STEP]`. Runs are in
+`python engine_victim.py FOLDER EXECUTOR [die:STEP:WHEN | run | takeover | stop-after:STEP]`. Runs are in
 FOLDER/leeward.db, the engine's state in FOLDER/engine.db; jobs are done by a stand-in for agents that writes one line
 an effect into FOLDER/effects and keeps outcomes in FOLDER/jobs, as agents do. Prints "ready", then "over" at the end.
 """
@@ -123,7 +123,7 @@ def main(folder, executor, what):
     engine = Engine(f"sqlite:///{folder / 'engine.db'}", executor, conductor.advance)
     engine.launch()
     if kind == "takeover":
-        engine.take_over(rest)
+        engine.take_over()
     # As the console does on starting: what runs and is carried on by nobody is carried on by us.
     elif database.runs.run(RUN).state in (RunState.RUNNING, RunState.UNDOING) and RUN not in engine.walking():
         engine.walk(RUN)

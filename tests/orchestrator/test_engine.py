@@ -127,7 +127,7 @@ def test_a_clean_shutdown_in_mid_run_and_a_start_after_it(office):
 def test_another_console_takes_over(office):
     victim = office.start("die:build:begun", executor="dead")
     assert victim.wait(60) == -signal.SIGKILL
-    _, outcome = office.finish(office.start("takeover:dead", executor="alive"))
+    _, outcome = office.finish(office.start("takeover", executor="alive"))
     assert outcome == "done"
     office.must_be_whole()
 

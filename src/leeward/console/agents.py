@@ -30,6 +30,8 @@ class Agents:
 
     on_hosts: called in the keeper's thread when an agent has told of other hosts than before, and these are kept:
     what is wished for them can be spread now.
+
+    consoles: addresses of all consoles on this database, this one first; none where it is the only one.
     """
 
     def __init__(
@@ -39,6 +41,7 @@ class Agents:
         address: str,
         certificate_days: float = 90,
         on_hosts: Callable[[], None] = lambda: None,
+        consoles: Callable[[], tuple[str, ...]] = lambda: (),
     ) -> None:
         if address:
             split_address(address)
@@ -47,6 +50,7 @@ class Agents:
         self._authority = authority
         self._address = address
         self._days = certificate_days
+        self.consoles = consoles
         self._writing = threading.RLock()
         self._records.prune_jobs()
         self._on_hosts = on_hosts
@@ -88,7 +92,8 @@ class Agents:
         if not 0 < request.expires_s <= LONGEST_TOKEN_S:
             raise BadInput("a token lives for some time, at most 30 days", subject=f"{request.expires_s:g} s")
         _check_name(request.name)
-        token = Token.new(self._address, bytes.fromhex(self._authority.fingerprint.replace(":", "")))
+        address = ",".join(self.consoles() or (self._address,))
+        token = Token.new(address, bytes.fromhex(self._authority.fingerprint.replace(":", "")))
         expires = utc_text(datetime.now(UTC) + timedelta(seconds=request.expires_s))
         self._records.add_token(token.secret_hash, request.name, expires)
         self._database.record("agent token made", request.name or "any host", f"expires {expires}")
@@ -96,7 +101,7 @@ class Agents:
             token=str(token),
             name=request.name,
             expires=expires,
-            address=self._address,
+            address=address,
             fingerprint=self._authority.fingerprint,
         )
 
