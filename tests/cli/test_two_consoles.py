@@ -21,6 +21,7 @@ from tests.vault.conftest import CHEAP
 
 from leeward.agent.keys import save_keys
 from leeward.console.authority import Authority
+from leeward.console.seat import DEPOSED
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 
@@ -269,6 +270,127 @@ def pair(tmp_path_factory):
         if made:
             made.close()
         postgres.remove()
+
+
+def test_frozen_past_its_seat_it_wakes_up_and_does_nothing(pair):
+    pair.both()
+    run_id = pair.in_mid_run("/vms/web/test-failover", {})
+    frozen, heir = pair.active, pair.standby
+    began = time.monotonic()
+    frozen.process.send_signal(signal.SIGSTOP)
+    assert pair.ends(heir, run_id, began) < WITHIN_S
+    jobs, events = pair.jobs("begin"), heir.get("/events")
+    frozen.process.send_signal(signal.SIGCONT)
+    assert frozen.process.wait(5) == DEPOSED
+    assert '"event": "this console stops at once"' in frozen.log()
+    assert (pair.jobs("begin"), heir.get("/events")) == (jobs, events)
+    assert len(jobs) == len(set(jobs)), "a job was begun twice"
+    pair.both()
+    assert pair.active is heir
+    pair.cleaned_up()
+
+
+def test_a_console_that_loses_the_database_lets_the_other_one_work(pair):
+    pair.both()
+    run_id = pair.in_mid_run("/vms/web/test-failover", {})
+    cut_off, heir = pair.active, pair.standby
+    began = time.monotonic()
+    cut_off.way.cut()
+    assert cut_off.process.wait(WITHIN_S) == DEPOSED
+    assert not heir.active()  # nobody took the seat before its holder had let go of it
+    assert pair.ends(heir, run_id, began) < WITHIN_S
+    cut_off.way.mend()
+    pair.both()
+    assert pair.active is heir
+    pair.cleaned_up()
+
+
+def test_a_restart_of_the_database_changes_nothing(pair):
+    pair.both()
+    run_id = pair.in_mid_run("/vms/web/test-failover", {})
+    active, standby = pair.active, pair.standby
+    pair.postgres.stop()
+    time.sleep(3)
+    pair.postgres.start()
+    pair.ends(active, run_id, time.monotonic())
+    time.sleep(4)  # a renewal later
+    assert (pair.active, pair.standby) == (active, standby)
+    pair.cleaned_up()
+
+
+def test_people_are_told_who_works_and_find_him_by_themselves(pair):
+    pair.both()
+    active, standby = pair.active, pair.standby
+    status, answer = standby.ask("GET", "/status")
+    assert (status, answer["error"]["code"], answer["error"]["exit_code"]) == (503, "standby", 5)
+    done = standby.here("status")
+    assert done.returncode == 5
+    assert done.stderr.count("\n") == 1
+    assert f"the active one is {active.name}" in done.stderr
+    assert active.url in done.stderr
+    states = {row["name"]: row["state"] for row in json.loads(active.here("console", "list", "--json").stdout)}
+    assert states == {active.name: "active", standby.name: "standby"}
+
+    active.here("user", "add", "anna", "--role", "admin", "--password-file", password(pair))
+    both, home = f"{standby.url},{active.url}", {"XDG_CONFIG_HOME": str(pair.folder / "anna")}
+    fingerprint = Authority.open(active.state / "authority").fingerprint
+    words = ["--user", "anna", "--fingerprint", fingerprint, "--password-file", password(pair)]
+    done = standby.leeward("login", both, *words, **home)
+    assert done.returncode == 0, done.stderr
+    assert standby.leeward("status", **home).returncode == 0
+
+    began = time.monotonic()
+    assert active.end(signal.SIGTERM) == 0
+    until(standby.active, 10)
+    assert time.monotonic() - began < 10, "a seat that is given up is not waited for"
+    assert standby.leeward("status", **home).returncode == 0
+    states = {row["name"]: row["state"] for row in standby.get("/consoles")}
+    assert states == {active.name: "stopped", standby.name: "active"}
+    assert standby.here("console", "forget", active.name, "--json").returncode == 0
+    assert [row["name"] for row in standby.get("/consoles")] == [standby.name]
+
+
+def password(pair):
+    path = pair.folder / "password"
+    path.write_text("a long enough password")
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("what", "code", "said"),
+    [
+        ("hosts", 4, "has hosts of its own"),
+        ("authority", 4, "the consoles of this database have another authority"),
+        ("no authority", 4, "this console has no authority yet"),
+        ("key", 4, "the key of another vault"),
+        ("no key", 4, "does not hold the vault's key"),
+        ("name", 4, "another console of this name works"),
+    ],
+)
+def test_a_console_that_could_not_take_over_is_refused(pair, tmp_path, what, code, said):
+    """At its start, with a hint, and without a traceback; those that work go on."""
+    pair.both()
+    host = '[[host]]\nname = "x"\nuri = "qemu+unix:///system?socket=/absent"\n' if what == "hosts" else ""
+    name = pair.standby.name if what == "name" else "third"
+    third = Console(tmp_path, name, pair.folder / "vault", pair.postgres._folder, host)
+    try:
+        if what == "authority":
+            Authority.open(third.state / "authority")
+        elif what != "no authority":
+            shutil.copytree(pair.active.state / "authority", third.state / "authority")
+        if what == "key":
+            save_keys(third.state, Vault.create(LocalStore(tmp_path / "other"), "x", cost=CHEAP)[0].keys)
+        elif what != "no key":
+            shutil.copytree(pair.active.state / "keys", third.state / "keys")
+        third.start()
+        assert third.process.wait(30) == code, third.log()
+        assert said in third.log()
+        assert "Traceback" not in third.log()
+    finally:
+        third.end()
+        third.way.close()
+        pair.active.ask("DELETE", "/consoles/third")
+    pair.both()
 
 
 def test_killed_in_mid_run_the_other_carries_it_on(pair):

@@ -196,6 +196,7 @@ def fence(engine: Engine, number: int, lost: Callable[[], None]) -> None:
         if connection.get_execution_options().get(READ_ONLY):
             return
         if connection.scalar(look) != number:
+            connection.connection.rollback()
             lost()
             raise Refused("another console works now", hint="See `leeward console list`")
 
