@@ -137,6 +137,7 @@ def test_nothing_is_given_up_that_is_not_had(ledger, clock):
     north = Seat(ledger, NORTH, clock)
     north.take()
     north.give_up()
+    assert not north.holds()
     assert Seat(ledger, SOUTH, clock).take()
 
 

@@ -92,6 +92,7 @@ class Seat:
 
     def give_up(self) -> None:
         if self._number is not None:
+            self._until = float("-inf")
             self._book.give_up(self._number)
 
 
