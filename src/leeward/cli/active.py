@@ -94,7 +94,12 @@ class Active:
         on_hosts = lambda: self._console.respread() if self._console else None  # noqa: E731
         address = self._seating.me.agents
         agents = Agents(
-            database, self._authority, address, on_hosts=on_hosts, consoles=self._seating.agents_addresses
+            database,
+            self._authority,
+            address,
+            on_hosts=on_hosts,
+            consoles=self._seating.agents_addresses,
+            may_act=self._seating.may_act,
         )
         if address:
             listen = self._settings.console.agents_listen

@@ -31,7 +31,8 @@ class Agents:
     on_hosts: called in the keeper's thread when an agent has told of other hosts than before, and these are kept:
     what is wished for them can be spread now.
 
-    consoles: addresses of all consoles on this database, this one first; none where it is the only one.
+    consoles: addresses of all consoles on this database, this one first; none where it is the only one. may_act: does
+    not return when this console is no longer the one that works.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class Agents:
         certificate_days: float = 90,
         on_hosts: Callable[[], None] = lambda: None,
         consoles: Callable[[], tuple[str, ...]] = lambda: (),
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
         if address:
             split_address(address)
@@ -51,6 +53,7 @@ class Agents:
         self._address = address
         self._days = certificate_days
         self.consoles = consoles
+        self._may_act = may_act
         self._writing = threading.RLock()
         self._records.prune_jobs()
         self._on_hosts = on_hosts
@@ -146,6 +149,7 @@ class Agents:
 
     def admit(self, peer: Peer) -> RemoteAgent:
         """The agent that a certificate stands for. Raises Refused: revoked, unknown, expired."""
+        self._may_act()
         remote = self._remotes.get(peer.agent_id)
         if remote is None:
             revoked = self._revoked.get(peer.agent_id)
