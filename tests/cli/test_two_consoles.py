@@ -22,6 +22,7 @@ from tests.vault.conftest import CHEAP
 from leeward.agent.keys import save_keys
 from leeward.console.authority import Authority
 from leeward.console.seat import DEPOSED
+from leeward.state.seat import Member, SeatBook
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 
@@ -348,6 +349,13 @@ def test_people_are_told_who_works_and_find_him_by_themselves(pair):
     assert states == {active.name: "stopped", standby.name: "active"}
     assert standby.here("console", "forget", active.name, "--json").returncode == 0
     assert [row["name"] for row in standby.get("/consoles")] == [standby.name]
+    book, ghost = SeatBook(standby.database), Member("ghost", "g")
+    book.join(ghost)
+    assert standby.here("console", "forget", "ghost", "--database").returncode == 4  # it may live
+    book.leave(ghost)
+    assert standby.here("console", "forget", "ghost", "--database").returncode == 0
+    assert [known.member.name for known in book.all()] == [standby.name]
+    book.close()
 
 
 def password(pair):
@@ -389,7 +397,7 @@ def test_a_console_that_could_not_take_over_is_refused(pair, tmp_path, what, cod
     finally:
         third.end()
         third.way.close()
-        pair.active.ask("DELETE", "/consoles/third")
+    assert sorted(row["name"] for row in pair.active.get("/consoles")) == ["north", "south"]
     pair.both()
 
 

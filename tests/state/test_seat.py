@@ -227,6 +227,14 @@ def test_one_that_was_stopped_in_good_order_is_not_waited_for(book):
     assert book.join(Member("north", "n2")) is None
 
 
+def test_one_that_cannot_work_is_not_left_in_the_list(book):
+    book.join(NORTH)
+    book.join(SOUTH)
+    book.withdraw(Member("north", "another process"))
+    book.withdraw(SOUTH)
+    assert [known.member.name for known in book.all()] == ["north"]
+
+
 @pytest.mark.parametrize(("first", "second"), [(True, False), (False, True), (True, True)])
 def test_a_console_with_hosts_of_its_own_is_the_only_one(book, first, second):
     assert book.join(Member("north", "n1", alone=first)) is None

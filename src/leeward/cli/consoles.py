@@ -9,6 +9,7 @@ import typer
 from leeward.cli.context import JSON, current
 from leeward.cli.output import out, print_json, table
 from leeward.cli.units import show_seconds
+from leeward.domain.errors import Refused
 
 app = typer.Typer(no_args_is_help=True, help="Consoles that share one database: one works, the others stand by.")
 
@@ -22,10 +23,29 @@ def listed(as_json: JSON = False) -> None:
 @app.command()
 def forget(
     name: Annotated[str, typer.Argument(help="Name of the console, as `leeward console list` shows it.")],
+    database: Annotated[
+        bool,
+        typer.Option("--database", help="Ask the configured database itself."),
+    ] = False,
     as_json: JSON = False,
 ) -> None:
     """Strike a console off that is gone for good; agents are no longer told its address."""
-    _show(current().client().delete(f"/consoles/{name}"), as_json)
+    _show(_forget_directly(name) if database else current().client().delete(f"/consoles/{name}"), as_json)
+
+
+def _forget_directly(name: str) -> list[dict[str, Any]]:
+    from leeward.cli.seating import is_shared
+    from leeward.console.consoles import Consoles
+    from leeward.state.seat import Member, SeatBook
+
+    settings = current().settings()
+    if not is_shared(settings):
+        raise Refused("this machine's console shares its database with no other one")
+    book = SeatBook(settings.database)
+    try:
+        return [view.model_dump() for view in Consoles(book, Member("", "")).forget(name)]
+    finally:
+        book.close()
 
 
 def _show(rows: list[dict[str, Any]], as_json: bool) -> None:

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import sys
 
-from sqlalchemy import make_url
-
 from leeward.agent.wiring import build_agent
 from leeward.cli.active import Active
 from leeward.cli.config import Settings
-from leeward.cli.seating import Seating, SharedSeating
+from leeward.cli.seating import Seating, SharedSeating, is_shared
 from leeward.console import listeners
 from leeward.console.authority import Authority
 from leeward.console.listeners import Https, server_names, split_listen
@@ -29,7 +27,7 @@ def serve(settings: Settings, verbose: bool) -> None:
             split_listen(settings.console.listen)  # wrong ones are told before anything begins
         agent = build_agent(settings.agent())
         agent.start()
-        seating = _seating(settings)
+        seating = SharedSeating(settings) if is_shared(settings) else Seating(settings)
         authority = seating.join()
         https = _https(settings, authority)
         if https:
@@ -50,14 +48,6 @@ def serve(settings: Settings, verbose: bool) -> None:
         active.close()
     # Threads that hang in an absent vault or host must not keep a stopped daemon alive; nothing of theirs is lost.
     os._exit(0)
-
-
-def _seating(settings: Settings) -> Seating:
-    try:
-        shared = make_url(settings.database).get_backend_name() == "postgresql"
-    except Exception:  # told by the database when it is opened, and better
-        shared = False
-    return SharedSeating(settings) if shared else Seating(settings)
 
 
 def _begin(front: Front, active: Active, seating: Seating) -> None:

@@ -6,6 +6,7 @@ import platform
 import secrets
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 from leeward import __version__
@@ -89,6 +90,15 @@ class SharedSeating(Seating):
 
     def join(self) -> Authority:
         _patiently(self._attendant.join)
+        try:
+            return self._fit()
+        except BaseException:
+            with suppress(LeewardError):
+                self.book.withdraw(self.me)
+            raise
+
+    def _fit(self) -> Authority:
+        """What all consoles have alike. Raises Refused when this one has it not."""
         authority = _patiently(self._same_authority)
         if trouble := _patiently(self._trouble):
             raise Refused(
@@ -148,8 +158,8 @@ class SharedSeating(Seating):
         raise Refused(
             what,
             subject=str(folder),
-            hint=f"Copy authority.pem into this folder from the same one of {self._others()}; what is gone for good "
-            "is forgotten with `leeward console forget NAME` at the console that works",
+            hint=f"Copy authority.pem into this folder from the same one of {self._others()}; a console that is gone "
+            "for good is forgotten with `leeward console forget NAME` (--database, where none works)",
         )
 
     def _others(self) -> str:
@@ -173,6 +183,11 @@ class SharedSeating(Seating):
         except LeewardError as error:
             return error.message
         return "" if str(keys.vault_id) == known else "this console holds the key of another vault than the others"
+
+
+def is_shared(settings: Settings) -> bool:
+    """Whether other consoles may use the same database."""
+    return settings.database.startswith("postgresql")
 
 
 def whoami(settings: Settings) -> Member:

@@ -96,6 +96,12 @@ class SeatBook:
             mine = (ConsoleRow.name == me.name) & (ConsoleRow.instance == me.instance)
             connection.execute(update(ConsoleRow).where(mine).values(instance=""))
 
+    def withdraw(self, me: Member) -> None:
+        """This console was entered and cannot work: the others need not know of it."""
+        with self._engine.begin() as connection:
+            mine = (ConsoleRow.name == me.name) & (ConsoleRow.instance == me.instance)
+            connection.execute(delete(ConsoleRow).where(mine))
+
     def all(self) -> list[Known]:
         """By name."""
         with self._engine.connect() as connection:
@@ -218,5 +224,5 @@ def _not_alone(me: Member, other: str, *, its: bool) -> Refused:
         f"{whose} has hosts of its own ([[host]] in leeward.toml), which no other console could reach in its place",
         subject=me.name,
         hint="Take them out there and enrol their agents (`leeward agents token`); or, if it is gone for good, "
-        f"`leeward console forget {other}`",
+        f"`leeward console forget {other}` (--database, where no console works)",
     )
