@@ -190,6 +190,13 @@ def test_a_newer_table_is_not_made_under_a_console_that_works(url, open_database
         assert session.connection().exec_driver_sql("SELECT version_num FROM alembic_version").scalar() == "0006"
 
 
+def test_a_console_that_is_older_than_the_tables_is_refused_at_once(url, open_database):
+    with open_database().writing() as session:
+        session.connection().exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LeewardError, match="a newer Leeward made this database"):
+        SeatBook(url)
+
+
 # --- the consoles -------------------------------------------------------------------------------------------
 
 

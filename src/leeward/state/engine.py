@@ -8,6 +8,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
@@ -40,13 +42,6 @@ def open_engine(url: str) -> Engine:
     engine = _create(parsed, f"-c lock_timeout={_LOCK_MS} -c idle_in_transaction_session_timeout={_IDLE_MS}")
     try:
         _migrate(engine, parsed)
-    except CommandError as error:
-        engine.dispose()
-        raise LeewardError(
-            f"a newer Leeward made this database: {error}",
-            subject=shown(parsed),
-            hint="Use that version or a newer one",
-        ) from error
     except BaseException:
         engine.dispose()
         raise
@@ -61,8 +56,10 @@ def open_plainly(url: str, options: str) -> Engine:
     parsed = _checked(url)
     engine = _create(parsed, options)
     try:
-        if not inspect(engine).has_table("seat"):
-            _migrate(engine, parsed)
+        if inspect(engine).has_table("seat"):
+            _refuse_newer(engine, parsed)
+        else:
+            open_engine(url).dispose()  # which takes its time, whatever the options say
     except BaseException:
         engine.dispose()
         raise
@@ -170,11 +167,34 @@ def reading(engine: Engine) -> Engine:
 
 def _migrate(engine: Engine, url: URL) -> None:
     """In one transaction, so that whatever fails or dies leaves the old tables; one console at a time."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _config()
     with _migrating, engine.begin() as connection:
         if is_postgresql(url):
             connection.execute(text(f"SET LOCAL lock_timeout = {_MIGRATION_LOCK_MS}"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise _newer(error, url) from error
+
+
+def _refuse_newer(engine: Engine, url: URL) -> None:
+    with engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(revision or "base")
+    except CommandError as error:
+        raise _newer(error, url) from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _newer(error: CommandError, url: URL) -> LeewardError:
+    return LeewardError(
+        f"a newer Leeward made this database: {error}", subject=shown(url), hint="Use that version or a newer one"
+    )
