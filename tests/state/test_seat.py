@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from sqlalchemy import event
 
 from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.state.database import Database
@@ -129,17 +130,28 @@ def test_nothing_is_kept_of_what_a_former_holder_writes(book, open_database):
 def test_a_new_holder_waits_for_what_is_just_being_written(book, open_database):
     """There is no moment between the look at the seat and the end of what is written."""
     old = open_database(book.take(NORTH, 0.01), lost)
+    looked, gate, taken = threading.Event(), threading.Event(), []
+
+    @event.listens_for(old._engine, "commit")
+    def pause(connection):
+        looked.set()
+        gate.wait(10)
+
     time.sleep(0.05)
-    taken = []
-    with old.writing() as session:
-        session.connection().exec_driver_sql("SELECT number FROM seat FOR KEY SHARE")
-        thread = threading.Thread(target=lambda: taken.append(book.take(SOUTH, 60)))
-        thread.start()
-        time.sleep(0.3)
-        assert not taken
-        assert book.renew(1, 0.01)  # but a renewal waits for nobody
-    thread.join(5)
-    assert taken in ([2], [None])
+    writer = threading.Thread(target=old.protect, args=(WISH,))
+    taker = threading.Thread(target=lambda: taken.append(book.take(SOUTH, 60)))
+    writer.start()
+    assert looked.wait(5)
+    taker.start()
+    time.sleep(0.3)
+    assert not taken
+    assert book.renew(1, 0.01)  # but a renewal waits for nobody
+    time.sleep(0.05)
+    gate.set()
+    writer.join(5)
+    taker.join(5)
+    assert taken == [2]
+    assert old.desired().generation == 1
 
 
 def test_renewals_go_on_beside_writes(book, open_database):
