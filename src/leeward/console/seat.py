@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn, Protocol
 
+from leeward.console.plan_scripts import kill_running
 from leeward.domain.errors import LeewardError, Refused
 from leeward.logs import log
 from leeward.state.seat import Known, Member
@@ -97,12 +98,13 @@ class Seat:
 
 
 def depose(why: str) -> NoReturn:
-    """End this process now; whatever starts it again starts a standby. The log's reader may hang: nobody waits for
-    him."""
+    """End this process now, and the scripts that it runs; whatever starts it again starts a standby. The log's reader
+    may hang: nobody waits for him."""
     told = threading.Thread(
         target=log.error, args=("this console stops at once",), kwargs={"reason": why}, daemon=True
     )
     told.start()
+    kill_running()
     told.join(_LAST_WORDS_S)
     os._exit(DEPOSED)
 
