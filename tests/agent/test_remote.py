@@ -1,13 +1,14 @@
 """The line between a real agent and a real console, over TLS: facts out, orders in, and whatever may go wrong."""
 
 import random
+import socket
 import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.console.stand import VM, Host, Stand, faulty_line, job, until, wish
+from tests.console.stand import VM, Host, Stand, faulty_line, free_port, job, until, wish
 
 from leeward.agent.identity import identity_stamp, key_pem, load_identity, new_key, save_identity, signing_request
 from leeward.agent.remote import AgentClient
@@ -361,3 +362,61 @@ def test_stopping_does_not_wait_for_a_held_poll(stand, host):
     host.client = None
     host.jobs.stop(1)
     host.agent.stop()
+
+
+# --- several consoles on one database -----------------------------------------------------------------------
+
+
+def test_an_agent_finds_the_console_that_has_taken_over(make_stand, make_host):
+    """It was told of it while the first one worked, and remembers it through a restart of its own."""
+    ports = []
+    both = lambda: tuple(f"https://127.0.0.1:{port}" for port in ports)  # noqa: E731
+    first = make_stand(consoles=both)
+    ports += [first.port, free_port()]
+    host = make_host()
+    host.enrol(first.token())
+    host.start()
+    host.connected()
+    until(lambda: load_identity(host.folder).consoles == both())
+    first.link.submit(job("one"))
+    until(lambda: first.link.job("one") and first.link.job("one").state is JobState.DONE)
+    host.stop()
+    first.close()
+    second = Stand(first.folder, port=ports[1], consoles=both)  # on the same database
+    try:
+        host.start()
+        until(lambda: second.link.present)
+        second.link.submit(job("two"))
+        until(lambda: second.link.job("two") and second.link.job("two").state is JobState.DONE)
+        assert host.done == ["one", "two"]
+        assert host.status()["console"] == both()[1]
+    finally:
+        second.close()
+        first.open()
+
+
+def test_a_frozen_console_is_turned_away_from(make_stand, make_host, monkeypatch):
+    """It takes connections, since its kernel does, and says nothing."""
+    monkeypatch.setattr("leeward.agent.remote._SEVERAL_CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as frozen:
+        ports = [frozen.getsockname()[1]]
+        both = lambda: tuple(f"https://127.0.0.1:{port}" for port in ports)  # noqa: E731
+        stand = make_stand(consoles=both)
+        ports.append(stand.port)
+        host = make_host()
+        host.enrol(stand.token(), "office")
+        host.start(console=",".join(both()))
+        host.connected()
+        assert host.status()["console"] == both()[1]
+
+
+def test_a_token_names_all_consoles_and_the_one_that_works_is_found(make_stand, make_host):
+    ports = [free_port()]
+    stand = make_stand(consoles=lambda: tuple(f"https://127.0.0.1:{port}" for port in ports))
+    ports.append(stand.port)
+    host = make_host()
+    identity = host.enrol(stand.token())
+    assert identity.console == stand.address
+    assert set(identity.consoles) == {f"https://127.0.0.1:{port}" for port in ports}
+    host.start()
+    host.connected()

@@ -6,10 +6,12 @@ import pty
 import re
 import select
 import socket
+import ssl
 import stat
 import subprocess
 import sys
 import termios
+import threading
 import time
 from pathlib import Path
 
@@ -18,7 +20,7 @@ import pytest
 from leeward.cli import logins, main, remote
 from leeward.cli.signing import fingerprint_of
 from leeward.console.authority import Authority
-from leeward.domain.errors import BadInput
+from leeward.domain.errors import BadInput, LeewardError, Unavailable
 
 # Real time, real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
@@ -298,3 +300,107 @@ def test_fingerprints_are_the_consoles(tmp_path):
     assert fingerprint_of(authority.ca_pem.decode()) == authority.fingerprint
     with pytest.raises(BadInput):
         fingerprint_of("nonsense")
+
+
+# --- several consoles on one database -----------------------------------------------------------------------
+
+
+class Several:
+    """Stand-ins for consoles, with certificates of one authority. `heard`: by whom what."""
+
+    def __init__(self, folder, *answers):
+        self.authority = Authority.open(folder)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*self.authority.server_files(["127.0.0.1"]))
+        self.heard, self.sockets, self.ports = [], [], []
+        for number, answer in enumerate(answers):
+            listener = socket.create_server(("127.0.0.1", 0))
+            self.sockets.append(listener)
+            self.ports.append(listener.getsockname()[1])
+            if answer is None:
+                listener.close()  # nobody answers here
+            else:
+                work = threading.Thread(target=self._serve, args=(context, listener, number, answer), daemon=True)
+                work.start()
+
+    def _serve(self, context, listener, number, answer):
+        status, body = answer
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            with context.wrap_socket(near, server_side=True) as line:
+                self.heard.append((number, whole_request(line).split()[0].decode()))
+                if status:
+                    head = f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nConnection: close\r\n\r\n"
+                    line.sendall(head.encode() + body)
+
+    def client(self):
+        url = ",".join(f"https://127.0.0.1:{port}" for port in self.ports)
+        return remote.RemoteClient(remote.Target(remote.console_url(url), "t", self.authority.ca_pem.decode()))
+
+
+def whole_request(line):
+    said = b""
+    while b"\r\n\r\n" not in said:
+        said += line.recv(65536)
+    head, _, body = said.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head.lower())
+    while length and len(body) < int(length.group(1)):
+        body += line.recv(65536)
+    return head
+
+
+WORKS = (200, b'{"works": true}')
+STANDS_BY = (503, b'{"error": {"code": "standby", "message": "this console stands by", "exit_code": 5}}')
+HANGS_UP = (0, b"")
+
+
+@pytest.fixture
+def several(tmp_path):
+    made = []
+
+    def make(*answers):
+        made.append(Several(tmp_path, *answers))
+        return made[-1], made[-1].client()
+
+    yield make
+    for one in made:
+        for listener in one.sockets:
+            listener.close()
+
+
+@pytest.mark.parametrize("first", [None, STANDS_BY, HANGS_UP])
+def test_the_console_that_works_is_found_and_asked_first_from_then_on(several, first):
+    consoles, client = several(first, WORKS)
+    assert client.get("/x") == {"works": True}
+    consoles.heard.clear()
+    assert client.post("/y") == {"works": True}
+    assert consoles.heard == [(1, "POST")]
+
+
+@pytest.mark.parametrize("first", [None, STANDS_BY])
+def test_what_nobody_has_heard_is_said_to_the_next(several, first):
+    _, client = several(first, WORKS)
+    assert client.post("/x") == {"works": True}
+
+
+def test_what_may_have_been_heard_is_not_said_to_another_one(several):
+    consoles, client = several(HANGS_UP, WORKS)
+    with pytest.raises(Unavailable):
+        client.post("/x")
+    assert consoles.heard == [(0, "POST")]
+
+
+def test_where_all_stand_by_that_is_told(several):
+    _, client = several(None, STANDS_BY)
+    with pytest.raises(LeewardError, match="stands by") as caught:
+        client.get("/x")
+    assert (caught.value.code, caught.value.exit_code) == ("standby", 5)
+
+
+def test_addresses_of_several():
+    assert remote.console_url("a, https://b:1,a") == "https://a:8443,https://b:1"
+    with pytest.raises(BadInput):
+        remote.console_url("a,,b")

@@ -54,9 +54,9 @@ def until(condition, timeout_s=15.0, every_s=0.01):
 class Stand:
     """The console: everything but its orchestrator. Can be closed and opened again on the same folder and port."""
 
-    def __init__(self, folder, **how):
+    def __init__(self, folder, port=None, **how):
         self.folder, self.how = folder, how
-        self.port = free_port()
+        self.port = port or free_port()
         self.spread = []
         self.open()
 

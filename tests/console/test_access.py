@@ -11,9 +11,11 @@ from tests.console.plan_world import PlanWorld
 from leeward.console.access import GuardedRoute, Needs, guard, operator, unguarded, viewer
 from leeward.console.agents import Agents
 from leeward.console.authority import Authority
+from leeward.console.consoles import Consoles
 from leeward.console.errors import install
 from leeward.console.routers import all_routers
 from leeward.domain.access import Role
+from leeward.state.seat import Member
 
 NAME = "web"  # in every place of a path
 RANKS = [None, Role.VIEWER, Role.OPERATOR, Role.ADMIN]
@@ -25,7 +27,7 @@ def whole(tmp_path_factory):
 
     def routers(console):
         agents = Agents(console.database, Authority.open(console.folder / "authority"), "")
-        return all_routers(agents, console.world.plans)
+        return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")))
 
     made = Console(tmp_path_factory.mktemp("whole"), PlanWorld, routers)
     yield made

@@ -7,8 +7,9 @@ import threading
 import time
 
 import pytest
+from tests.console.stand import until
 
-from leeward.console.plan_scripts import Call, Scripts, _calls
+from leeward.console.plan_scripts import Call, Scripts, _calls, kill_running
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.orchestrator.plan_ground import Interrupted
 
@@ -130,3 +131,16 @@ def test_only_what_lies_in_the_folder_and_is_safe_can_be_run(folder, file, error
         Scripts(folder).path(file)
     with pytest.raises(LeewardError):
         Scripts(folder).run(call(file=file), again=False)
+
+
+def test_a_console_that_must_stop_at_once_leaves_no_script_running(folder):
+    """Also not what the script has started."""
+    write(folder, "sleep 60 & echo $! > pids; sleep 60")
+    ended, wanted = [], call()
+    thread = threading.Thread(target=lambda: ended.append(Scripts(folder).run(wanted, again=False)))
+    thread.start()
+    until(lambda: (folder / "pids").exists() and len(_calls(wanted.id)) == 3)
+    kill_running()
+    thread.join(10)
+    assert ended[0].detail == "x.sh was killed by signal 9"
+    until(lambda: not _calls(wanted.id))

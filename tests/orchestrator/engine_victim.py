@@ -1,7 +1,8 @@
 """A console's engine and conductor in a process of its own, to be killed.
 
-`python engine_victim.py FOLDER EXECUTOR [die:STEP:WHEN | run | takeover:DEAD | stop-after:STEP]`. Runs are in
-FOLDER/leeward.db, the engine's state in FOLDER/engine.db; jobs are done by a stand-in for agents that writes one line
+`python engine_victim.py FOLDER EXECUTOR WHAT [URL]`. WHAT: run, die:STEP:WHEN, freeze:STEP:WHEN, takeover,
+takeover-freeze:STEP:WHEN, stop-after:STEP. Runs are in FOLDER/leeward.db, the engine's state in FOLDER/engine.db, or
+both in the database of the URL; jobs are done by a stand-in for agents that writes one line
 an effect into FOLDER/effects and keeps outcomes in FOLDER/jobs, as agents do. Prints "ready", then "over" at the end.
 """
 
@@ -108,22 +109,24 @@ class DyingBook:
             self.deed()
 
 
-def main(folder, executor, what):
+def main(folder, executor, what, url=""):
     log.quiet()
     folder = Path(folder)
-    database = Database(f"sqlite:///{folder / 'leeward.db'}")
+    database = Database(url or f"sqlite:///{folder / 'leeward.db'}")
     stopping = threading.Event()
     book = database.runs
     kind, *rest = what.split(":")
-    if kind == "die":
+    if "die" in kind:
         book = DyingBook(book, *rest, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    if "freeze" in kind:
+        book = DyingBook(book, *rest, lambda: os.kill(os.getpid(), signal.SIGSTOP))
     if kind == "stop-after":
         book = DyingBook(book, rest[0], "recorded", stopping.set)
     conductor = Conductor(book, Desk(Agents(folder)), stopping.is_set)
-    engine = Engine(f"sqlite:///{folder / 'engine.db'}", executor, conductor.advance)
+    engine = Engine(url or f"sqlite:///{folder / 'engine.db'}", executor, conductor.advance)
     engine.launch()
-    if kind == "takeover":
-        engine.take_over(rest)
+    if kind.startswith("takeover"):
+        engine.take_over()
     # As the console does on starting: what runs and is carried on by nobody is carried on by us.
     elif database.runs.run(RUN).state in (RunState.RUNNING, RunState.UNDOING) and RUN not in engine.walking():
         engine.walk(RUN)
@@ -136,4 +139,4 @@ def main(folder, executor, what):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4])
+    main(*sys.argv[1:])

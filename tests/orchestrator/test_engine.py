@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from dbos import DBOS
+from tests.state.postgres import Postgres, find_programs, short_folder
 
 from leeward.domain.procedures import Kind, steps
 from leeward.domain.runs import Run, RunState, StepState, new_run
@@ -27,17 +28,20 @@ NAMES = [step.name for step in steps(Kind.PLANNED)]
 
 
 class Office:
-    def __init__(self, folder):
-        self.folder = folder
-        database = Database(f"sqlite:///{folder / 'leeward.db'}")
+    def __init__(self, folder, url=""):
+        self.folder, self.url = folder, url
+        database = self.database()
         database.runs.add(
             new_run(Run(RUN, "vm", "web", Kind.PLANNED, "office", "recovery", "latest", "me", time.time()))
         )
         database.close()
 
+    def database(self):
+        return Database(self.url or f"sqlite:///{self.folder / 'leeward.db'}")
+
     def start(self, what="run", executor="console"):
         return subprocess.Popen(
-            [sys.executable, str(VICTIM), str(self.folder), executor, what],
+            [sys.executable, str(VICTIM), str(self.folder), executor, what, self.url],
             stdout=subprocess.PIPE,
             stderr=(self.folder / "log").open("a"),
             text=True,
@@ -51,7 +55,7 @@ class Office:
         return json.loads(lines[0])["walking"], lines[1]
 
     def run(self):
-        database = Database(f"sqlite:///{self.folder / 'leeward.db'}")
+        database = self.database()
         found = database.runs.run(RUN)
         database.close()
         return found
@@ -127,9 +131,40 @@ def test_a_clean_shutdown_in_mid_run_and_a_start_after_it(office):
 def test_another_console_takes_over(office):
     victim = office.start("die:build:begun", executor="dead")
     assert victim.wait(60) == -signal.SIGKILL
-    _, outcome = office.finish(office.start("takeover:dead", executor="alive"))
+    _, outcome = office.finish(office.start("takeover", executor="alive"))
     assert outcome == "done"
     office.must_be_whole()
+
+
+def frozen(process):
+    """Waits until it is."""
+    ends = time.monotonic() + 60
+    while "State:\tT" not in Path(f"/proc/{process.pid}/status").read_text():
+        assert time.monotonic() < ends
+        time.sleep(0.02)
+    return process
+
+
+def test_one_that_wakes_in_the_middle_of_another_ones_walk_does_not_stop_it(tmp_path):
+    """On PostgreSQL. The engine's database keeps who owns a walk: what the former owner notes of it is not taken."""
+    programs = find_programs()
+    if programs is None:
+        pytest.skip("PostgreSQL is not installed")
+    postgres = Postgres(programs, short_folder())
+    try:
+        postgres.start()
+        office = Office(tmp_path, postgres.fresh())
+        old = frozen(office.start("freeze:build:done", executor="old"))
+        new = frozen(office.start("takeover-freeze:start:begun", executor="new"))
+        old.send_signal(signal.SIGCONT)
+        time.sleep(1.0)  # in which it goes on with what it was about to note
+        new.send_signal(signal.SIGCONT)
+        assert office.finish(new)[1] == "done"
+        assert office.finish(old)[1] == "done"
+        office.must_be_whole()
+        assert len(office.effects()) == len(set(office.effects()))
+    finally:
+        postgres.remove()
 
 
 def test_what_is_used_of_the_engine_that_is_not_public():

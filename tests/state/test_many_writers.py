@@ -1,11 +1,14 @@
 """Lives, runs and generations on SQLite: of several writers at once none is lost."""
 
 import threading
+import time
 
 import pytest
 
 from leeward.domain.errors import NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase
+from leeward.domain.plan_runs import PlanRun
+from leeward.domain.plans import Group, Member, Plan, PlanKind
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, new_run, with_record
 from leeward.state.database import Database
@@ -169,3 +172,23 @@ def test_a_change_of_policy_does_not_move_a_protection(database):
     assert (wish.host, wish.claim, wish.policy.rpo_s, wish.paused) == ("recovery", 2, 7, True)
     database.unprotect(VM)
     assert not database.move(VM, "office", 3)
+
+
+def test_who_only_looks_waits_for_no_writer(database, url):
+    """On SQLite a writer has the whole file; readers see what was there before it began."""
+    other = Database(url)
+    database.runs.add(a_run())
+    plan = Plan("shop", (Group("all", (Member(VM, "web"),)),))
+    database.plans.begin(database.plans.add(plan), plan_run := PlanRun("plan-1", plan, PlanKind.TEST, "me", 1.0))
+    began = time.monotonic()
+    with database.writing() as session:
+        session.connection().exec_driver_sql("UPDATE counter SET value = 7")
+        assert other.desired().generation == 0
+        assert [kept.plan for kept in other.plans.all()] == [plan]
+        assert other.plans.plan("shop").plan == plan
+        assert other.plans.find() == [plan_run]
+        assert other.plans.plan_run("plan-1") == plan_run
+        assert other.runs.run("r1") == a_run()
+        assert other.lives.all() == {}
+    assert time.monotonic() - began < 5
+    other.close()

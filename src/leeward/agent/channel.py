@@ -16,7 +16,7 @@ from collections.abc import Callable
 from leeward.domain.errors import LeewardError, Refused, Unavailable
 from leeward.wire.tokens import split_address
 
-_CONNECT_S = 10.0
+CONNECT_S = 10.0
 # A console that has lost its power is noticed after about this long, also while a poll is held.
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 4), (socket.TCP_KEEPINTVL, 2), (socket.TCP_KEEPCNT, 2))
 _USER_TIMEOUT_MS = 8_000
@@ -33,12 +33,13 @@ class CutOff(Unavailable):
 
 
 class Channel:
-    """address: https://host:port. context: asked for at each new connection."""
+    """address: https://host:port. context: asked for at each new connection. connect_s: how long that may take."""
 
-    def __init__(self, address: str, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, address: str, context: Callable[[], ssl.SSLContext], connect_s: float = CONNECT_S) -> None:
         self._address = address
         self._host, self._port = split_address(address)
         self._context = context
+        self._connect_s = connect_s
         self._connection: http.client.HTTPSConnection | None = None
         self._ended = False
 
@@ -73,7 +74,9 @@ class Channel:
     def _connect(self) -> http.client.HTTPSConnection:
         if self._ended:
             raise ConnectionAbortedError("we are stopping")
-        connection = http.client.HTTPSConnection(self._host, self._port, context=self._context(), timeout=_CONNECT_S)
+        connection = http.client.HTTPSConnection(
+            self._host, self._port, context=self._context(), timeout=self._connect_s
+        )
         connection.connect()
         sock = connection.sock
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ssl
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,7 +27,7 @@ from leeward.agent.identity import (
 from leeward.domain.errors import LeewardError, Refused, Unavailable
 from leeward.wire.messages import WIRE_VERSION, Message
 from leeward.wire.polls import Enrol, Enrolled, Renew, Renewed
-from leeward.wire.tokens import Token
+from leeward.wire.tokens import Token, split_address
 
 _TIMEOUT_S = 30.0
 _M = TypeVar("_M", bound=Message)
@@ -36,9 +38,9 @@ def enrol(state_dir: Path, token: Token, name: str) -> Identity:
 
     The token's secret is told only to a console whose authority has the token's fingerprint.
     """
-    authority = _pinned_authority(token)
+    address, authority = _first_that_answers(token)
     key = pending_key(state_dir)
-    channel = Channel(token.address, lambda: authority_context(authority))
+    channel = Channel(address, lambda: authority_context(authority))
     request = Enrol(secret=token.secret.hex(), request=signing_request(key), name=name)
     try:
         answer = channel.ask("POST", "/agent/enrol", request.model_dump_json().encode(), _TIMEOUT_S)
@@ -46,12 +48,13 @@ def enrol(state_dir: Path, token: Token, name: str) -> Identity:
         channel.close()
     enrolled = _read(Enrolled, answer)
     identity = Identity(
-        console=token.address,
+        console=address,
         agent_id=enrolled.agent_id,
         name=enrolled.name,
         authority=authority,
         certificate=enrolled.certificate,
         key=key_pem(key),
+        consoles=token.addresses if len(token.addresses) > 1 else (),
     )
     save_identity(state_dir, identity)
     forget_pending(state_dir)
@@ -63,18 +66,24 @@ def renew(state_dir: Path, identity: Identity, channel: Channel) -> Identity:
     key = new_key()
     request = Renew(request=signing_request(key))
     answer = channel.ask("POST", "/agent/renew", request.model_dump_json().encode(), _TIMEOUT_S)
-    renewed = Identity(
-        console=identity.console,
-        agent_id=identity.agent_id,
-        name=identity.name,
-        authority=identity.authority,
-        certificate=_read(Renewed, answer).certificate,
-        key=key_pem(key),
-    )
-    if load_identity(state_dir) != identity:
-        raise Unavailable("this host was enrolled anew just now", subject=identity.console)
-    save_identity(state_dir, renewed)
+    renewed = replace(identity, certificate=_read(Renewed, answer).certificate, key=key_pem(key))
+    _replace(state_dir, identity, renewed)
     return renewed
+
+
+def note_consoles(state_dir: Path, identity: Identity, consoles: tuple[str, ...]) -> Identity:
+    """Keep where consoles are from now on."""
+    for address in consoles:
+        split_address(address)
+    told = replace(identity, consoles=consoles)
+    _replace(state_dir, identity, told)
+    return told
+
+
+def _replace(state_dir: Path, old: Identity, new: Identity) -> None:
+    if load_identity(state_dir) != old:
+        raise Unavailable("this host was enrolled anew just now", subject=old.console)
+    save_identity(state_dir, new)
 
 
 def answers_others(address: str, authority: str) -> bool:
@@ -89,12 +98,21 @@ def answers_others(address: str, authority: str) -> bool:
     return True
 
 
-def _pinned_authority(token: Token) -> str:
+def _first_that_answers(token: Token) -> tuple[str, str]:
+    """(address, authority as PEM) of the console that works, of those that the token names."""
+    *others, last = token.addresses
+    for address in others:
+        with suppress(Unavailable):
+            return address, _pinned_authority(token, address)
+    return last, _pinned_authority(token, last)
+
+
+def _pinned_authority(token: Token, address: str) -> str:
     """The console's authority, PEM, when it is the one that the token names. Nothing secret is said before this."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
-    channel = Channel(token.address, lambda: context)
+    channel = Channel(address, lambda: context)
     try:
         pem = channel.ask("GET", "/agent/authority", b"", _TIMEOUT_S).decode("ascii", "replace")
     finally:
@@ -106,7 +124,7 @@ def _pinned_authority(token: Token) -> str:
     if not hmac.compare_digest(found, token.fingerprint):
         raise Refused(
             "whoever answers there is not the console that made the token",
-            subject=token.address,
+            subject=address,
             hint="Compare the address with the console's; if the console was set up anew, make a new token",
         )
     return pem

@@ -27,7 +27,8 @@ _NO_CHECK_TIME = 0x200000
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """console: https://host:port. authority, certificate, key: PEM."""
+    """console: https://host:port, where this host enrolled. authority, certificate, key: PEM. consoles: addresses
+    that a console told since then, of all that share its work; one of them answers at a time."""
 
     console: str
     agent_id: str
@@ -35,6 +36,7 @@ class Identity:
     authority: str
     certificate: str
     key: str
+    consoles: tuple[str, ...] = ()
 
     @property
     def expires(self) -> datetime:
@@ -58,7 +60,8 @@ def load_identity(state_dir: Path) -> Identity:
     """Raises NotFound when this host was never enrolled, BadInput for a damaged file."""
     path = _path(state_dir)
     try:
-        identity = Identity(**json.loads(path.read_bytes()))
+        found = json.loads(path.read_bytes())
+        identity = Identity(**{**found, "consoles": tuple(found.get("consoles", ()))})
         tls_context(identity)
     except FileNotFoundError:
         raise NotFound(

@@ -34,6 +34,7 @@ class LinkStatus:
         self._path = state_dir / _FILE
         self._lock = threading.Lock()
         self._line: tuple[str, LinkState, str] = ("", LinkState.CONNECTING, "not begun")
+        self._told = self._line
         self._since = utc(time.time_ns())
         self._report: AgentReport | None = None
         self._written = float("-inf")
@@ -42,8 +43,10 @@ class LinkStatus:
     def state(self) -> LinkState:
         return self._line[1]
 
-    def changed(self, state: LinkState, reason: str) -> bool:
-        return (state, reason) != self._line[1:]
+    def news(self) -> bool:
+        """Whether something else is shown than when this was asked last."""
+        told, self._told = self._told, self._line
+        return self._line != told
 
     def show(self, console: str, state: LinkState, reason: str) -> None:
         with self._lock:

@@ -13,8 +13,9 @@ from typing import Protocol, TypeVar
 from pydantic import ValidationError
 
 from leeward import __version__
-from leeward.agent.channel import Channel, CutOff, Refusal
-from leeward.agent.enrolment import answers_others, renew
+from leeward.agent.channel import CONNECT_S, Channel, CutOff, Refusal
+from leeward.agent.consoles import Consoles, addresses
+from leeward.agent.enrolment import answers_others, note_consoles, renew
 from leeward.agent.facts import Facts
 from leeward.agent.identity import Identity, identity_stamp, load_identity, tls_context
 from leeward.agent.link_status import LinkState, LinkStatus
@@ -28,8 +29,11 @@ _LOOK_S = 0.2
 _LOOK_AT_HOSTS_S = 1.0
 _TELL_TIMEOUT_S = 15.0
 # The console holds a poll for so long, and then has to be quick.
-_POLL_TIMEOUT_S = HOLD_S + 15.0
+_ANSWER_S = 15.0
 _RETRY_S = (0.5, 5.0)
+# Where there is another console to turn to, one that is frozen must be noticed by when its seat has run out.
+_SEVERAL_HOLD_S, _SEVERAL_ANSWER_S, _SEVERAL_CONNECT_S, _SEVERAL_RETRY_S = 8.0, 6.0, 4.0, 2.0
+_NEXT_S = 0.1
 # Who was refused asks rarely: a person has to do something first.
 _REFUSED_S = 20.0
 _STUMBLED_S = 2.0
@@ -53,7 +57,7 @@ class AgentClient:
     """state_dir: holds the identity, and gets the line's status. Works from `start` to `stop` in its own threads."""
 
     def __init__(self, state_dir: Path, local: Local, console: str = "", hold_s: float = HOLD_S) -> None:
-        """console: an address that counts more than the one it enrolled at, "" for none."""
+        """console: an address (or several, with commas) that counts more than those it was told, "" for none."""
         self._state_dir = state_dir
         self._local = local
         self._console = console
@@ -65,6 +69,7 @@ class AgentClient:
         self._let_go: set[str] = set()
         self._stamp = (0, 0)
         self._identity: Identity | None = None
+        self._consoles = Consoles()
         self._poll_channel: Channel | None = None
         self._tell_channel: Channel | None = None
         self._threads = [
@@ -101,7 +106,7 @@ class AgentClient:
                 self._stop.wait(_STUMBLED_S)
 
     def _show(self, state: LinkState, reason: str) -> None:
-        self._status.show(self._console or (self._identity.console if self._identity else ""), state, reason)
+        self._status.show(self._consoles.current or self._console, state, reason)
 
     # --- orders -------------------------------------------------------------------------------------
 
@@ -119,23 +124,43 @@ class AgentClient:
                 self._ask_and_do(channel)
                 failures = 0
             except Refusal as error:
-                self._troubled(LinkState.REFUSED, error)
-                self._wait_for_new_identity(_REFUSED_S * random.uniform(0.8, 1.2))
+                if self._turn_away(LinkState.REFUSED, error):
+                    self._wait_for_new_identity(_REFUSED_S * random.uniform(0.8, 1.2))
             except LeewardError as error:
-                failures += 1
                 # Bad lines cut as well: only after several in a row it is our certificate, and not for long.
-                if isinstance(error, CutOff) and failures > 2 and self._is_not_taken():
-                    self._troubled(LinkState.REFUSED, _not_taken(error))
-                    self._wait_for_new_identity(_RETRY_S[1])
-                    continue
-                self._troubled(LinkState.UNAVAILABLE, error)
-                longest = min(_RETRY_S[0] * 2 ** (failures - 1), _RETRY_S[1])
-                self._stop.wait(longest * random.uniform(0.5, 1.0))
+                if isinstance(error, CutOff) and failures > 1 and self._is_not_taken():
+                    if self._turn_away(LinkState.REFUSED, _not_taken(error)):
+                        self._wait_for_new_identity(_RETRY_S[1])
+                elif self._turn_away(LinkState.UNAVAILABLE, error):
+                    failures += 1
+                    self._stop.wait(self._pause_s(failures) * random.uniform(0.5, 1.0))
+
+    def _turn_away(self, state: LinkState, error: LeewardError) -> bool:
+        """From a console that has failed us to the next. True: each has by now; time to wait, and to tell."""
+        self._show(state, str(error))
+        before, over = self._consoles.current, self._consoles.failed()
+        if over and self._status.news() and not self._stop.is_set():
+            log.warning("no line to the console; replication goes on", state=state, reason=str(error))
+        if self._consoles.current != before and self._identity is not None:
+            tell = self._tell_channel
+            self._connect(self._identity)
+            if tell is not None:
+                tell.interrupt()  # what it is saying to a frozen console must not wait for an answer
+        if not over:
+            self._stop.wait(_NEXT_S)
+        return over
+
+    def _pause_s(self, failures: int) -> float:
+        longest = _SEVERAL_RETRY_S if self._consoles.several else _RETRY_S[1]
+        return min(_RETRY_S[0] * float(1 << min(failures - 1, 10)), longest)
 
     def _ask_and_do(self, channel: Channel) -> None:
         asked, question = time.monotonic(), self._question()
-        orders = self._ask(channel, "/agent/poll", question, Orders, _POLL_TIMEOUT_S)
+        patience = question.wait_s + (_SEVERAL_ANSWER_S if self._consoles.several else _ANSWER_S)
+        orders = self._ask(channel, "/agent/poll", question, Orders, patience)
+        self._consoles.answered()
         self._show(LinkState.CONNECTED, "")
+        self._status.news()
         self._carry_out(channel, orders)
         # A console that is being closed answers every poll at once: do not storm it.
         if orders.empty and question.wait_s and time.monotonic() - asked < min(1.0, question.wait_s):
@@ -145,13 +170,15 @@ class AgentClient:
         held = [report.id for report in self._local.jobs()]
         # A job that was let go of while under way is still there until it has ended; that is no news.
         self._let_go &= set(held)
+        hold_s = min(self._hold_s, _SEVERAL_HOLD_S) if self._consoles.several else self._hold_s
         return Poll(
             run=self._facts.run,
             # A line that was down shows at once that it is up again, and only then waits for news.
-            wait_s=self._hold_s if self._status.state is LinkState.CONNECTED else 0,
+            wait_s=hold_s if self._status.state is LinkState.CONNECTED else 0,
             generation=self._local.report().generation,
             held=tuple(job_id for job_id in held if job_id not in self._let_go),
             numbers=self._facts.numbers(),
+            consoles=self._identity.consoles if self._identity else (),
         )
 
     def _carry_out(self, channel: Channel, orders: Orders) -> None:
@@ -167,14 +194,13 @@ class AgentClient:
             self._local.apply(orders.desired)
         if not orders.empty:
             self._poked.set()
+        if orders.consoles and self._identity is not None:
+            self._identity = note_consoles(self._state_dir, self._identity, orders.consoles)
+            self._look_for(self._identity)
+            log.info("consoles were told", addresses=orders.consoles)
         if orders.renew and self._identity is not None:
             self._be(renew(self._state_dir, self._identity, channel))
             log.info("the certificate was renewed")
-
-    def _troubled(self, state: LinkState, error: LeewardError) -> None:
-        if self._status.changed(state, str(error)) and not self._stop.is_set():
-            log.warning("no line to the console; replication goes on", state=state, reason=str(error))
-        self._show(state, str(error))
 
     # --- who we are ---------------------------------------------------------------------------------
 
@@ -193,7 +219,7 @@ class AgentClient:
     def _is_not_taken(self) -> bool:
         """Whether our console answers, only not to us."""
         identity = self._identity
-        return identity is not None and answers_others(self._console or identity.console, identity.authority)
+        return identity is not None and answers_others(self._consoles.current, identity.authority)
 
     def _wait_for_new_identity(self, seconds: float) -> None:
         ends = time.monotonic() + seconds
@@ -202,16 +228,25 @@ class AgentClient:
                 if self._use_new_identity():
                     return
             except LeewardError as error:  # half written by somebody else, or damaged: tell it and look again
-                self._troubled(LinkState.REFUSED, error)
+                self._show(LinkState.REFUSED, str(error))
+                if self._status.news():
+                    log.warning("this host's identity cannot be used", reason=str(error))
 
     def _be(self, identity: Identity) -> None:
         """Both lines begin anew; what the tell line is just saying goes out on the old one."""
+        self._identity = identity
+        self._look_for(identity)
+        self._connect(identity)
+
+    def _look_for(self, identity: Identity) -> None:
+        self._consoles.use(addresses(self._console, identity.consoles, identity.console))
+
+    def _connect(self, identity: Identity) -> None:
         if self._poll_channel is not None:
             self._poll_channel.close()
-        self._identity = identity
-        address = self._console or identity.console
-        self._poll_channel = Channel(address, lambda: tls_context(identity))
-        self._tell_channel = Channel(address, lambda: tls_context(identity))
+        address, connect_s = self._consoles.current, _SEVERAL_CONNECT_S if self._consoles.several else CONNECT_S
+        self._poll_channel = Channel(address, lambda: tls_context(identity), connect_s)
+        self._tell_channel = Channel(address, lambda: tls_context(identity), connect_s)
         if self._stop.is_set():
             self._poll_channel.interrupt()
             self._tell_channel.interrupt()

@@ -95,11 +95,12 @@ def _status() -> dict[str, Any]:
     names = {wish.vm_id: wish.vm_name for wish in wishes}
     report = (line or {}).get("report") or {"generation": 0, "protections": []}
     fields = ("vm_id", "state", "reason", "rpo_target_s", "rpo_actual_s", "failover_possible")
-    console = settings.agent_section.console or (identity.console if identity else "")
+    enrolled = settings.agent_section.console or (identity.console if identity else "")
     return {
         "name": identity.name if identity else "",
         "agent_id": identity.agent_id if identity else "",
-        "console": console,
+        "console": (line or {}).get("console") or enrolled,
+        "consoles": list(identity.consoles) if identity else [],
         "fingerprint": identity.fingerprint if identity else "",
         "certificate_expires": _utc(identity) if identity else "",
         "running": line is not None,

@@ -52,8 +52,10 @@ class DaemonSection(_Section):
 class ConsoleSection(_Section):
     """listen: where HTTPS is answered, like "127.0.0.1:8443"; "" for not at all. cert, key: files, else the console
     issues its own. names: other host names and addresses under which it is reached, for its own certificate.
-    database: SQLAlchemy's URL; "" for SQLite in the state folder. agents_listen: address:port for agents on other
-    machines, "" for none. agents_address: https://host:port under which they reach it; "" for this machine's name.
+    database: SQLAlchemy's URL; "" for SQLite in the state folder. name: of this console among those on one database,
+    "" for this machine's. address: https://host:port under which people reach it; "" for this machine's name.
+    agents_listen: address:port for agents on other machines, "" for none. agents_address: https://host:port under
+    which they reach it; "" for this machine's name.
     """
 
     listen: str = ""
@@ -61,12 +63,15 @@ class ConsoleSection(_Section):
     key: Path | None = None
     names: tuple[str, ...] = ()
     database: str = ""
+    name: str = Field(default="", max_length=64)
+    address: str = ""
     agents_listen: str = ""
     agents_address: str = ""
 
 
 class AgentSection(_Section):
-    """console: an address that counts more than the one the agent enrolled at, https://host:port."""
+    """console: an address that counts more than those that the agent was told, https://host:port; several, separated
+    by commas, where several consoles share a database."""
 
     console: str = ""
 
@@ -88,6 +93,10 @@ class Settings(_Section):
     @property
     def database(self) -> str:
         return self.console.database or f"sqlite:///{self.daemon.state / 'leeward.db'}"
+
+    @property
+    def console_name(self) -> str:
+        return self.console.name or platform.node()[:64] or "console"
 
     def agent(self) -> AgentConfig:
         hosts = tuple(HostConfig(host.name, host.site, host.uri, host.storage) for host in self.host)

@@ -15,6 +15,7 @@ from leeward import __version__
 from leeward.cli import (
     agent,
     agents,
+    consoles,
     discovery,
     failover,
     moves,
@@ -81,6 +82,7 @@ vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
 app.add_typer(agents.app, name="agents")
 app.add_typer(agent.app, name="agent")
+app.add_typer(consoles.app, name="console")
 app.add_typer(users.user_app, name="user")
 app.add_typer(users.token_app, name="token")
 app.add_typer(plans.app, name="plan")
@@ -118,7 +120,11 @@ def options(
     ] = None,
     console: Annotated[
         str | None,
-        typer.Option("--console", help="Console to ask: https://host:8443, or local.", envvar="LEEWARD_CONSOLE"),
+        typer.Option(
+            "--console",
+            help="Console to ask: https://host:8443[,…], or local.",
+            envvar="LEEWARD_CONSOLE",
+        ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
 ) -> None:

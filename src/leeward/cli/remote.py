@@ -1,4 +1,4 @@
-"""A console on another machine: found, trusted, asked over HTTPS."""
+"""A console on another machine: found, trusted, asked over HTTPS; of several on one database, the active one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,22 @@ if TYPE_CHECKING:
     import httpx
 
 USUAL_PORT = 8443
+# Where there is another one to ask, one that is off must not hold every command for long.
+_CONNECT_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One console. ca: PEM of the authority that vouches for it, None for those that the system trusts."""
+    """One console. url: or several with commas between, that share a database and the authority. ca: PEM of the
+    authority that vouches for it, None for those that the system trusts."""
 
     url: str
     token: str | None = None
     ca: str | None = None
+
+    @property
+    def urls(self) -> list[str]:
+        return self.url.split(",")
 
 
 class Distrusted(LeewardError):
@@ -40,20 +47,48 @@ class RemoteClient(Asker):
 
         self._target = target
         headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
-        self._http = httpx.Client(
-            verify=context or trust(target.ca), base_url=f"{target.url}/api/v1", headers=headers, timeout=120
-        )
+        verify = context or trust(target.ca)
+        timeout = httpx.Timeout(120, connect=_CONNECT_S if len(target.urls) > 1 else 120)
+        self._consoles = [
+            (url, httpx.Client(verify=verify, base_url=f"{url}/api/v1", headers=headers, timeout=timeout))
+            for url in target.urls
+        ]
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
+        """To the one that works: the next is asked where one cannot be reached or stands by."""
         import httpx
 
-        try:
-            return self._http.request(method, path, **more)
-        except httpx.TransportError as error:
-            raise _unreached(error, self._target.url) from None
+        standby: httpx.Response | None = None
+        trouble: LeewardError | None = None
+        for place, (url, http) in enumerate(self._consoles):
+            try:
+                answer = http.request(method, path, **more)
+            except httpx.TransportError as error:
+                trouble = trouble or _unreached(error, url)
+                # What may have been heard must not be said again to another one.
+                if method != "GET" and not isinstance(error, httpx.ConnectError | httpx.ConnectTimeout):
+                    raise trouble from None
+                continue
+            if not _stands_by(answer):
+                self._consoles.insert(0, self._consoles.pop(place))
+                return answer
+            standby = answer
+        if standby is not None:
+            return standby
+        assert trouble is not None
+        raise trouble
 
     def _where(self) -> str:
         return f"Look at the log on {self._target.url}"
+
+
+def _stands_by(answer: httpx.Response) -> bool:
+    if answer.status_code != 503:
+        return False
+    try:
+        return bool(answer.json()["error"]["code"] == "standby")
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def _unreached(error: httpx.TransportError, url: str) -> LeewardError:
@@ -89,7 +124,11 @@ def blind() -> ssl.SSLContext:
 
 
 def console_url(text: str) -> str:
-    """https://host:port of what people write. Raises BadInput."""
+    """https://host:port of what people write; of several with commas between, each. Raises BadInput."""
+    return ",".join(dict.fromkeys(_one_url(one.strip()) for one in text.split(",")))
+
+
+def _one_url(text: str) -> str:
     parts = urlsplit(text if "://" in text else f"https://{text}")
     try:
         host, port = parts.hostname, parts.port

@@ -40,7 +40,7 @@ def read_password(file: Path | None, prompt: str, *, new: bool = False) -> str:
 
 
 def login(
-    console: Annotated[str, typer.Argument(help="Address of the console, like https://host:8443.")],
+    console: Annotated[str, typer.Argument(help="Address of the console, like https://host:8443[,…].")],
     user: Annotated[str | None, typer.Option(help="User name; asked for without it.")] = None,
     fingerprint: Annotated[
         str | None, typer.Option(help="Of the console's certificate authority, from a place you trust.")

@@ -30,6 +30,9 @@ class Agents:
 
     on_hosts: called in the keeper's thread when an agent has told of other hosts than before, and these are kept:
     what is wished for them can be spread now.
+
+    consoles: addresses of all consoles on this database, this one first; none where it is the only one. may_act: does
+    not return when this console is no longer the one that works.
     """
 
     def __init__(
@@ -39,6 +42,8 @@ class Agents:
         address: str,
         certificate_days: float = 90,
         on_hosts: Callable[[], None] = lambda: None,
+        consoles: Callable[[], tuple[str, ...]] = lambda: (),
+        may_act: Callable[[], None] = lambda: None,
     ) -> None:
         if address:
             split_address(address)
@@ -47,6 +52,8 @@ class Agents:
         self._authority = authority
         self._address = address
         self._days = certificate_days
+        self.consoles = consoles
+        self._may_act = may_act
         self._writing = threading.RLock()
         self._records.prune_jobs()
         self._on_hosts = on_hosts
@@ -88,7 +95,8 @@ class Agents:
         if not 0 < request.expires_s <= LONGEST_TOKEN_S:
             raise BadInput("a token lives for some time, at most 30 days", subject=f"{request.expires_s:g} s")
         _check_name(request.name)
-        token = Token.new(self._address, bytes.fromhex(self._authority.fingerprint.replace(":", "")))
+        address = ",".join(self.consoles() or (self._address,))
+        token = Token.new(address, bytes.fromhex(self._authority.fingerprint.replace(":", "")))
         expires = utc_text(datetime.now(UTC) + timedelta(seconds=request.expires_s))
         self._records.add_token(token.secret_hash, request.name, expires)
         self._database.record("agent token made", request.name or "any host", f"expires {expires}")
@@ -96,7 +104,7 @@ class Agents:
             token=str(token),
             name=request.name,
             expires=expires,
-            address=self._address,
+            address=address,
             fingerprint=self._authority.fingerprint,
         )
 
@@ -141,6 +149,7 @@ class Agents:
 
     def admit(self, peer: Peer) -> RemoteAgent:
         """The agent that a certificate stands for. Raises Refused: revoked, unknown, expired."""
+        self._may_act()
         remote = self._remotes.get(peer.agent_id)
         if remote is None:
             revoked = self._revoked.get(peer.agent_id)

@@ -145,6 +145,9 @@ class AgentsLine:
     def _orders(self, line: Line, poll: Poll) -> Orders:
         remote = self._admit(line)  # each time: it may have been revoked while we waited
         orders = remote.orders(poll)
+        consoles = self._agents.consoles()
+        if consoles and set(consoles) != set(poll.consoles):
+            orders = orders.model_copy(update={"consoles": consoles})
         if line.peer is not None and line.peer.due(datetime.now(UTC)):
             return orders.model_copy(update={"renew": True})
         return orders

@@ -58,7 +58,7 @@ def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter]
     # Plain functions, not coroutines: they block, and FastAPI runs such in its thread pool.
     @app.get("/api/v1/health", dependencies=everybody)
     def health() -> dict[str, str]:
-        return {"version": __version__}
+        return {"version": __version__, "state": "active"}
 
     @app.get("/api/v1/hosts", dependencies=viewer)
     def hosts() -> list[HostView]:

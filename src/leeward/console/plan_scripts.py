@@ -28,6 +28,10 @@ _CALL = "LEEWARD_CALL"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
+# Of this process, by any of its Scripts.
+_running: set[subprocess.Popen[bytes]] = set()
+
+
 @dataclass(frozen=True, slots=True)
 class Call:
     """id: names this call in all its tries. arguments: as they are, never through a shell. facts: its environment."""
@@ -89,7 +93,11 @@ class Scripts:
             )
         except OSError as error:
             return Ended(False, f"{call.file} cannot be run: {error.strerror or error}", "")
-        return self._await(process, call)
+        _running.add(process)
+        try:
+            return self._await(process, call)
+        finally:
+            _running.discard(process)
 
     def _await(self, process: subprocess.Popen[bytes], call: Call) -> Ended:
         tail = _Tail(process)
@@ -125,6 +133,13 @@ def _calls(call_id: str) -> list[int]:
                 if mark in (entry / "environ").read_bytes().split(b"\0"):
                     found.append(int(entry.name))
     return found
+
+
+def kill_running() -> None:
+    """At once, since another console may be about to run them anew on its machine."""
+    for process in list(_running):
+        with contextlib.suppress(OSError):
+            os.killpg(process.pid, signal.SIGKILL)
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

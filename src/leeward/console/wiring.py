@@ -21,7 +21,7 @@ from leeward.console.service import Service
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.logs import log
 from leeward.orchestrator.conductor import Conductor
-from leeward.orchestrator.dispatch import dispatch
+from leeward.orchestrator.dispatch import dispatch, guarded
 from leeward.orchestrator.engine import Engine
 from leeward.orchestrator.plan_conductor import PlanConductor
 from leeward.state.database import Database
@@ -30,19 +30,25 @@ from leeward.vault.facade import Vault
 from leeward.vault.stores.opening import open_store
 
 _LEARN_S = 30.0
+_TAKE_OVER_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
     """engine_url: SQLAlchemy's, of the workflow engine's own database. load_keys: gives the vault's keys, or raises
     what the operator has to do first. scripts: folder with the scripts that recovery plans may run. executor: this
-    console's name among those on one database."""
+    console's name among those on one database. shared: there may be others. may_act: checked around each step of a
+    run; does not return when this console is no longer the one that works. opened: called when the vault was opened
+    for the first time."""
 
     vault_url: str
     engine_url: str
     load_keys: Callable[[], VaultKeys]
     scripts: Path
     executor: str = "console"
+    shared: bool = False
+    may_act: Callable[[], None] = lambda: None
+    opened: Callable[[VaultKeys], None] = lambda _: None
 
 
 class LazyVault:
@@ -58,6 +64,7 @@ class LazyVault:
             if self._vault is None:
                 keys = self._config.load_keys()
                 self._vault = Vault.open(open_store(self._config.vault_url, create=False), keys=keys)
+                self._config.opened(keys)
             return self._vault
 
 
@@ -67,13 +74,14 @@ class Console:
     def __init__(self, config: ConsoleConfig, database: Database, links: Callable[[], Sequence[AgentLink]]) -> None:
         self._stopping = threading.Event()
         self._adopts = False
+        self._shared = config.shared
         self._vault = vault = LazyVault(config)
         self._database = database
         self._fleet = Fleet(links)
         self._desk = Desk(database, self._fleet, vault)
         conductor = Conductor(database.runs, self._desk, self._stopping.is_set)
         advance = dispatch(conductor.advance, lambda run_id: plan_conductor.advance(run_id))
-        self._engine = Engine(config.engine_url, config.executor, advance)
+        self._engine = Engine(config.engine_url, config.executor, guarded(advance, config.may_act))
         self.failovers = Failovers(database, self._fleet, self._desk, self._engine, self._first_recovery_host)
         scripts = Scripts(config.scripts, self._stopping.is_set)
         plan_desk = PlanDesk(database, self._fleet, self.failovers, scripts)
@@ -88,6 +96,9 @@ class Console:
         # A change that was written down just before we died has not been told to anybody yet.
         self.respread()
         self._engine.launch()
+        if self._shared:
+            self._engine.take_over()
+            threading.Thread(target=self._take_over, name="take over", daemon=True).start()
         self.failovers.revive()
         self._plan_runs.revive()
         threading.Thread(target=self._learn, name="learn", daemon=True).start()
@@ -104,6 +115,14 @@ class Console:
     def stop(self) -> None:
         self._stopping.set()
         self._engine.shutdown()
+
+    def _take_over(self) -> None:
+        """Again and again: a frozen console that woke may have got hold of one more workflow before it ended."""
+        while not self._stopping.wait(_TAKE_OVER_S):
+            try:
+                self._engine.take_over()
+            except Exception:  # the database may be away; the next round tries again
+                log.exception("another console's workflows could not be looked for")
 
     def _learn(self) -> None:
         """At once, since we may have been dead while another console worked; then now and then."""

@@ -19,6 +19,9 @@ from dbos import DBOS, DBOSConfig, Serializer, SetWorkflowID
 
 _VERSION = "1"
 _NAME = "leeward"
+_SCHEMA = "leeward_engine"
+# Of a console that was frozen in the middle of a transaction.
+_IDLE_S = 10.0
 
 Advance = Callable[[str], bool]
 
@@ -52,7 +55,8 @@ def _walk(run_id: str) -> None:
 
 
 class Engine:
-    """url: SQLAlchemy's, of a database for the engine alone. executor: this console's name, the same after a restart.
+    """url: SQLAlchemy's, of a database for the engine alone, or of a PostgreSQL where it gets a schema of its own.
+    executor: this console's name, the same after a restart.
 
     advance: takes a run one step further and says whether there is more (see `Conductor.advance`); its effects must
     be harmless to repeat.
@@ -62,6 +66,8 @@ class Engine:
         config: DBOSConfig = {
             "name": _NAME,
             "system_database_url": url,
+            "dbos_system_schema": _SCHEMA,
+            "sys_db_idle_transaction_timeout_sec": _IDLE_S,
             "application_version": _VERSION,
             "executor_id": executor,
             "serializer": _Json(),
@@ -69,6 +75,7 @@ class Engine:
             "enable_otlp": False,
         }
         self._advance = advance
+        self._executor = executor
         self._config = config
         self._lock = threading.Lock()
 
@@ -102,7 +109,11 @@ class Engine:
         found = DBOS.list_workflows(status=["PENDING", "ENQUEUED"], load_input=False, load_output=False)
         return {status.workflow_id.rsplit("/", 1)[0] for status in found}
 
-    def take_over(self, executors: list[str]) -> None:
-        """Go on with what these executors, known to be dead, left unfinished."""
-        # Not public in DBOS 3.4; tests/orchestrator holds it to what we need of it.
-        DBOS._recover_pending_workflows(executors)
+    def take_over(self) -> None:
+        """Go on with what other executors left unfinished, which must not work any more. One that is only frozen and
+        wakes loses its workflows all the same: the engine's database keeps who owns each."""
+        found = DBOS.list_workflows(status="PENDING", load_input=False, load_output=False)
+        others = {status.executor_id for status in found if status.executor_id} - {self._executor}
+        if others:
+            # Not public in DBOS 3.4; tests/orchestrator holds it to what we need of it.
+            DBOS._recover_pending_workflows(sorted(others))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -20,6 +20,7 @@ from leeward.state.engine import open_engine, reading
 from leeward.state.lives import Lives
 from leeward.state.plans import Plans
 from leeward.state.runs import Runs
+from leeward.state.seat import fence
 from leeward.state.tables import Counter, Event, ProtectedVm
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 
@@ -55,10 +56,16 @@ class FolderLock:
 
 
 class Database:
-    """url: SQLAlchemy's, of SQLite or PostgreSQL. Migrates on opening. Thread-safe."""
+    """url: SQLAlchemy's, of SQLite or PostgreSQL. Migrates on opening. Thread-safe.
 
-    def __init__(self, url: str) -> None:
+    seat: the number under which this console has the seat (see `leeward.state.seat`); nothing is kept that it writes
+    once the seat has another one, and `lost` is called, which must not return.
+    """
+
+    def __init__(self, url: str, seat: int | None = None, lost: Callable[[], None] = lambda: None) -> None:
         self._engine = open_engine(url)
+        if seat is not None:
+            fence(self._engine, seat, lost)
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)
         self.plans = Plans(self._engine)

@@ -8,8 +8,10 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, make_url, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, inspect, make_url, text
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 
 from leeward.domain.errors import BadInput, LeewardError, Unavailable
@@ -18,12 +20,16 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql", "postgresql+psycopg")
 _CONNECT_S = 5
 # A console that was frozen in the middle of a transaction must not hold the others' for ever.
 _LOCK_MS = 10_000
+_IDLE_MS = 10_000
+_SILENT_MS = 8_000
 _MIGRATION_LOCK_MS = 120_000
 # Any number of ours: the advisory lock that lets one console at a time migrate. ASCII "Leeward".
 # Alembic keeps what it works on in its module: one at a time in a process.
 _migrating = threading.Lock()
 _MIGRATION_KEY = 0x4C656577617264
 _READING = "leeward_reading"
+# Execution option of transactions that cannot write.
+READ_ONLY = "postgresql_readonly"
 
 
 def open_engine(url: str) -> Engine:
@@ -33,8 +39,36 @@ def open_engine(url: str) -> Engine:
     the engine later raises our errors too, except IntegrityError, which tells the caller what he wants to know.
     """
     parsed = _checked(url)
+    engine = _create(parsed, f"-c lock_timeout={_LOCK_MS} -c idle_in_transaction_session_timeout={_IDLE_MS}")
     try:
-        engine = _postgresql(parsed) if is_postgresql(parsed) else _sqlite(parsed)
+        _migrate(engine, parsed)
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def open_plainly(url: str, options: str) -> Engine:
+    """A PostgreSQL database as it is, its tables left alone; they are made only where there are none of consoles yet.
+
+    options: the server's, for each connection. Raises as `open_engine`.
+    """
+    parsed = _checked(url)
+    engine = _create(parsed, options)
+    try:
+        if inspect(engine).has_table("seat"):
+            _refuse_newer(engine, parsed)
+        else:
+            open_engine(url).dispose()  # which takes its time, whatever the options say
+    except BaseException:
+        engine.dispose()
+        raise
+    return engine
+
+
+def _create(parsed: URL, options: str) -> Engine:
+    try:
+        engine = _postgresql(parsed, options) if is_postgresql(parsed) else _sqlite(parsed)
     except (NoSuchModuleError, ModuleNotFoundError) as error:
         raise BadInput(
             f"the driver for this database is not installed ({error})",
@@ -48,18 +82,6 @@ def open_engine(url: str) -> Engine:
         if not isinstance(error, IntegrityError):
             raise _translation(error, parsed) from context.original_exception
 
-    try:
-        _migrate(engine, parsed)
-    except CommandError as error:
-        engine.dispose()
-        raise LeewardError(
-            f"a newer Leeward made this database: {error}",
-            subject=shown(parsed),
-            hint="Use that version or a newer one",
-        ) from error
-    except BaseException:
-        engine.dispose()
-        raise
     return engine
 
 
@@ -125,10 +147,13 @@ def _sqlite(url: URL) -> Engine:
     return engine
 
 
-def _postgresql(url: URL) -> Engine:
+def _postgresql(url: URL, options: str) -> Engine:
     arguments: dict[str, Any] = {"connect_timeout": _CONNECT_S, "application_name": "leeward"}
+    # A server that has lost its power, or a line that was cut, must not hold us for the kernel's quarter of an hour.
+    arguments["tcp_user_timeout"] = _SILENT_MS
+    arguments |= {"keepalives_idle": 4, "keepalives_interval": 2, "keepalives_count": 2}
     if "options" not in url.query:
-        arguments["options"] = f"-c lock_timeout={_LOCK_MS}"
+        arguments["options"] = options
     # Pinged before use, so that a restarted server costs nobody an error.
     return create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=10, connect_args=arguments)
 
@@ -136,17 +161,40 @@ def _postgresql(url: URL) -> Engine:
 def reading(engine: Engine) -> Engine:
     """All of a transaction's reads see one instant, and wait for nobody."""
     if engine.dialect.name == "postgresql":
-        return engine.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return engine.execution_options(isolation_level="REPEATABLE READ", **{READ_ONLY: True})
     return engine.execution_options(**{_READING: True})
 
 
 def _migrate(engine: Engine, url: URL) -> None:
     """In one transaction, so that whatever fails or dies leaves the old tables; one console at a time."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config = _config()
     with _migrating, engine.begin() as connection:
         if is_postgresql(url):
             connection.execute(text(f"SET LOCAL lock_timeout = {_MIGRATION_LOCK_MS}"))
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_KEY})
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        try:
+            command.upgrade(config, "head")
+        except CommandError as error:
+            raise _newer(error, url) from error
+
+
+def _refuse_newer(engine: Engine, url: URL) -> None:
+    with engine.connect() as connection:
+        revision = MigrationContext.configure(connection).get_current_revision()
+    try:
+        ScriptDirectory.from_config(_config()).get_revision(revision or "base")
+    except CommandError as error:
+        raise _newer(error, url) from error
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def _newer(error: CommandError, url: URL) -> LeewardError:
+    return LeewardError(
+        f"a newer Leeward made this database: {error}", subject=shown(url), hint="Use that version or a newer one"
+    )

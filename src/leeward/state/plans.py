@@ -16,6 +16,7 @@ from leeward.domain.plan_asks import gave_way
 from leeward.domain.plan_runs import PlanRun, PlanState
 from leeward.domain.plans import Plan
 from leeward.state.clock import now
+from leeward.state.engine import reading
 from leeward.state.tables import PlanRow, PlanRunRow
 
 _TRIES = 50
@@ -43,12 +44,12 @@ class Plans:
 
     def all(self) -> list[KeptPlan]:
         """By name."""
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             return [_kept(row) for row in session.scalars(select(PlanRow).order_by(PlanRow.name))]
 
     def plan(self, name: str) -> KeptPlan:
         """Raises NotFound."""
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             row = session.get(PlanRow, name)
             if row is None:
                 names = ", ".join(session.scalars(select(PlanRow.name).order_by(PlanRow.name))) or "none"
@@ -118,7 +119,7 @@ class Plans:
             query = query.where(PlanRunRow.plan == plan)
         if states is not None:
             query = query.where(PlanRunRow.state.in_([state.value for state in states]))
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             return [_RUN.validate_json(row.document) for row in session.scalars(query)]
 
     def replace(self, run_id: str, change: Callable[[PlanRun], PlanRun]) -> PlanRun:
@@ -140,7 +141,7 @@ class Plans:
         raise Unavailable("the run is being changed by somebody else all the time", subject=run_id)
 
     def _read(self, run_id: str) -> tuple[PlanRun, int]:
-        with Session(self._engine) as session:
+        with Session(reading(self._engine)) as session:
             row = session.get(PlanRunRow, run_id)
             if row is None:
                 raise NotFound("there is no such run of a plan", subject=run_id)

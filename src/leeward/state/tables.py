@@ -228,3 +228,42 @@ class PlanRunRow(Base):
     created: Mapped[float] = mapped_column(Float, index=True)
     document: Mapped[str] = mapped_column(Text)
     version: Mapped[int] = mapped_column(Integer)
+
+
+class SeatRow(Base):
+    """Which of the consoles on this database works. One row, named "console". holder, instance: its console and its
+    process. number: grows with each change of holder. expires: UTC seconds by the database's own clock."""
+
+    __tablename__ = "seat"
+
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    holder: Mapped[str] = mapped_column(String(64))
+    instance: Mapped[str] = mapped_column(String(32))
+    number: Mapped[int] = mapped_column(BigInteger)
+    expires: Mapped[float] = mapped_column(Float)
+
+
+class ConsoleRow(Base):
+    """A console on this database. instance: its process, "" when it was stopped. address, agents: https://host:port
+    for people and for agents, "" for none. alone: it has hosts of its own, so that no other console can take its
+    place. heard: UTC seconds by the database's own clock. trouble: why it could not take over, "" for nothing."""
+
+    __tablename__ = "console"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    instance: Mapped[str] = mapped_column(String(32))
+    address: Mapped[str] = mapped_column(String(255))
+    agents: Mapped[str] = mapped_column(String(255))
+    alone: Mapped[bool] = mapped_column(Boolean)
+    heard: Mapped[float] = mapped_column(Float)
+    software: Mapped[str] = mapped_column(String(64))
+    trouble: Mapped[str] = mapped_column(String(255))
+
+
+class Common(Base):
+    """What all consoles on this database must have alike: fingerprint of the `authority`, id of the `vault`."""
+
+    __tablename__ = "common"
+
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    value: Mapped[str] = mapped_column(String(255))

@@ -51,7 +51,7 @@ class Told(Message):
 class Poll(Message):
     """generation: of the desired state that the agent holds. held: its jobs, in any state, that it has not let go of.
 
-    numbers: sections as far as the console has taken them.
+    numbers: sections as far as the console has taken them. consoles: the addresses that the agent was last told.
     """
 
     version: int = WIRE_VERSION
@@ -60,12 +60,14 @@ class Poll(Message):
     generation: int
     held: tuple[str, ...] = ()
     numbers: dict[Section, int] = Field(default_factory=dict)
+    consoles: tuple[str, ...] = Field(default=(), max_length=16)
 
 
 class Orders(Message):
     """desired: newer than what the agent holds, or None. jobs: to be begun. releases: jobs to let go of.
 
-    want: sections to be told again. renew: it is time for the next certificate.
+    want: sections to be told again. renew: it is time for the next certificate. consoles: where the agent finds a
+    console if not here, in place of what it was told before; empty for no news.
     """
 
     version: int = WIRE_VERSION
@@ -74,10 +76,11 @@ class Orders(Message):
     releases: tuple[str, ...] = ()
     want: tuple[Section, ...] = ()
     renew: bool = False
+    consoles: tuple[str, ...] = ()
 
     @property
     def empty(self) -> bool:
-        return not (self.desired or self.jobs or self.releases or self.want or self.renew)
+        return not (self.desired or self.jobs or self.releases or self.want or self.renew or self.consoles)
 
 
 class Enrol(Message):

@@ -1,7 +1,7 @@
 """Enrolment tokens: one string that is all a host needs to find its console and to know that it is the right one.
 
-`lw1-` and base64url of: SHA-256 of the authority's certificate (32 bytes), the secret (16), the console's address
-(UTF-8), and the first 4 bytes of the SHA-256 of all this, which tell a badly copied token from a wrong one.
+`lw1-` and base64url of: SHA-256 of the authority's certificate (32 bytes), the secret (16), the console's address or
+addresses (UTF-8), and the first 4 bytes of the SHA-256 of all this, which tell a badly copied token from a wrong one.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ _CHECK = 4
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """address: https://host:port. fingerprint: SHA-256 of the authority's certificate (DER)."""
+    """address: https://host:port, or several of them with commas between, of which one answers at a time.
+    fingerprint: SHA-256 of the authority's certificate (DER)."""
 
     address: str
     fingerprint: bytes
@@ -37,6 +38,10 @@ class Token:
     def __str__(self) -> str:
         body = self.fingerprint + self.secret + self.address.encode()
         return _PREFIX + base64.urlsafe_b64encode(body + _check(body)).decode().rstrip("=")
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return tuple(self.address.split(","))
 
     @property
     def secret_hash(self) -> str:
@@ -58,8 +63,9 @@ def read_token(text: str) -> Token:
         raise BadInput("the token is damaged", hint=_HINT) from None
     if len(body) <= _FINGERPRINT + _SECRET or check != _check(body):
         raise BadInput("the token is incomplete or has a typing error", hint=_HINT)
-    split_address(address)
     token = Token(address, body[:_FINGERPRINT], body[_FINGERPRINT : _FINGERPRINT + _SECRET])
+    for one in token.addresses:
+        split_address(one)
     if str(token) != packed:  # base64 leaves some bits of its last character unused
         raise BadInput("the token has a typing error", hint=_HINT)
     return token

@@ -1,0 +1,135 @@
+"""What of a console works only while it has the seat, put together and taken apart again."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from functools import partial
+
+from starlette.types import ASGIApp
+
+from leeward.agent.keys import load_keys
+from leeward.agent.wiring import RunningAgent
+from leeward.cli.config import Settings
+from leeward.cli.seating import Seating
+from leeward.console.agents import Agents
+from leeward.console.agents_server import AgentsServer
+from leeward.console.api import build_api
+from leeward.console.authority import Authority
+from leeward.console.consoles import Consoles
+from leeward.console.identity import Identity, build_identity
+from leeward.console.listeners import Https
+from leeward.console.routers import all_routers
+from leeward.console.wiring import Console, ConsoleConfig
+from leeward.domain.errors import Refused
+from leeward.logs import log
+from leeward.state.database import Database
+from leeward.wire.tokens import split_address
+
+
+class Active:
+    """`begin` once, from any thread; `end` when nobody asks any more.
+
+    https: where it is listened for people, None for nowhere; own: whether the authority vouches for that.
+    """
+
+    def __init__(
+        self, settings: Settings, agent: RunningAgent, authority: Authority, https: Https | None, seating: Seating
+    ) -> None:
+        self._settings = settings
+        self._agent = agent
+        self._authority = authority
+        self._https = https
+        self._seating = seating
+        self._lock = threading.Lock()  # it may have to end while it is being put together
+        self._over = False
+        self._database: Database | None = None
+        self._agents: Agents | None = None
+        self._listener: AgentsServer | None = None
+        self._console: Console | None = None
+
+    def begin(self) -> ASGIApp:
+        """Raises LeewardError when this console cannot work."""
+        with self._lock:
+            if self._over:
+                raise Refused("this console was stopped")
+            return self._begin()
+
+    def _begin(self) -> ASGIApp:
+        settings, seating = self._settings, self._seating
+        self._database = database = seating.open_database()
+        agents = self._agents = self._open_agents(database)
+        console = self._console = Console(self._config(), database, lambda: [self._agent.link, *agents.links()])
+        if settings.daemon.adopt:
+            console.adopt()
+        agents.start()
+        if self._listener is not None:
+            self._listener.start()  # before anything that has to be ended again when the port is taken
+        console.start()
+        own = settings.console.listen and not settings.console.cert
+        vouching = (self._authority.ca_pem.decode(), self._authority.fingerprint) if own else None
+        identity = build_identity(database, vouching)
+        if self._https:
+            _welcome(identity, self._https)
+        log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
+        consoles = Consoles(seating.book, seating.me)
+        return build_api(console.service, identity, all_routers(agents, console.plans, consoles))
+
+    def _config(self) -> ConsoleConfig:
+        settings, seating = self._settings, self._seating
+        state = settings.daemon.state
+        return ConsoleConfig(
+            settings.vault.url,
+            seating.engine_url,
+            partial(load_keys, state),
+            state / "scripts",
+            executor=seating.executor,
+            shared=seating.book is not None,
+            may_act=seating.may_act,
+            opened=seating.opened,
+        )
+
+    def _open_agents(self, database: Database) -> Agents:
+        """The agents on other machines, and the listener for them where the configuration wants one."""
+        on_hosts = lambda: self._console.respread() if self._console else None  # noqa: E731
+        address = self._seating.me.agents
+        agents = Agents(
+            database,
+            self._authority,
+            address,
+            on_hosts=on_hosts,
+            consoles=self._seating.agents_addresses,
+            may_act=self._seating.may_act,
+        )
+        if address:
+            listen = self._settings.console.agents_listen
+            self._listener = AgentsServer(agents, self._authority, listen, [split_address(address)[0]])
+        return agents
+
+    def end(self) -> None:
+        with self._lock:
+            self._over = True
+            if self._listener is not None:
+                self._listener.stop()
+            if self._console is not None:
+                self._console.stop()
+            if self._agents is not None:
+                self._agents.stop()
+
+    def close(self) -> None:
+        """After the last who may write something down."""
+        if self._database is not None:
+            self._database.close()
+
+
+def _welcome(identity: Identity, https: Https) -> None:
+    """How the first user comes about, told by a console that can be reached and has none yet."""
+    if identity.reception.users_exist():
+        return
+    code, ends = identity.reception.offer_setup()
+    address = f"[{https.host}]" if ":" in https.host else https.host
+    lines = [f"This console has no users yet. Until {ends} the first one, an admin, can be made with", ""]
+    lines += [f"    leeward login https://{address}:{https.port} --setup-code {code}", ""]
+    if identity.authority:
+        lines += ["Its certificate authority has the fingerprint", "", f"    {identity.authority[1]}", ""]
+    print("\n".join(lines), file=sys.stderr, flush=True)
