@@ -11,7 +11,7 @@ import time
 from tests.console.world import KIB64, VM, ConsoleParts, CutStore, FarLink, Place, World
 
 from leeward.agent import agent as agent_module
-from leeward.agent import guard, lastcycle, sentry, worker
+from leeward.agent import follower, guard, lastcycle, owing, sentry, worker
 from leeward.console import desk
 from leeward.domain.errors import HypervisorError
 from leeward.domain.runs import RunState
@@ -46,6 +46,11 @@ def hurry(monkeypatch):
     monkeypatch.setattr(worker, "backoff", lambda failures: 0.03)
     monkeypatch.setattr(sentry, "LOOK_S", 0.05)
     monkeypatch.setattr(sentry, "_PERIOD_S", 0.02)
+    monkeypatch.setattr(follower, "_LOOK_S", 0.02)
+    monkeypatch.setattr(follower, "_CACHE_S", 0.01)
+    monkeypatch.setattr(follower, "pace", lambda rpo: 0.05)
+    monkeypatch.setattr(follower, "_LONGEST_S", 0.05)
+    monkeypatch.setattr(owing, "_PERIOD_S", 0.02)
     monkeypatch.setattr(agent_module, "LOOK_S", 0.05)
 
 
@@ -95,7 +100,7 @@ class WatchedCopies(MemoryCopies):
     """The cable is seen as well."""
 
     def __init__(self, place):
-        super().__init__(place.hypervisor, place.open_vault)
+        super().__init__(place.hypervisor, place.open_vault, place.replicas)
         self.place = place
 
     def plug(self, vm_id, purpose):
@@ -183,9 +188,10 @@ class ChaosPlace(Place):
     def stop_agent(self):
         if self.agent:
             self.local = None
+            self.follower.stop(5)
             self.jobs.stop(5)
             self.agent.stop()
-            self.agent = self.jobs = None
+            self.agent = self.jobs = self.follower = None
         self.dead.clear()
 
 

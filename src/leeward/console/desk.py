@@ -12,7 +12,7 @@ from leeward.console.links import AgentLink
 from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.protection import ProtectionState
+from leeward.domain.protection import ProtectionState, ReplicaState
 from leeward.domain.runs import Run, RunState, abandon, unabandon
 from leeward.logs import log
 from leeward.orchestrator.assignments import jobs_of
@@ -22,7 +22,7 @@ from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
 from leeward.vault.reigning import MOVES
-from leeward.wire.messages import DesiredState, StandDownMessage
+from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, ReplicaReport, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
@@ -62,6 +62,7 @@ class Desk:
             "check": self._check,
             "protect": self._protect_away,
             "check-home": self._check_home,
+            "unowe": lambda run: Done(),
             "protect-home": self._protect_home,
         }
         return actions[name](run)
@@ -69,17 +70,56 @@ class Desk:
     # --- looking before leaping -----------------------------------------------------------------------
 
     def _check(self, run: Run) -> Done:
-        """→ claim: the epoch that may be followed; definition: of the VM at home."""
-        vm_log = self._vault.open().log(run.vm_id)
-        point = vm_log.choose(run.point)
+        """→ claim: the epoch that may be followed; definition: of the VM at home; replica: there is a warm one that
+        could be failed over to without the vault."""
+        replica = self.replica(run.vm_id, run.away) if run.kind is Kind.UNPLANNED else None
+        if run.options.get("from_vault"):
+            replica = None
         self._must_answer(run.away, "the recovery host")
         if run.kind is Kind.PLANNED:
             self._must_answer(run.home, "the home host")
         self._no_other_copy(run)
+        try:
+            done = self._check_vault(run)
+        except Unavailable as away:
+            if replica is None:
+                raise
+            done = self._check_replica(run, replica, away)
+        return Done(done.detail, {**(done.result or {}), **({"replica": True} if replica else {})})
+
+    def _check_vault(self, run: Run) -> Done:
+        vm_log = self._vault.open().log(run.vm_id)
+        point = vm_log.choose(run.point)
         claim = self._claim_from(run, vm_log, run.home)
         with vm_log.open_point(point.id, cache_bytes=0) as image:
             definition = image.definition
         return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
+
+    def _check_replica(self, run: Run, replica: ReplicaReport, away: Unavailable) -> Done:
+        """What the replica's host last saw of the log is all that can be known now."""
+        if run.point not in ("latest", replica.point):
+            raise Unavailable(
+                f"the vault is away ({away.message}), and the warm replica holds point {replica.point} alone",
+                subject=run.vm_name,
+                hint="Retry when the vault is back, or cancel and begin anew with the newest point",
+            )
+        if replica.moved_to not in ("", run.home) and replica.moved_to != run.away:
+            raise Refused(
+                f"it runs at {replica.moved_to}: another console has moved it there",
+                subject=run.vm_name,
+                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
+            )
+        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
+        claim = max(replica.epoch, wish.claim if wish else 0)
+        return Done(
+            f"the vault is away: the warm replica at {run.away} holds point {replica.point} of {replica.time}",
+            {"claim": claim},
+        )
+
+    def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
+        """The warm replica on a host that could be failed over to now."""
+        found = self._fleet.view().replica(vm_id, host)
+        return found if found is not None and found.state in (ReplicaState.WARM, ReplicaState.BEHIND) else None
 
     def _no_other_copy(self, run: Run) -> None:
         """One that is left of a run that gave way nobody has seen yet: it is made anew."""
@@ -120,8 +160,13 @@ class Desk:
         follow the epoch that is there now. Raises Refused when that is of another move, StoreError."""
         if run.failed_step not in ("epoch", "epoch-home"):
             return {}
-        vm_log = self._vault.open().log(run.vm_id)
-        reign = vm_log.reign()
+        try:
+            vm_log = self._vault.open().log(run.vm_id)
+            reign = vm_log.reign()
+        except Unavailable:
+            if run.result("check").get("replica"):
+                return {}  # what was seen last must do: it may be meant to go on without the vault
+            raise
         if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
             return {"claim": reign.epoch - 1}  # it was taken after all
         return {"claim": self._claim_from(run, vm_log, run.away if run.kind is Kind.FAILBACK else run.home)}
@@ -157,7 +202,9 @@ class Desk:
     # --- protection follows the VM ----------------------------------------------------------------------
 
     def _protect_away(self, run: Run) -> Done:
-        return self._protect_at(run, run.away, run.result("epoch")["epoch"])
+        """An epoch that is owed may still go to somebody else: then it is one that we did not know of."""
+        taken = run.result("epoch")
+        return self._protect_at(run, run.away, int(taken["epoch"]) - bool(taken.get("owed")))
 
     def _protect_home(self, run: Run) -> Done:
         return self._protect_at(run, run.home, run.result("epoch-home")["epoch"])
@@ -179,7 +226,8 @@ class Desk:
     def desired(self) -> DesiredState:
         desired = self._database.desired()
         standdowns = [off for life in self._database.lives.all().values() for off in self._kept_off(life)]
-        return desired.model_copy(update={"standdowns": tuple(standdowns)})
+        replicas = tuple(replica for wish in desired.protections for replica in replicas_of(wish))
+        return desired.model_copy(update={"standdowns": tuple(standdowns), "replicas": replicas})
 
     def _kept_off(self, life: Life) -> list[StandDownMessage]:
         closed = life.phase in _GOING and closed_to_home(self._database.runs.run(life.run_id))
@@ -267,7 +315,8 @@ def leading(phase: Phase, state: RunState) -> list[Event]:
 def _changes(run: Run, event: Event) -> dict[str, Any]:
     """What is to be remembered with a step of the VM's life."""
     if event is Event.DONE and run.kind in (Kind.PLANNED, Kind.UNPLANNED):
-        return {"definition": run.result("check")["definition"]}
+        definition = run.result("check").get("definition") or run.result("build").get("definition")
+        return {"definition": definition} if definition else {}
     return {}
 
 
@@ -296,3 +345,20 @@ def kept_off(life: Life, *, closed: bool = False) -> list[StandDownMessage]:
     else:
         return []
     return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason)]
+
+
+def replicas_of(wish: ProtectionMessage) -> list[ReplicaMessage]:
+    """The warm replica that a VM's policy wants: none at the host where it is replicated from, as after a failover to
+    it, since there its disks are. Pure."""
+    policy = wish.policy
+    if policy.warm in ("", wish.host):
+        return []
+    return [
+        ReplicaMessage(
+            vm_id=wish.vm_id,
+            vm_name=wish.vm_name,
+            host=policy.warm,
+            rpo_s=policy.rpo_s,
+            bandwidth=policy.bandwidth,
+        )
+    ]

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import (
@@ -101,13 +101,18 @@ class Failovers:
             if under_way(life.phase):  # its run may have ended just before we died
                 self._desk.follow(self._database.runs.run(life.run_id))
 
+    def recovery_host(self) -> str:
+        """The one that is used when none is named. Raises NotFound."""
+        return self._away()
+
     # --- asking ---------------------------------------------------------------------------------------
 
     def failover(
         self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
     ) -> Run:
-        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, hold (see
-        `leeward.domain.runs.held`). run_id: asking with the same one twice is the same as asking once."""
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, from_vault,
+        without_vault (see `leeward.domain.runs.may_owe`), hold (see `leeward.domain.runs.held`). run_id: asking with
+        the same one twice is the same as asking once."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
@@ -120,11 +125,23 @@ class Failovers:
             raise BadInput(
                 "a planned failover always brings the newest data", subject=point, hint="Leave --point out"
             )
+        if event is Event.PLANNED and options.get("without_vault"):
+            raise BadInput(
+                "a planned failover proves that the vault has everything, so it needs the vault",
+                subject=name,
+                hint="Leave --without-vault out",
+            )
         away = str(options.pop("to", None) or self._away())
         if away == life.home:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
-        self._point_exists(vm_id, name, point)
+        try:
+            self._point_exists(vm_id, name, point)
+        except Unavailable:
+            # Whether a replica's point will do is looked at by the run itself.
+            warm = None if options.get("from_vault") else self._desk.replica(vm_id, away)
+            if event is not Event.UNPLANNED or warm is None:
+                raise
         other = self._give_way(life)
         if other is not None:
             options = {**options, **inheritance(other)}

@@ -14,6 +14,7 @@ from leeward.wire.messages import (
     HostReport,
     ProtectionMessage,
     ProtectionReport,
+    ReplicaReport,
     StandDownReport,
     VmMessage,
 )
@@ -64,6 +65,10 @@ class FleetView:
     def copy(self, vm_id: str, purpose: str) -> CopyReport | None:
         return next((copy for copy in self.copies if (copy.vm_id, copy.purpose) == (vm_id, purpose)), None)
 
+    def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
+        found = (replica for _, report in self._reports for replica in report.replicas)
+        return next((replica for replica in found if (replica.vm_id, replica.host) == (vm_id, host)), None)
+
     @property
     def standdowns(self) -> list[StandDownReport]:
         return [standdown for _, report in self._reports for standdown in report.standdowns]
@@ -102,6 +107,7 @@ class Fleet:
                     update={
                         "protections": tuple(wish for wish in desired.protections if wish.host in hosts),
                         "standdowns": tuple(off for off in desired.standdowns if off.host in hosts),
+                        "replicas": tuple(replica for replica in desired.replicas if replica.host in hosts),
                     }
                 )
             )

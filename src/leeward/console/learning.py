@@ -102,9 +102,9 @@ class Learner:
         document = vault.document(vm_id, LIFE) or {}
         home = str(document.get("home") or catalog.get("host") or reign.info.get("host") or "")
         name = str(catalog.get("name") or document.get("vm_name") or vm_id)
-        wish = ProtectionMessage(
-            vm_id=vm_id, vm_name=name, host=home, policy=_policy(catalog), claim=max(reign.epoch - 1, 0)
-        )
+        # In a disaster nothing is copied to where nobody has asked for it: what was warm was another agent's.
+        policy = _policy(catalog).model_copy(update={"warm": ""})
+        wish = ProtectionMessage(vm_id=vm_id, vm_name=name, host=home, policy=policy, claim=max(reign.epoch - 1, 0))
         self._database.protect(wish)
         self._database.record("adopted from the vault", name, who="leeward")
         move = vault.log(vm_id).last_move()

@@ -70,7 +70,14 @@ class Service:
         # The same VM can be defined at both sites: what counts is where it is protected.
         present = {vm.id: vm for vm in found if vm.id not in wishes or vm.host == wishes[vm.id].host}
         views = [
-            status_view(wish, self._told(view, wish), present.get(vm_id), copies.get(vm_id), lives.get(vm_id))
+            status_view(
+                wish,
+                self._told(view, wish),
+                present.get(vm_id),
+                copies.get(vm_id),
+                lives.get(vm_id),
+                view.replica(vm_id, wish.policy.warm),
+            )
             for vm_id, wish in wishes.items()
         ]
         views += [
@@ -116,6 +123,9 @@ class Service:
         if present is not None and present.unsupported:
             raise Refused(f"it cannot be protected: {present.unsupported}", subject=present.name)
         policy = _policy(known.policy if known else PolicyMessage(), request, ref)
+        if request.warm is not None:
+            home = self._failovers.life(vm_id, ref).home or (present.host if present else "")
+            policy = policy.model_copy(update={"warm": self._warm_host(request.warm, home)})
         # Without the vault's key nothing could ever be replicated: say so now, not in a state that stays red.
         vault = self._vault.open()
         if known is not None:
@@ -133,6 +143,16 @@ class Service:
         self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())
         return self.status(vm_id)[0]
+
+    def _warm_host(self, wanted: bool | str, home: str) -> str:
+        """Where a warm replica is to be kept; "" for nowhere. Raises BadInput, NotFound."""
+        if wanted is False or wanted == "":
+            return ""
+        host = self._failovers.recovery_host() if wanted is True else str(wanted)
+        if host == home:
+            raise BadInput("a warm replica is kept at another host than the VM's own", subject=host)
+        self._fleet.link(host)
+        return host
 
     def _rightful_host(self, vm_id: str) -> str | None:
         """Where a VM runs that is defined at both sites; None: wherever it is found."""
@@ -295,7 +315,7 @@ def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
 
 
 def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMessage:
-    wanted = {name: value for name, value in request.model_dump().items() if value is not None}
+    wanted = {name: value for name, value in request.model_dump(exclude={"warm"}).items() if value is not None}
     try:
         return PolicyMessage.model_validate(base.model_dump() | wanted)
     except ValidationError as error:

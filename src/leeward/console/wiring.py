@@ -18,7 +18,7 @@ from leeward.console.plan_scripts import Scripts
 from leeward.console.plans import Plans
 from leeward.console.renaming import follow_names
 from leeward.console.service import Service
-from leeward.domain.errors import LeewardError, NotFound
+from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.logs import log
 from leeward.orchestrator.conductor import Conductor
 from leeward.orchestrator.dispatch import dispatch
@@ -57,7 +57,10 @@ class LazyVault:
         with self._lock:
             if self._vault is None:
                 keys = self._config.load_keys()
-                self._vault = Vault.open(open_store(self._config.vault_url, create=False), keys=keys)
+                try:
+                    self._vault = Vault.open(open_store(self._config.vault_url, create=False), keys=keys)
+                except NotFound as gone:  # who holds its key knows that there is a vault: it is away
+                    raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
             return self._vault
 
 

@@ -66,7 +66,8 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     Kind.UNPLANNED: (
         Step("check", "See that the recovery site can take the VM"),
         Step("fence", "Stop the VM at home, if home can be reached", ("stand-up", "restart")),
-        Step("epoch", "Close the log to the home site", ("epoch-back",)),
+        # Without the vault, out of a warm replica: owed, and taken as soon as the vault is back.
+        Step("epoch", "Close the log to the home site", ("unowe", "epoch-back")),
         _BUILD,
         _START,
         _PLUG,
@@ -95,6 +96,7 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
 
 UNDO_TELLS: dict[str, str] = {
     "discard": "Remove what was made at the recovery site",
+    "unowe": "Let the recovery site not take the log over later",
     "epoch-back": "Give the log back to the home site",
     "stand-up": "Let the VM run at home again",
     "restart": "Start the VM at home again",

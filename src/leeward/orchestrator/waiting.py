@@ -8,7 +8,7 @@ from collections.abc import Callable
 from leeward.domain.errors import LeewardError, NotFound, Refused
 from leeward.domain.runs import Move, Run, its_turn
 from leeward.orchestrator.desk import Desk, Done, Link, RunBook
-from leeward.wire.jobs import Job, JobReport, JobState
+from leeward.wire.jobs import Job, JobKind, JobReport, JobState
 
 _POLL_S = 0.05
 # Progress is written down, and a wish to cancel looked for, this often.
@@ -45,9 +45,10 @@ class Waiter:
     def outcome(self, run: Run, move: Move, job: Job) -> Done:
         """Raises JobFailed, Refused, NotFound (no agent has the host), Stopping, Overtaken."""
         fence = move.name == "fence"
+        brief = fence or move.name == "unowe"
         began = time.monotonic()
-        link = self._link(job, FENCE_ABSENT_S if fence else UNHEARD_S)
-        if link is None or (fence and not self._appears(link)):
+        link = self._link(job, FENCE_ABSENT_S if brief else UNHEARD_S)
+        if link is None or (brief and not self._appears(link)):
             return _unreachable(job)
         link.submit(job)
         told, looked = "", began
@@ -55,8 +56,8 @@ class Waiter:
             report = link.job(job.id)
             if report is not None and report.state is not JobState.RUNNING:
                 return self._done(run, link, report, fence)
-            if fence and time.monotonic() - began > FENCE_S:
-                return self._late(run, link, job)
+            if brief and time.monotonic() - began > FENCE_S:
+                return self._late(run, link, job) if fence else _let_be(link, job)
             self._pause()
             if time.monotonic() - looked < _LOOK_S:
                 continue
@@ -130,7 +131,14 @@ class Waiter:
         raise Overtaken
 
 
+def _let_be(link: Link, job: Job) -> Done:
+    link.release(job.id)
+    return _unreachable(job)
+
+
 def _unreachable(job: Job) -> Done:
+    if job.kind is JobKind.UNOWE:
+        return Done(f"{job.host} cannot be reached", {"reached": False})
     return Done(f"{job.host} cannot be reached; its log is closed instead", {"reached": False})
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -37,7 +38,8 @@ _RESERVE = 256 << 20
 class ReplicaRecord:
     """tag: marks its images. point: that they hold, "" while they are not whole; time_ns, token, definition, firmware
     and sizes: of that point. staged: the overlays are whole, and `point` is what they hold together with the images.
-    taken: tag of the copy that has its images now."""
+    taken: tag of the copy that has its images now. epoch, moved_to: of the log as it was last seen: its newest epoch,
+    and the host to which the VM had moved by then ("": it never did)."""
 
     vm_id: str
     tag: str
@@ -49,6 +51,8 @@ class ReplicaRecord:
     sizes: dict[str, int] = field(default_factory=dict)
     staged: bool = False
     taken: str = ""
+    epoch: int = 0
+    moved_to: str = ""
 
     def note(self, image: PointImage) -> None:
         self.point, self.time_ns = image.point.id, image.point.time_ns
@@ -74,8 +78,21 @@ class Replicas:
         return self._folder / short_name(vm_id)
 
     def record(self, vm_id: str) -> ReplicaRecord | None:
-        raw = load_json(self._place(vm_id) / "replica.json")
-        return ReplicaRecord(**raw) if raw else None
+        return _read(self._place(vm_id))
+
+    def records(self) -> list[ReplicaRecord]:
+        found = (_read(path.parent) for path in sorted(self._folder.glob("*/replica.json")))
+        return [record for record in found if record is not None]
+
+    def sizes(self) -> dict[str, int]:
+        """Tag → bytes that its images take on this host; also of copies, which have replicas' images."""
+        found: dict[str, int] = {}
+        if self._storage.is_dir():
+            for path in self._storage.iterdir():
+                with suppress(FileNotFoundError):
+                    tag = path.name.partition(".")[0]
+                    found[tag] = found.get(tag, 0) + path.stat().st_blocks * 512
+        return found
 
     def _save(self, record: ReplicaRecord) -> None:
         save_json(self._place(record.vm_id) / "replica.json", asdict(record))
@@ -91,7 +108,8 @@ class Replicas:
     def advance(self, vm_id: str, point_id: str = "latest", progress: OnProgress = ignore) -> Reached | None:
         """Bring the images to a point; None when they are at it, or a copy has them. Safe to repeat after a kill.
 
-        Raises StoreFull when there is no room for them, and whatever the vault or the images raise.
+        progress: what it raises ends the advance, and leaves the point before where there was one. Raises StoreFull
+        when there is no room for them, and whatever the vault or the images raise.
         """
         with exclusive(self._place(vm_id)):
             record = self.record(vm_id)
@@ -100,10 +118,33 @@ class Replicas:
                 self._save(record)
             if record.taken:
                 return None
+            self._see_log(record)
             point = self._vault.log(vm_id).point(point_id)
             if point.id == record.point:
                 return None
-            return self._follow(record, point.id, progress)
+            return self._follow(record, point.id, self._guarded(progress))
+
+    def _see_log(self, record: ReplicaRecord) -> None:
+        """Who reigns, for a failover that cannot ask the vault."""
+        log = self._vault.log(record.vm_id)
+        epoch = log.epoch()
+        if epoch == record.epoch:
+            return
+        move = log.last_move()
+        record.epoch, record.moved_to = epoch, str(move.info.get("host", "")) if move else ""
+        self._save(record)
+
+    def _guarded(self, progress: OnProgress) -> OnProgress:
+        """What is staged takes room as well, and others have their disks in the same folder: they must never run full
+        because of a replica."""
+
+        def told(done: int, total: int, fetched: int) -> None:
+            free = shutil.disk_usage(self._storage).free
+            if free < _RESERVE // 2:
+                raise _full(self._storage, f"{free:,} bytes are free, and the replica leaves at least that to others")
+            progress(done, total, fetched)
+
+        return told
 
     def _follow(self, record: ReplicaRecord, point_id: str, progress: OnProgress) -> Reached:
         self._merge(record)
@@ -175,10 +216,11 @@ class Replicas:
         record = self.record(vm_id)
         return record if record is not None and record.point and not record.taken else None
 
-    def take(self, vm_id: str, tag: str) -> dict[str, str]:
-        """Give the images to the copy of this tag; returns disk → path. Idempotent for the tag.
+    def take(self, vm_id: str, tag: str, point_id: str = "") -> dict[str, str]:
+        """Give the images to the copy of this tag; returns disk → path. Idempotent for the tag. point_id: that they
+        must hold, if it matters.
 
-        Raises Refused when they are not whole, or another copy has them.
+        Raises Refused when they are not whole, hold another point, or another copy has them.
         """
         with exclusive(self._place(vm_id)):
             record = self.record(vm_id)
@@ -187,6 +229,8 @@ class Replicas:
             if record.taken not in ("", tag):
                 raise Refused("another copy has the replica's images", subject=vm_id, hint="Discard it first")
             if not record.taken:
+                if point_id not in ("", record.point):
+                    raise Refused(f"the replica holds point {record.point}, not {point_id}", subject=vm_id)
                 self._merge(record)
                 self._disks(record).distrust()  # whatever happens from now on
                 record.taken = tag
@@ -241,11 +285,18 @@ def _require_room(image: PointImage, paths: Mapping[str, Path]) -> None:
     folder = next(iter(paths.values())).parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StoreFull(
-            f"the replica needs up to {needed:,} bytes more, and {free:,} are free",
-            subject=str(folder),
-            hint="Make room on the recovery host's storage, or give the replica up",
-        )
+        raise _full(folder, f"the replica needs up to {needed:,} bytes more, and {free:,} are free")
+
+
+def _full(folder: Path, why: str) -> StoreFull:
+    return StoreFull(
+        why, subject=str(folder), hint="Make room on the recovery host's storage, or give the replica up"
+    )
+
+
+def _read(place: Path) -> ReplicaRecord | None:
+    raw = load_json(place / "replica.json")
+    return ReplicaRecord(**raw) if raw else None
 
 
 def _part(path: Path) -> Path:
