@@ -110,6 +110,17 @@ def test_it_follows_the_log_and_brings_only_what_differs(stand):
     stand.replicas.remove(VM)
     stand.replicas.remove(VM)
     assert list((stand.folder / "images").iterdir()) == []
+    assert stand.replicas.records() == []
+
+
+def test_it_knows_who_had_the_log_and_what_its_images_take(stand):
+    stand.replicas.advance(VM)
+    assert (stand.record.epoch, stand.record.moved_to) == (1, "")
+    assert stand.replicas.records() == [stand.record]
+    assert stand.replicas.sizes()[stand.record.tag] > 40 * BLOCK
+    stand.vault.log(VM).take_epoch(1, {"writer": "x", "host": "elsewhere", "reason": "failover", "run": "r"})
+    assert stand.replicas.advance(VM) is None  # no new point
+    assert (stand.record.epoch, stand.record.moved_to) == (2, "elsewhere")
 
 
 def test_at_every_instant_it_holds_a_whole_point(stand, monkeypatch):
@@ -195,6 +206,8 @@ def test_its_images_are_lent_to_one_copy_and_mended_when_they_come_back(stand):
     with pytest.raises(Refused, match="no whole replica"):
         stand.replicas.take(VM, "copy")
     stand.replicas.advance(VM)
+    with pytest.raises(Refused, match="holds point"):
+        stand.replicas.take(VM, "copy", "999")
     paths = stand.replicas.take(VM, "copy")
     assert (
         paths == stand.replicas.take(VM, "copy") == {name: str(stand.image(name, "copy")) for name in ("vda", "vdb")}
@@ -229,3 +242,17 @@ def test_no_room_is_told_before_anything_is_written(stand, monkeypatch):
     with pytest.raises(StoreFull, match="are free"):
         stand.replicas.advance(VM)
     assert list((stand.folder / "images").iterdir()) == []
+
+
+def test_what_is_staged_leaves_room_to_others(stand, monkeypatch):
+    stand.replicas.advance(VM)
+    before = stand.newest()
+    stand.pen.put("vda", 0, random.Random(4).randbytes(70 * BLOCK)).commit()
+    left = iter([1 << 40, 1 << 40])  # others write as well: only the first looks find room
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": next(left, 100 << 20)})
+    )
+    with pytest.raises(StoreFull, match="leaves at least that to others"):
+        stand.replicas.advance(VM)
+    assert stand.replicas.whole(VM).point == before
+    stand.check_whole()

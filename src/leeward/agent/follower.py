@@ -31,7 +31,6 @@ _SPARE_S = 15.0
 _CACHE_S = 1.0
 
 
-
 def pace(rpo_s: float) -> float:
     """Seconds between two looks at the log of a VM with this target. Pure."""
     return max(PACE_S, rpo_s)
@@ -68,15 +67,16 @@ class TurnOver(Exception):
 
 @dataclass(slots=True)
 class _Turn:
-    """What is known of one VM between two looks. due: monotonic seconds."""
+    """What is known of one VM between two looks. due: monotonic seconds. queued: it waits for a thread; busy: it has
+    one."""
 
     due: float = 0.0
-    turn_s: float = _TURN_S
+    turn_s: float = field(default_factory=lambda: _TURN_S)
     failures: int = 0
     trouble: str = ""
     fraction: float = 0.0
-    limiter: Limiter | None = None
-    busy: threading.Event = field(default_factory=threading.Event)
+    queued: bool = False
+    busy: bool = False
 
 
 class Follower:
@@ -107,7 +107,7 @@ class Follower:
             self._thread.join(timeout_s)
         self._pool.shutdown(wait=False, cancel_futures=True)
         ends = time.monotonic() + timeout_s
-        while any(turn.busy.is_set() for turn in list(self._turns.values())) and time.monotonic() < ends:
+        while any(turn.busy for turn in list(self._turns.values())) and time.monotonic() < ends:
             time.sleep(0.02)
 
     def _run(self) -> None:
@@ -134,11 +134,11 @@ class Follower:
         due = []
         for key, wish in wanted.items():
             turn = self._turns.setdefault(key, _Turn())
-            if not turn.busy.is_set() and turn.due <= now and wish.vm_id not in self._spared:
+            if not (turn.queued or turn.busy) and turn.due <= now and wish.vm_id not in self._spared:
                 due.append((turn.due, key))
         for _, key in sorted(due):
-            self._turns[key].busy.set()
             with self._lock:
+                self._turns[key].queued = True
                 self._waiting += 1
             self._pool.submit(self._work, wanted[key], self._turns[key])
         for host in self._replicas:
@@ -147,7 +147,7 @@ class Follower:
     def _sweep(self, host: str, wanted: set[str]) -> None:
         for record in self._replicas[host]().records():
             turn = self._turns.get((host, record.vm_id))
-            if record.vm_id in wanted or record.taken or (turn and turn.busy.is_set()):
+            if record.vm_id in wanted or record.taken or (turn and (turn.queued or turn.busy)):
                 continue  # what a VM has is given back first; then it is swept
             try:
                 self._replicas[host]().remove(record.vm_id)
@@ -163,6 +163,10 @@ class Follower:
     def _work(self, wish: ReplicaMessage, turn: _Turn) -> None:
         with self._lock:
             self._waiting -= 1
+            turn.queued = False
+            if self._over.is_set() or wish.vm_id in self._spared:
+                return
+            turn.busy = True
         try:
             self._advance(wish, turn)
             turn.failures, turn.trouble, turn.turn_s = 0, "", _TURN_S
@@ -179,8 +183,8 @@ class Follower:
                 log.exception("a warm replica does not follow", vm=wish.vm_name)
                 turn.trouble = f"internal error: {error!r}"
         finally:
-            turn.busy.clear()
             with self._lock:
+                turn.busy = False
                 self._lock.notify_all()
 
     def _advance(self, wish: ReplicaMessage, turn: _Turn) -> None:
@@ -199,8 +203,7 @@ class Follower:
                 turn.turn_s *= 2
                 raise TurnOver
 
-        if not self._over.is_set() and wish.vm_id not in self._spared:
-            self._replicas[wish.host]().advance(wish.vm_id, progress=told)
+        self._replicas[wish.host]().advance(wish.vm_id, progress=told)
 
     @contextmanager
     def sparing(self, vm_id: str) -> Iterator[None]:
@@ -218,7 +221,7 @@ class Follower:
                     del self._spared[vm_id]
 
     def _busy(self, vm_id: str) -> bool:
-        return any(turn.busy.is_set() for (_, known), turn in list(self._turns.items()) if known == vm_id)
+        return any(turn.busy for (_, known), turn in list(self._turns.items()) if known == vm_id)
 
     # --- facts ----------------------------------------------------------------------------------------
 
