@@ -331,11 +331,14 @@ class ChaosWorld(World):
         self.console_died.clear()
         self.start_console()
 
-    def mend(self):
-        """Everything comes back."""
+    def mend_lines(self):
         self.cuts.clear()
         for line in (self.office.line, self.recovery.line, self.console_line):
             line.cut = False
+
+    def mend(self):
+        """Everything comes back."""
+        self.mend_lines()
         for place in (self.office, self.recovery):
             if place.local is None:
                 place.stop_agent()

@@ -11,6 +11,13 @@ from leeward.state.lives import Life
 # Phases in which a run of each kind can be found under way, and where it ends.
 ENDS = {
     Kind.PLANNED: (Phase.FAILING_OVER, Phase.FAILOVER_STALLED, Phase.FAILOVER_UNDOING, Phase.AWAY, Phase.HOME),
+    Kind.UNPLANNED_FAILBACK: (
+        Phase.FAILING_BACK,
+        Phase.FAILBACK_STALLED,
+        Phase.FAILBACK_UNDOING,
+        Phase.BACK,
+        Phase.SETTLED,
+    ),
     Kind.FAILBACK: (Phase.FAILING_BACK, Phase.FAILBACK_STALLED, Phase.FAILBACK_UNDOING, Phase.BACK, Phase.SETTLED),
 }
 

@@ -149,13 +149,7 @@ class CopyTasks:
     def plug(self, context: Context) -> dict[str, Any]:
         """purpose, wait_s: seconds to wait first, in which the old one may find out that its time is over."""
         job = context.job
-        ends = time.monotonic() + float(job.arguments["wait_s"])
-        if ends > time.monotonic():
-            context.tell("giving the home site the time to find out and stop its VM")
-        while time.monotonic() < ends:
-            context.check()
-            time.sleep(0.05)
-        context.tell("")
+        _give_time(context, "giving the home site the time to find out and stop its VM")
         self._copies(job.host).plug(job.vm_id, str(job.arguments["purpose"]))
         return {}
 
@@ -200,8 +194,9 @@ class CopyTasks:
         return self._homes(job.host).switch(job.vm_id, str(job.arguments["definition"]))
 
     def start_home(self, context: Context) -> dict[str, Any]:
-        """epoch: the one in which this host reigns."""
+        """epoch: the one in which this host reigns; wait_s: as in `plug`."""
         job = context.job
+        _give_time(context, "giving the recovery site the time to find out and stop its VM")
         self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
         self.agent.stand_up(job.vm_id, job.host)
         return self._homes(job.host).start(job.vm_id)
@@ -270,3 +265,14 @@ class CopyTasks:
         if host not in self.homes:
             raise NotFound("this host is not set up to take VMs home", subject=host)
         return self.homes[host]
+
+
+def _give_time(context: Context, why: str) -> None:
+    """wait_s."""
+    ends = time.monotonic() + float(context.job.arguments.get("wait_s", 0.0))
+    if ends > time.monotonic():
+        context.tell(why)
+    while time.monotonic() < ends:
+        context.check()
+        time.sleep(0.05)
+    context.tell("")

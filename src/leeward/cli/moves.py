@@ -95,6 +95,10 @@ def commit(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
 
 def failback(
     vm: Vm,
+    unplanned: Annotated[
+        bool, typer.Option("--unplanned", help="The recovery site is gone: go home with what is in the vault.")
+    ] = False,
+    point: Annotated[str, typer.Option("--point", help="With --unplanned: latest, app or an id.")] = "latest",
     to: Annotated[str | None, typer.Option("--to", help="Another host than the one it came from.")] = None,
     force: Force = None,
     timeout: Timeout = None,
@@ -106,10 +110,17 @@ def failback(
 
     Its new disks are written beside the old ones while it runs on; only what differs is fetched. Then it is shut
     down, the rest follows, and it starts at home. The old disks stay until `leeward failover commit VM`.
+
+    With --unplanned the recovery site need not answer: its log is closed, and the VM comes up at home with the newest
+    recovery point that the vault has. If that site comes back, it finds out and keeps its VM off.
     """
     client = current().client()
-    _confirm(client, vm, "is shut down at the recovery site and started at home", yes or as_json)
-    body = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
+    what = "is shut down at the recovery site and started at home"
+    if unplanned:
+        what = "is started at home from a recovery point; what is newer than that is lost"
+    _confirm(client, vm, what, yes or as_json)
+    body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
+    body |= {"unplanned": unplanned, "point": point}
     _follow(client, client.post(f"/vms/{vm}/failback", body), wait, as_json)
 
 
@@ -204,6 +215,7 @@ def _title(view: dict[str, Any]) -> str:
         "planned": "Planned failover",
         "unplanned": "Unplanned failover",
         "failback": "Failback",
+        "unplanned-failback": "Unplanned failback",
         "commit": "Commit of the failover",
         "finish": "Commit of the failback",
         "test": "Test failover",
@@ -255,5 +267,5 @@ def _outcome(view: dict[str, Any]) -> str:
         "commit": f"{vm} stays at {view['away']}. Bring it home with [bold]leeward failover failback {view['vm']}[/]",
         "finish": f"{vm} is home; nothing of it is left at {view['away']} but its recovery points in the vault",
     }
-    said["unplanned"] = said["planned"]
+    said["unplanned"], said["unplanned-failback"] = said["planned"], said["failback"]
     return f"[green]●[/] {said.get(view['kind'], 'done')}"

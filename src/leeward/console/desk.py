@@ -23,12 +23,14 @@ from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
 from leeward.vault.reigning import MOVES
 from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, ReplicaReport, StandDownMessage
+from leeward.wire.translate import utc
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
+_RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
 _HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
 # Not while the copy is being removed: its agent has known since BACK, and forgets with the copy.
 _AWAY_OFF = (Phase.BACK,)
@@ -62,7 +64,7 @@ class Desk:
             "check": self._check,
             "protect": self._protect_away,
             "check-home": self._check_home,
-            "unowe": lambda run: Done(),
+            "protect-away": self._protect_away_again,
             "protect-home": self._protect_home,
         }
         return actions[name](run)
@@ -131,13 +133,15 @@ class Desk:
                 hint="Remove it on that host, then retry",
             )
 
-    def _claim_from(self, run: Run, vm_log: VmLog, host: str) -> int:
-        """The epoch that may be followed: one that is written from `host`. Raises Refused when the VM is
-        elsewhere."""
+    def _claim_from(self, run: Run, vm_log: VmLog, host: str, known: int = 0) -> int:
+        """The epoch that may be followed: one that is written from `host`, or not newer than the one that is known to
+        be over (of a host that has not come to take its own yet). Raises Refused when the VM is elsewhere."""
         reign = vm_log.reign()
         if reign is None:
             return 0
         there = reign.info.get("host")
+        if reign.epoch <= known:
+            return reign.epoch
         if reign.reason in MOVES and there not in (None, host) and not self.ours(run, reign.info.get("run")):
             raise Refused(
                 f"it runs at {there}: another console has moved it there",
@@ -169,11 +173,13 @@ class Desk:
             raise
         if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
             return {"claim": reign.epoch - 1}  # it was taken after all
-        return {"claim": self._claim_from(run, vm_log, run.away if run.kind is Kind.FAILBACK else run.home)}
+        return {"claim": self._claim_from(run, vm_log, run.away if run.failed_step == "epoch-home" else run.home)}
 
     def _check_home(self, run: Run) -> Done:
         """→ claim, definition."""
         life = self._database.lives.get(run.vm_id)
+        if run.kind is Kind.UNPLANNED_FAILBACK:
+            return self._check_unplanned_home(run, life)
         self._must_answer(run.away, "the recovery host")
         self._must_answer(run.home, "the home host")
         wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
@@ -188,6 +194,22 @@ class Desk:
         definition = life.definition if life else ""
         claim = self._claim_from(run, self._vault.open().log(run.vm_id), run.away)
         return Done("", {"claim": claim, "definition": definition})
+
+    def _check_unplanned_home(self, run: Run, life: Life | None) -> Done:
+        self._must_answer(run.home, "the home host")
+        vm_log = self._vault.open().log(run.vm_id)
+        point, move = vm_log.choose(run.point), vm_log.last_move()
+        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
+        claim = self._claim_from(run, vm_log, run.away, known=wish.claim if wish else 0)
+        definition = life.definition if life else ""
+        if not definition:
+            with vm_log.open_point(point.id, cache_bytes=0) as image:
+                definition = image.definition
+        lost = f"what is newer than point {point.id} of {utc(point.time_ns)} is lost"
+        theirs = move is not None and move.info.get("host") == run.away
+        if not theirs or (move is not None and point.epoch < move.epoch):
+            lost += f": {run.away} has brought no recovery point of its own into the vault"
+        return Done(lost, {"claim": claim, "definition": definition})
 
     def _must_answer(self, host: str, what: str) -> None:
         ends = time.monotonic() + _PATIENCE_S
@@ -208,6 +230,11 @@ class Desk:
 
     def _protect_home(self, run: Run) -> Done:
         return self._protect_at(run, run.home, run.result("epoch-home")["epoch"])
+
+    def _protect_away_again(self, run: Run) -> Done:
+        """After a failback that was taken back, also where the failover had not come to this."""
+        taken = run.undone("epoch-away")
+        return self._protect_at(run, run.away, int(taken["epoch"])) if taken.get("epoch") else Done()
 
     def _protect_at(self, run: Run, host: str, epoch: int) -> Done:
         if not self._database.move(run.vm_id, host, epoch):
@@ -231,7 +258,8 @@ class Desk:
 
     def _kept_off(self, life: Life) -> list[StandDownMessage]:
         closed = life.phase in _GOING and closed_to_home(self._database.runs.run(life.run_id))
-        return kept_off(life, closed=closed)
+        back = life.phase in _RETURNING and closed_to_away(self._database.runs.run(life.run_id))
+        return kept_off(life, closed=closed, back=back)
 
     # --- giving up ---------------------------------------------------------------------------------------
 
@@ -274,8 +302,8 @@ class Desk:
                 continue  # somebody else was quicker: look again
             if events:
                 self._tell(run, life)
-            elif closed_to_home(run) and run.id not in self._told_closed:
-                # A home site that is heard of again must learn at once that the VM is about to run elsewhere.
+            elif (closed_to_home(run) or closed_to_away(run)) and run.id not in self._told_closed:
+                # A site that is heard of again must learn at once that the VM is about to run elsewhere.
                 self._told_closed.add(run.id)
                 self._database.count()
                 self.spread()
@@ -336,11 +364,19 @@ def closed_to_home(run: Run) -> bool:
     return run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo and bool(run.result("epoch"))
 
 
-def kept_off(life: Life, *, closed: bool = False) -> list[StandDownMessage]:
-    """The host on which the VM must be off in this phase. closed: see `closed_to_home`. Pure."""
+def closed_to_away(run: Run) -> bool:
+    """The same of an unplanned failback. (A planned one lets the recovery site stand down by a step of its own.)
+    Pure."""
+    going = run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo
+    return going and run.kind is Kind.UNPLANNED_FAILBACK and bool(run.result("epoch-home"))
+
+
+def kept_off(life: Life, *, closed: bool = False, back: bool = False) -> list[StandDownMessage]:
+    """The host on which the VM must be off in this phase. closed: see `closed_to_home`; back: `closed_to_away`.
+    Pure."""
     if life.phase in _HOME_OFF or closed:
         host, reason = life.home, f"it runs at {life.away}"
-    elif life.phase in _AWAY_OFF:
+    elif life.phase in _AWAY_OFF or back:
         host, reason = life.away, f"it runs at {life.home}"
     else:
         return []

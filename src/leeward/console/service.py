@@ -260,7 +260,12 @@ class Service:
 
     def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
         vm_id, name = self._known(ref)
-        return self._run_view(self._failovers.failback(vm_id, name, by, request.model_dump()))
+        options = request.model_dump(exclude={"unplanned", "point"})
+        if request.unplanned:
+            return self._run_view(self._failovers.unplanned_failback(vm_id, name, request.point, by, options))
+        if request.point != "latest":
+            raise BadInput("a planned failback always brings the newest data", subject=request.point)
+        return self._run_view(self._failovers.failback(vm_id, name, by, options))
 
     def commit(self, ref: str, by: str = "operator") -> RunView:
         return self._run_view(self._failovers.commit(*self._known(ref), by))

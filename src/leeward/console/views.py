@@ -186,10 +186,13 @@ class FailoverRequest(BaseModel):
 
 
 class FailbackRequest(BaseModel):
-    """to: another host than the one it came from. The rest as in FailoverRequest."""
+    """to: another host than the one it came from. unplanned: the recovery site is gone; point: then the one to go
+    home with. The rest as in FailoverRequest."""
 
     model_config = ConfigDict(extra="forbid")
 
+    unplanned: bool = False
+    point: str = "latest"
     to: str | None = None
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)

@@ -214,9 +214,26 @@ def gives_way(run: Run) -> bool:
     return bool(run.undo) or (run.kind is Kind.PLANNED and "epoch" not in begun)
 
 
+def gives_way_home(run: Run) -> bool:
+    """The same of an unplanned failback: one takes over from what still needs the recovery site (which may be dead).
+
+    A failover that has not begun to plug the VM in can be taken back: that is the quicker way home. A commit moves
+    nothing.
+    """
+    begun = {record.name for record in run.steps if record.state is not StepState.WAITING}
+    if run.over:
+        return False
+    if run.kind in (Kind.PLANNED, Kind.UNPLANNED):
+        return not run.reversible and not run.undo
+    if run.kind is Kind.FAILBACK:
+        return bool(run.undo) or "epoch-home" not in begun
+    return run.kind is Kind.COMMIT or (run.kind is Kind.UNPLANNED_FAILBACK and bool(run.undo))
+
+
 def inheritance(run: Run) -> dict[str, Any]:
     """Options for the run that takes over from this one: what it must be able to take back."""
-    claim = run.options.get("claim", run.result("check").get("claim", run.options.get("inherited_claim")))
+    seen = run.result("check") or run.result("check-home")
+    claim = run.options.get("claim", seen.get("claim", run.options.get("inherited_claim")))
     if claim is None:
         return {}  # it had done nothing yet
     found = {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}

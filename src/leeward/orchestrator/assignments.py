@@ -108,7 +108,9 @@ def _plug(run: Run) -> dict[str, Any]:
 
 
 def _prepare(run: Run) -> dict[str, Any]:
-    return {"name": run.vm_name, "point": "latest"}
+    """While the VM runs on, the newest will do; once its log is closed there is a last one."""
+    point = run.result("epoch-home").get("point", "latest") if run.point == "latest" else run.point
+    return {"name": run.vm_name, "point": point if run.kind is Kind.UNPLANNED_FAILBACK else "latest"}
 
 
 def _catch_up(run: Run) -> dict[str, Any]:
@@ -120,7 +122,13 @@ def _switch(run: Run) -> dict[str, Any]:
 
 
 def _start_home(run: Run) -> dict[str, Any]:
-    return {"epoch": run.result("epoch-home")["epoch"]}
+    """Where the recovery site was not reached, as in `_plug`: here it is the start that waits."""
+    found = {"epoch": run.result("epoch-home")["epoch"]}
+    if run.result("fence-away").get("reached", True):
+        return found
+    times = {record.name: record for record in run.steps}
+    passed = (times["start-home"].started or 0.0) - (times["epoch-home"].ended or 0.0)
+    return {**found, "wait_s": min(max(GRACE_S - passed, 0.0), GRACE_S)}
 
 
 def _nothing(run: Run) -> dict[str, Any]:
@@ -150,6 +158,7 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "stop-away": (JobKind.STOP, False, _stop),
     "restart-away": (JobKind.START, False, _nothing),
     "last-cycle-away": (JobKind.LAST_CYCLE, False, _nothing),
+    "fence-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
     "stand-down-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
     "stand-up-away": (JobKind.STAND_UP, False, _nothing),
     "catch-up": (JobKind.HOME_CATCH_UP, True, _catch_up),
@@ -184,7 +193,9 @@ def job_of(run: Run, name: str, *, undo: bool) -> Job | None:
 
 def jobs_of(run: Run) -> list[tuple[str, str]]:
     """(host, job id) of every job that this run may have given so far, whether its outcome was let go of or not."""
-    names = [(record.name, "do") for record in run.steps if record.state is not StepState.WAITING]
+    begun = [record for record in run.steps if record.state is not StepState.WAITING]
+    # What was left to an agent that is away is done when it is back: nobody waits for it, and nobody lets go of it.
+    names = [(record.name, "do") for record in begun if not record.result.get("left")]
     names += [(name, "undo") for name in undo_order(run.kind, len(run.steps))]
     found = [(_JOBS[name][1], name, way) for name, way in names if name in _JOBS]
     return [

@@ -44,12 +44,12 @@ class Waiter:
 
     def outcome(self, run: Run, move: Move, job: Job) -> Done:
         """Raises JobFailed, Refused, NotFound (no agent has the host), Stopping, Overtaken."""
-        fence = move.name == "fence"
-        brief = fence or move.name == "unowe"
+        fence = move.name in ("fence", "fence-away")
+        brief = fence or move.name in ("unowe", "discard-away")
         began = time.monotonic()
         link = self._link(job, FENCE_ABSENT_S if brief else UNHEARD_S)
         if link is None or (brief and not self._appears(link)):
-            return _unreachable(job)
+            return _left(link, job) if move.name == "discard-away" else _unreachable(job)
         link.submit(job)
         told, looked = "", began
         while True:
@@ -57,6 +57,8 @@ class Waiter:
             if report is not None and report.state is not JobState.RUNNING:
                 return self._done(run, link, report, fence)
             if brief and time.monotonic() - began > FENCE_S:
+                if move.name == "discard-away":
+                    return _left(link, job)
                 return self._late(run, link, job) if fence else _let_be(link, job)
             self._pause()
             if time.monotonic() - looked < _LOOK_S:
@@ -129,6 +131,14 @@ class Waiter:
         if now.cancel or now.state is not run.state:
             link.release(job.id)
         raise Overtaken
+
+
+def _left(link: Link | None, job: Job) -> Done:
+    """What is to be cleared away at a site that is gone keeps nothing from ending: it is done when it comes back."""
+    if link is None:
+        return Done(f"no agent has {job.host} any more: what was left there is not removed")
+    link.submit(job)
+    return Done(f"{job.host} cannot be reached: it removes what is left there when it is back", {"left": True})
 
 
 def _let_be(link: Link, job: Job) -> Done:
