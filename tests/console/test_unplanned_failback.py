@@ -1,11 +1,12 @@
-"""The recovery site dies under a VM that runs there: it comes up at home with what is in the vault, and is kept off over
-there when that site comes back."""
+"""The recovery site dies under a VM that runs there: it comes up at home with what the vault has, and when that site
+comes back it is kept off there."""
 
 import pytest
 from tests.console.chaos import VM, hurry
 from tests.console.faults import FAULTS, Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world, ask, in_threads, settle
 from tests.console.test_taking_back import CancelAt
+from tests.console.test_warm import lose_vault, unplanned, warm
 
 from leeward.console.views import FailbackRequest
 from leeward.domain.errors import BadInput, Refused
@@ -52,7 +53,11 @@ def kept_off(world):
     world.wait(lambda: world.running() == ["office"])
 
 
-@pytest.mark.parametrize("committed", [True, False])
+# Real time, real processes: not for the fast suite, but for the two that fail first.
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("committed", [True, pytest.param(False, marks=slow)])
 def test_it_comes_home_with_the_newest_point_and_stays_off_over_there(committed):
     with a_world() as world:
         saved = away(world, committed=committed)
@@ -74,6 +79,7 @@ def test_it_comes_home_with_the_newest_point_and_stays_off_over_there(committed)
         assert world.recovery.copies.reports() == []
 
 
+@slow
 def test_a_site_that_is_gone_for_good_keeps_nothing_from_ending():
     with a_world() as world:
         away(world)
@@ -94,6 +100,7 @@ def test_a_site_that_is_gone_for_good_keeps_nothing_from_ending():
         assert world.running() == ["recovery"]
 
 
+@slow
 def test_what_the_recovery_site_never_brought_into_the_vault_is_told_as_lost():
     with a_world() as world:
         saved = world.newest()
@@ -115,6 +122,7 @@ def test_what_the_recovery_site_never_brought_into_the_vault_is_told_as_lost():
         world.must_be_sound()
 
 
+@slow
 def test_a_site_that_lives_is_stopped_first_and_one_that_is_cut_off_finds_out():
     with a_world() as world:
         away(world)
@@ -150,6 +158,7 @@ def test_what_makes_no_sense_is_refused():
             world.service.failback("web", FailbackRequest(point="1"))
 
 
+@slow
 @pytest.mark.parametrize("when", ["coming up", "committing", "failing back", "taken back"])
 def test_it_takes_over_from_what_waits_for_the_dead_site(when):
     with a_world() as world:
@@ -198,6 +207,7 @@ def die_soon(world):
         world.recovery.hypervisor.force_off(VM)
 
 
+@slow
 def test_before_the_vm_is_plugged_in_over_there_a_cancel_is_the_way():
     with a_world() as world:
         world.hook = lambda b, a, w: (
@@ -217,9 +227,8 @@ def test_before_the_vm_is_plugged_in_over_there_a_cancel_is_the_way():
         bring_to_end(world)
 
 
-def test_after_a_failover_without_the_vault_what_was_owed_is_void(quick):
-    from tests.console.test_warm import lose_vault, unplanned, warm
-
+@slow
+def test_after_a_failover_without_the_vault_what_was_owed_is_void():
     with a_world() as world:
         warm(world)
         lose_vault(world)
@@ -292,6 +301,7 @@ def test_cancel_at_every_step(state):
     in_threads(taken_back, [(name, state) for name in STEPS])
 
 
+@slow
 def test_a_part_of_the_matrix():
     in_threads(
         returned,

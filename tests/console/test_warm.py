@@ -14,6 +14,9 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import RunState, StepState
 from leeward.domain.vm import Power
 
+# Real time, real processes: not for the fast suite, but for a few that fail first.
+slow = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
@@ -93,6 +96,7 @@ def test_it_is_wished_told_and_removed_with_the_policy(world):
     world.wait(lambda: not world.recovery.replicas.records())
 
 
+@slow
 def test_a_vault_that_is_away_is_told_with_it_and_a_host_that_cannot_keep_one(world):
     lose_vault(world)
     replica = world.wait(lambda: (r := world.service.status("web")[0].replica).state == "behind" and r)
@@ -103,6 +107,7 @@ def test_a_vault_that_is_away_is_told_with_it_and_a_host_that_cannot_keep_one(wo
     world.wait(lambda: "storage folder" in world.service.status("web")[0].replica.reason)
 
 
+@slow
 def test_a_test_failover_leaves_it_alone(world):
     world.service.start_test("web", "latest")
     world.wait(lambda: world.service.test("web").done)
@@ -113,7 +118,7 @@ def test_a_test_failover_leaves_it_alone(world):
 # --- with the vault -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [Kind.PLANNED, Kind.UNPLANNED])
+@pytest.mark.parametrize("kind", [Kind.PLANNED, pytest.param(Kind.UNPLANNED, marks=slow)])
 def test_a_failover_uses_it_and_it_comes_back_with_the_vm(world, kind):
     ask(world, kind)
     world.until(Phase.AWAY)
@@ -131,6 +136,7 @@ def test_a_failover_uses_it_and_it_comes_back_with_the_vm(world, kind):
     world.must_be_sound()
 
 
+@slow
 def test_it_can_be_declined(world):
     unplanned(world, from_vault=True)
     world.until(Phase.AWAY)
@@ -139,6 +145,7 @@ def test_it_can_be_declined(world):
     world.must_be_sound()
 
 
+@slow
 @pytest.mark.parametrize("kind", [Kind.PLANNED, Kind.UNPLANNED])
 def test_a_failover_that_is_taken_back_gives_it_back(world, kind):
     disks = world.disks(world.office)
@@ -186,6 +193,7 @@ def test_a_source_that_was_stopped_needs_no_vault(world):
     world.must_be_sound()
 
 
+@slow
 def test_a_source_that_cannot_be_reached_needs_the_operators_word(world):
     world.cuts["office"] = True
     lose_vault(world)
@@ -205,6 +213,7 @@ def test_a_source_that_cannot_be_reached_needs_the_operators_word(world):
     world.must_be_sound(twice=world.watch.twice())
 
 
+@slow
 def test_the_word_can_be_given_at_once(world):
     world.office.stop_agent()
     world.office.hypervisor.force_off(VM)
@@ -219,6 +228,7 @@ def test_the_word_can_be_given_at_once(world):
     world.must_be_sound()
 
 
+@slow
 def test_what_cannot_be_without_the_vault_is_refused(world):
     lose_vault(world)
     with pytest.raises(Unavailable):
@@ -252,6 +262,7 @@ def test_taken_back_while_the_vault_is_away_the_vm_runs_on_at_home(world):
     world.must_be_sound()
 
 
+@slow
 def test_it_is_not_taken_back_on_a_guess(world):
     """Neither the vault nor the recovery site can be reached: who has the log is not known, and the VM stays off."""
     lose_vault(world)
