@@ -237,11 +237,13 @@ def test_what_cannot_be_without_the_vault_is_refused(world):
         unplanned(world, from_vault=True)
     with pytest.raises(BadInput, match="needs the vault"):
         world.service.failover("web", Event.PLANNED, FailoverRequest(without_vault=True))
-    unplanned(world, point="app")
-    assert "holds point" in until_stalled(world)
-    world.service.cancel("web")
-    assert bring_to_end(world).state is RunState.UNDONE
-    assert world.running() == ["office"]
+    with pytest.raises(Unavailable):
+        unplanned(world, point="app")
+    assert (world.phase(), world.running()) == (Phase.HOME, ["office"])
+    held = world.recovery.replicas.record(VM).point
+    unplanned(world, point=held)
+    world.until(Phase.AWAY)
+    assert step(world, "build").result["point"] == held
 
 
 def test_taken_back_while_the_vault_is_away_the_vm_runs_on_at_home(world):

@@ -123,6 +123,45 @@ def test_it_knows_who_had_the_log_and_what_its_images_take(stand):
     assert (stand.record.epoch, stand.record.moved_to) == (2, "elsewhere")
 
 
+def test_a_look_reads_what_came_and_nothing_else(stand):
+    for _ in range(30):
+        stand.pen.put("vda", 3, random.Random(5).randbytes(BLOCK)).commit()
+    stand.replicas.advance(VM)
+    asked = []
+
+    def counted(name, original):
+        def ask(*arguments):
+            asked.append((name, arguments[0]))
+            return original(*arguments)
+
+        return ask
+
+    for name in ("get", "get_range", "scan", "size"):
+        setattr(stand.store, name, counted(name, getattr(stand.store, name)))
+    assert stand.replicas.advance(VM) is None  # what it does not know is whether its point is the log's end
+    asked.clear()
+    assert stand.replicas.advance(VM) is None
+    assert len({key for _, key in asked}) == 2
+    stand.pen.put("vda", 7, random.Random(6).randbytes(2 * BLOCK)).put("vda", 3, bytes(BLOCK)).commit()
+    asked.clear()
+    assert stand.replicas.advance(VM).written == 3 * BLOCK
+    assert len({key for _, key in asked}) < 10, asked
+    stand.check_whole()
+    # Epochs and moved blocks bring no point; what is older than what it holds, or far ahead, is reached all the same.
+    stand.pen.reopen(new_epoch=True)
+    assert stand.replicas.advance(VM) is None
+    assert stand.record.epoch == 2
+    points = [point.id for point in stand.vault.log(VM).points()]
+    stand.replicas.advance(VM, points[4])
+    stand.check_whole()
+    for n in range(300):
+        stand.pen.put("vdb", n % 20, n.to_bytes(2, "big") * (BLOCK // 2)).commit()
+    assert stand.vault.log(VM).since(points[-1], "", stand.record.state) is None
+    stand.replicas.advance(VM)
+    assert stand.record.point == stand.newest()
+    stand.check_whole()
+
+
 def test_at_every_instant_it_holds_a_whole_point(stand, monkeypatch):
     """Killed at the first instant of an advance, then at its second, …"""
     stand.replicas.advance(VM)

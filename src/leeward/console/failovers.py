@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import (
@@ -138,13 +138,10 @@ class Failovers:
         if away == life.home:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
-        try:
+        warm = event is Event.UNPLANNED and not options.get("from_vault") and self._desk.replica(vm_id, away)
+        # Where a replica may do, nobody waits here for a vault that does not answer; the run itself looks at both.
+        if not warm or point not in ("latest", warm.point):
             self._point_exists(vm_id, name, point)
-        except Unavailable:
-            # Whether a replica's point will do is looked at by the run itself.
-            warm = None if options.get("from_vault") else self._desk.replica(vm_id, away)
-            if event is not Event.UNPLANNED or warm is None:
-                raise
         other = self._give_way(life)
         if other is not None:
             options = {**options, **inheritance(other)}

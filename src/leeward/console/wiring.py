@@ -30,6 +30,8 @@ from leeward.vault.facade import Vault
 from leeward.vault.stores.opening import open_store
 
 _LEARN_S = 30.0
+# As long as an agent tries: an operator waits, and a warm replica may be there for when the vault is not.
+_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +60,8 @@ class LazyVault:
             if self._vault is None:
                 keys = self._config.load_keys()
                 try:
-                    self._vault = Vault.open(open_store(self._config.vault_url, create=False), keys=keys)
+                    store = open_store(self._config.vault_url, retry_s=_RETRY_S, create=False)
+                    self._vault = Vault.open(store, keys=keys)
                 except NotFound as gone:  # who holds its key knows that there is a vault: it is away
                     raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
             return self._vault

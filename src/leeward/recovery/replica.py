@@ -29,7 +29,7 @@ from leeward.recovery.localdisks import LocalDisks, Reached
 from leeward.recovery.seeded import OnProgress, fill, ignore
 from leeward.vault.facade import Vault
 from leeward.vault.firmware import firmware_info, firmware_of
-from leeward.vault.log import PointImage
+from leeward.vault.log import PointImage, Since
 
 _RESERVE = 256 << 20
 
@@ -39,7 +39,8 @@ class ReplicaRecord:
     """tag: marks its images. point: that they hold, "" while they are not whole; time_ns, token, definition, firmware
     and sizes: of that point. staged: the overlays are whole, and `point` is what they hold together with the images.
     taken: tag of the copy that has its images now. epoch, moved_to: of the log as it was last seen: its newest epoch,
-    and the host to which the VM had moved by then ("": it never did)."""
+    and the host to which the VM had moved by then ("": it never did). seen: the log's last entry then, when there was
+    no point after the one that it holds."""
 
     vm_id: str
     tag: str
@@ -53,6 +54,7 @@ class ReplicaRecord:
     taken: str = ""
     epoch: int = 0
     moved_to: str = ""
+    seen: int = 0
 
     def note(self, image: PointImage) -> None:
         self.point, self.time_ns = image.point.id, image.point.time_ns
@@ -118,19 +120,42 @@ class Replicas:
                 self._save(record)
             if record.taken:
                 return None
-            self._see_log(record)
-            point = self._vault.log(vm_id).point(point_id)
+            log = self._vault.log(vm_id)
+            if point_id == "latest" and record.point:
+                if record.seen and not log.grown(record.seen):
+                    return None
+                news = log.since(record.point, record.definition, record.state)
+                if news is not None:
+                    return self._follow_news(record, news, self._guarded(progress))
+            self._see_log(record, log.epoch())
+            point = log.point(point_id)
             if point.id == record.point:
                 return None
             return self._follow(record, point.id, self._guarded(progress))
 
-    def _see_log(self, record: ReplicaRecord) -> None:
+    def _follow_news(self, record: ReplicaRecord, news: Since, progress: OnProgress) -> Reached | None:
+        """By what came after the point that it holds. Without a pin: what came a moment ago no policy prunes."""
+        self._see_log(record, news.epoch)
+        image = news.image
+        if image is None:
+            record.seen = news.tail
+            self._save(record)
+            return None
+        with image:
+            sizes = {name: disk.size for name, disk in image.disks.items()}
+            if sizes != record.sizes:
+                return self._follow(record, image.point.id, progress)
+            self._merge(record)
+            written = self._stage(record, image, news.suspect, progress)
+            record.seen = news.tail
+            self._staged(record, image)
+            return Reached(image.point.id, image.fetched, written)
+
+    def _see_log(self, record: ReplicaRecord, epoch: int) -> None:
         """Who reigns, for a failover that cannot ask the vault."""
-        log = self._vault.log(record.vm_id)
-        epoch = log.epoch()
         if epoch == record.epoch:
             return
-        move = log.last_move()
+        move = self._vault.log(record.vm_id).last_move()
         record.epoch, record.moved_to = epoch, str(move.info.get("host", "")) if move else ""
         self._save(record)
 
@@ -148,6 +173,7 @@ class Replicas:
 
     def _follow(self, record: ReplicaRecord, point_id: str, progress: OnProgress) -> Reached:
         self._merge(record)
+        record.seen = 0
         with (
             self._vault.holding(record.vm_id, point_id, f"replica {record.tag}") as held,
             self._vault.log(record.vm_id).open_point(held) as image,
@@ -157,11 +183,8 @@ class Replicas:
             _require_room(image, paths)
             sizes = {name: disk.size for name, disk in image.disks.items()}
             if record.point and record.sizes == sizes:
-                written = self._stage(record, image, progress)
-                record.note(image)
-                record.staged = True
-                self._save(record)
-                self._merge(record)
+                written = self._stage(record, image, self._suspect(record, image), progress)
+                self._staged(record, image)
                 return Reached(point_id, image.fetched, written)
             # The first time, or disks came, went or changed their size: until all is done there is no whole point.
             record.point = ""
@@ -171,9 +194,20 @@ class Replicas:
         self._save(record)
         return reached
 
-    def _stage(self, record: ReplicaRecord, image: PointImage, progress: OnProgress) -> int:
-        """What the point changes, into overlays. Returns the bytes written."""
-        suspect = self._suspect(record, image)
+    def _staged(self, record: ReplicaRecord, image: PointImage) -> None:
+        record.note(image)
+        record.staged = True
+        self._save(record)
+        self._merge(record)
+
+    def _stage(
+        self,
+        record: ReplicaRecord,
+        image: PointImage,
+        suspect: Mapping[str, Runs] | None,
+        progress: OnProgress,
+    ) -> int:
+        """What the point changes, into overlays. suspect: blocks that may differ, None: any. → the bytes written."""
         written = 0
         for name, size in record.sizes.items():
             only = suspect[name] if suspect is not None else None
@@ -248,7 +282,7 @@ class Replicas:
             for name in record.sizes:
                 if self._path(record.tag, name).exists():
                     images.drop_bitmaps(self._path(record.tag, name))
-            record.taken, record.point = "", ""
+            record.taken, record.point, record.seen = "", "", 0
             self._save(record)
 
     def _move(self, old: str, new: str, disks: Mapping[str, int], *, strict: bool) -> None:
