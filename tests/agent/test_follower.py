@@ -8,7 +8,7 @@ import pytest
 from leeward.agent import follower as module
 from leeward.agent.follower import Follower
 from leeward.domain.errors import Refused, StoreFull
-from leeward.recovery.memory import MemoryReplica
+from leeward.recovery.memory_replicas import MemoryReplica
 from leeward.wire.messages import ReplicaMessage
 
 

@@ -12,7 +12,7 @@ from tests.console.world import KIB64, VM, ConsoleParts, CutStore, FarLink, Plac
 
 from leeward.agent import agent as agent_module
 from leeward.agent import follower, guard, lastcycle, owing, sentry, worker
-from leeward.console import desk
+from leeward.console import checks
 from leeward.domain.errors import HypervisorError
 from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
@@ -37,7 +37,7 @@ def hurry(monkeypatch):
     monkeypatch.setattr(waiting, "FENCE_S", 1.5)
     monkeypatch.setattr(turns, "_AGAIN_S", 0.02)
     monkeypatch.setattr(assignments, "GRACE_S", 1.0)
-    monkeypatch.setattr(desk, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(checks, "_PATIENCE_S", 0.5)
     monkeypatch.setattr(guard, "_LOOK_S", 0.02)
     monkeypatch.setattr(lastcycle, "_PAUSE_S", 0.01)
     monkeypatch.setattr(worker, "_REIGN_S", 0.05)

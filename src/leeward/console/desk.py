@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from leeward.console.checks import Checks, VaultOpener
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
-from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.protection import ProtectionState, ReplicaState
 from leeward.domain.runs import Run, RunState, abandon, unabandon
 from leeward.logs import log
 from leeward.orchestrator.assignments import jobs_of
@@ -20,10 +20,7 @@ from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.vault.log import VmLog
-from leeward.vault.reigning import MOVES
-from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, ReplicaReport, StandDownMessage
-from leeward.wire.translate import utc
+from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
@@ -34,14 +31,6 @@ _RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
 _HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
 # Not while the copy is being removed: its agent has known since BACK, and forgets with the copy.
 _AWAY_OFF = (Phase.BACK,)
-# A console that has just started has not heard of all agents yet.
-_PATIENCE_S = 3.0
-
-
-class VaultOpener(Protocol):
-    """The vault, opened when it is first needed."""
-
-    def open(self) -> Vault: ...
 
 
 class Desk:
@@ -51,6 +40,7 @@ class Desk:
         self._database = database
         self._fleet = fleet
         self._vault = vault
+        self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
 
     def vault(self) -> Vault:
@@ -61,165 +51,13 @@ class Desk:
 
     def act(self, run: Run, name: str) -> Done:
         actions = {
-            "check": self._check,
+            "check": self.checks.check,
             "protect": self._protect_away,
-            "check-home": self._check_home,
+            "check-home": self.checks.check_home,
             "protect-away": self._protect_away_again,
             "protect-home": self._protect_home,
         }
         return actions[name](run)
-
-    # --- looking before leaping -----------------------------------------------------------------------
-
-    def _check(self, run: Run) -> Done:
-        """→ claim: the epoch that may be followed; definition: of the VM at home; replica: there is a warm one that
-        could be failed over to without the vault."""
-        replica = self.replica(run.vm_id, run.away) if run.kind is Kind.UNPLANNED else None
-        if run.options.get("from_vault"):
-            replica = None
-        self._must_answer(run.away, "the recovery host")
-        if run.kind is Kind.PLANNED:
-            self._must_answer(run.home, "the home host")
-        self._no_other_copy(run)
-        try:
-            done = self._check_vault(run)
-        except Unavailable as away:
-            if replica is None:
-                raise
-            done = self._check_replica(run, replica, away)
-        return Done(done.detail, {**(done.result or {}), **({"replica": True} if replica else {})})
-
-    def _check_vault(self, run: Run) -> Done:
-        vm_log = self._vault.open().log(run.vm_id)
-        point = vm_log.choose(run.point)
-        claim = self._claim_from(run, vm_log, run.home)
-        with vm_log.open_point(point.id, cache_bytes=0) as image:
-            definition = image.definition
-        return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
-
-    def _check_replica(self, run: Run, replica: ReplicaReport, away: Unavailable) -> Done:
-        """What the replica's host last saw of the log is all that can be known now."""
-        if run.point not in ("latest", replica.point):
-            raise Unavailable(
-                f"the vault is away ({away.message}), and the warm replica holds point {replica.point} alone",
-                subject=run.vm_name,
-                hint="Retry when the vault is back, or cancel and begin anew with the newest point",
-            )
-        if replica.moved_to not in ("", run.home) and replica.moved_to != run.away:
-            raise Refused(
-                f"it runs at {replica.moved_to}: another console has moved it there",
-                subject=run.vm_name,
-                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
-            )
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
-        claim = max(replica.epoch, wish.claim if wish else 0)
-        return Done(
-            f"the vault is away: the warm replica at {run.away} holds point {replica.point} of {replica.time}",
-            {"claim": claim},
-        )
-
-    def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
-        """The warm replica on a host that could be failed over to now."""
-        found = self._fleet.view().replica(vm_id, host)
-        return found if found is not None and found.state in (ReplicaState.WARM, ReplicaState.BEHIND) else None
-
-    def _no_other_copy(self, run: Run) -> None:
-        """One that is left of a run that gave way nobody has seen yet: it is made anew."""
-        copy = self._fleet.view().copy(run.vm_id, "failover")
-        if copy is not None and (copy.host != run.away or not run.options.get("after")):
-            raise Refused(
-                f"a copy from an earlier failover is still there, on {copy.host}",
-                subject=run.vm_name,
-                hint="Remove it on that host, then retry",
-            )
-
-    def _claim_from(self, run: Run, vm_log: VmLog, host: str, known: int = 0) -> int:
-        """The epoch that may be followed: one that is written from `host`, or not newer than the one that is known to
-        be over (of a host that has not come to take its own yet). Raises Refused when the VM is elsewhere."""
-        reign = vm_log.reign()
-        if reign is None:
-            return 0
-        there = reign.info.get("host")
-        if reign.epoch <= known:
-            return reign.epoch
-        if reign.reason in MOVES and there not in (None, host) and not self.ours(run, reign.info.get("run")):
-            raise Refused(
-                f"it runs at {there}: another console has moved it there",
-                subject=run.vm_name,
-                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
-            )
-        return reign.epoch
-
-    def ours(self, run: Run, other: str | None) -> bool:
-        """Whether a reign is of this run, or of one of this console's that gave way before it had moved the VM."""
-        if other == run.id:
-            return True
-        try:
-            return other is not None and self._database.runs.run(other).state is RunState.UNDONE
-        except NotFound:
-            return False
-
-    def reclaim(self, run: Run) -> dict[str, Any]:
-        """Options for another try of a run whose taking of the log failed: the operator has seen why, and wants it to
-        follow the epoch that is there now. Raises Refused when that is of another move, StoreError."""
-        if run.failed_step not in ("epoch", "epoch-home"):
-            return {}
-        try:
-            vm_log = self._vault.open().log(run.vm_id)
-            reign = vm_log.reign()
-        except Unavailable:
-            if run.result("check").get("replica"):
-                return {}  # what was seen last must do: it may be meant to go on without the vault
-            raise
-        if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
-            return {"claim": reign.epoch - 1}  # it was taken after all
-        return {"claim": self._claim_from(run, vm_log, run.away if run.failed_step == "epoch-home" else run.home)}
-
-    def _check_home(self, run: Run) -> Done:
-        """→ claim, definition."""
-        life = self._database.lives.get(run.vm_id)
-        if run.kind is Kind.UNPLANNED_FAILBACK:
-            return self._check_unplanned_home(run, life)
-        self._must_answer(run.away, "the recovery host")
-        self._must_answer(run.home, "the home host")
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
-        report = self._fleet.view().protection(wish) if wish else None
-        if report is None or report.state is not ProtectionState.ENABLED:
-            why = report.reason if report else "it is not protected"
-            raise Refused(
-                f"it is not protected at the recovery site yet: {why}",
-                subject=run.vm_name,
-                hint="Wait until `leeward status` shows it as enabled, then retry",
-            )
-        definition = life.definition if life else ""
-        claim = self._claim_from(run, self._vault.open().log(run.vm_id), run.away)
-        return Done("", {"claim": claim, "definition": definition})
-
-    def _check_unplanned_home(self, run: Run, life: Life | None) -> Done:
-        self._must_answer(run.home, "the home host")
-        vm_log = self._vault.open().log(run.vm_id)
-        point, move = vm_log.choose(run.point), vm_log.last_move()
-        wish = next((wish for wish in self._database.desired().protections if wish.vm_id == run.vm_id), None)
-        claim = self._claim_from(run, vm_log, run.away, known=wish.claim if wish else 0)
-        definition = life.definition if life else ""
-        if not definition:
-            with vm_log.open_point(point.id, cache_bytes=0) as image:
-                definition = image.definition
-        lost = f"what is newer than point {point.id} of {utc(point.time_ns)} is lost"
-        theirs = move is not None and move.info.get("host") == run.away
-        if not theirs or (move is not None and point.epoch < move.epoch):
-            lost += f": {run.away} has brought no recovery point of its own into the vault"
-        return Done(lost, {"claim": claim, "definition": definition})
-
-    def _must_answer(self, host: str, what: str) -> None:
-        ends = time.monotonic() + _PATIENCE_S
-        while not self._fleet.view().present(host) and time.monotonic() < ends:
-            time.sleep(0.05)
-        if not self._fleet.link(host).present:
-            raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
-        error = self._fleet.view().hosts[host].error
-        if error:
-            raise Unavailable(f"{what} does not answer: {error}", subject=host)
 
     # --- protection follows the VM ----------------------------------------------------------------------
 

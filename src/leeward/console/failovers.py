@@ -138,7 +138,7 @@ class Failovers:
         if away == life.home:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
-        warm = event is Event.UNPLANNED and not options.get("from_vault") and self._desk.replica(vm_id, away)
+        warm = event is Event.UNPLANNED and not options.get("from_vault") and self._desk.checks.replica(vm_id, away)
         # Where a replica may do, nobody waits here for a vault that does not answer; the run itself looks at both.
         if not warm or point not in ("latest", warm.point):
             self._point_exists(vm_id, name, point)
@@ -274,7 +274,7 @@ class Failovers:
         life = self.life(vm_id, name)
         run = self._moving(life, Event.RETRY)
         wanted = {name: value for name, value in options.items() if value is not None}
-        return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.reclaim(now)}))
+        return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.checks.reclaim(now)}))
 
     def again(self, run: Run, options: dict[str, Any]) -> Run:
         """The same for a run of any kind; nothing when it has not stalled."""

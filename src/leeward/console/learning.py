@@ -10,7 +10,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from leeward.console.desk import LIFE, Desk, VaultOpener
+from leeward.console.checks import VaultOpener
+from leeward.console.desk import LIFE, Desk
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
@@ -68,7 +69,9 @@ class Learner:
             return False
         seen = run.result("check") or run.result("check-home") or {"claim": wish.claim}
         reign = vault.log(life.vm_id).reign()
-        theirs = reign is not None and reign.reason in MOVES and not self._desk.ours(run, reign.info.get("run"))
+        theirs = (
+            reign is not None and reign.reason in MOVES and not self._desk.checks.ours(run, reign.info.get("run"))
+        )
         if reign is None or not theirs or reign.epoch <= int(seen["claim"]):
             return False
         why = f"another console has moved it to {reign.info.get('host')}"

@@ -6,7 +6,8 @@ import time
 
 from pydantic import ValidationError
 
-from leeward.console.desk import Desk, VaultOpener
+from leeward.console.checks import VaultOpener
+from leeward.console.desk import Desk
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet, FleetView
 from leeward.console.learning import CATALOG, catalog_document
