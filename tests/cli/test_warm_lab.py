@@ -1,5 +1,5 @@
-"""By the commands alone: a real VM fails over to its warm replica while the vault is away, goes home, and fails over
-once more, through the vault."""
+"""By the commands alone: a real VM fails over to its warm replica while the vault is away, goes home, fails over once
+more, through the vault, and comes home from a site that is not asked."""
 
 import signal
 import time
@@ -90,7 +90,19 @@ def test_away_without_the_vault_home_and_away_through_the_vault(leeward, lab):
         assert records(status)[0] >= away
         leeward.until("warm", lambda row: row["phase"] == "away")
         assert "replica" not in details(leeward)["build"]
+        leeward.until("warm", lambda row: row["state"] == "enabled" and row["last_point"]["epoch"] == 4)
+        away = client.wait(IP)["seq"]
+        begun = datetime.now(UTC).isoformat()
+        leeward.until("warm", lambda row: row["last_point"]["time"] > begun)
     images = {path.name.partition(".")[0] for path in lab.places.images("recovery").glob("*.qcow2")}
     assert len(images) == 1, images
+
+    # That site is not to be trusted any more: home with what the vault has.
+    back = leeward("failover", "failback", "warm", "--unplanned", "--yes")
+    assert back["phase"] == "back", back
+    assert "is lost" in details(leeward)["check-home"]
+    first, second = records(lab.wait_http("office", IP))
+    assert first >= away
+    assert 0 <= first - second <= 1
     assert leeward("vault", "check", "--deep")["sound"] is True
     print(f"click to HTTP: {from_replica:.1f} s without the vault, {from_vault:.1f} s through it")
