@@ -2,7 +2,7 @@
 
 import pytest
 
-from leeward.console.desk import closed_to_home, kept_off, leading
+from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading
 from leeward.domain.lifecycle import Phase, after
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, begin_undo, end, new_run, stall, with_record
@@ -77,6 +77,19 @@ def test_home_is_kept_off_from_the_moment_its_log_is_closed_until_that_is_taken_
     assert not closed_to_home(end(taken, RunState.UNDONE, 1.0))
     assert kept_off(life) == []
     assert [(off.host, off.reason) for off in kept_off(life, closed=True)] == [("office", "it runs at recovery")]
+
+
+def test_a_dead_recovery_site_is_kept_off_from_the_moment_its_log_is_closed():
+    life = Life("vm", "web", Phase.FAILING_BACK, "office", "recovery", run_id="r")
+    run = a_run(Kind.UNPLANNED_FAILBACK)
+    assert not closed_to_away(run)
+    assert not closed_to_away(a_run(Kind.FAILBACK))
+    for earlier in ("check-home", "fence-away"):
+        run = with_record(run, earlier, undo=False, state=StepState.DONE)
+    taken = with_record(run, "epoch-home", undo=False, state=StepState.DONE, result={"epoch": 3})
+    assert closed_to_away(taken)
+    assert not closed_to_away(begin_undo(taken))
+    assert [(off.host, off.reason) for off in kept_off(life, back=True)] == [("recovery", "it runs at office")]
 
 
 @pytest.mark.parametrize("phase", Phase)
