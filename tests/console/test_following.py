@@ -1,7 +1,10 @@
 """A VM's phase follows its run, whatever either was when one of them was looked at last."""
 
+from dataclasses import replace
+
 import pytest
 
+from leeward.console.checks import in_the_way
 from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading
 from leeward.domain.lifecycle import Phase, after
 from leeward.domain.procedures import Kind
@@ -103,3 +106,13 @@ def test_the_other_site_is_kept_off_wherever_the_vm_is_at_rest(phase):
         Phase.BACK: ["recovery"],
     }
     assert hosts == wanted.get(phase, [])
+
+
+def test_copies_of_earlier_failovers_are_in_the_way_where_their_host_answers():
+    run = a_run()
+    assert in_the_way([], run) == ""
+    assert in_the_way(["third"], run) == "third"
+    assert in_the_way(["recovery"], run) == "recovery"
+    heir = replace(run, options={"after": ["r0"]})
+    assert in_the_way(["recovery"], heir) == ""
+    assert in_the_way(["recovery", "third"], heir) == "third"

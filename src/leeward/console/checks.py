@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from leeward.console.fleet import Fleet
@@ -90,11 +91,12 @@ class Checks:
         return found if found is not None and found.state in (ReplicaState.WARM, ReplicaState.BEHIND) else None
 
     def _no_other_copy(self, run: Run) -> None:
-        """One that is left of a run that gave way nobody has seen yet: it is made anew."""
-        copy = self._fleet.view().copy(run.vm_id, "failover")
-        if copy is not None and (copy.host != run.away or not run.options.get("after")):
+        view = self._fleet.view()
+        copies = [copy for copy in view.copies if (copy.vm_id, copy.purpose) == (run.vm_id, "failover")]
+        there = in_the_way([copy.host for copy in copies if view.present(copy.host)], run)
+        if there:
             raise Refused(
-                f"a copy from an earlier failover is still there, on {copy.host}",
+                f"a copy from an earlier failover is still there, on {there}",
                 subject=run.vm_name,
                 hint="Remove it on that host, then retry",
             )
@@ -189,3 +191,12 @@ class Checks:
         error = self._fleet.view().hosts[host].error
         if error:
             raise Unavailable(f"{what} does not answer: {error}", subject=host)
+
+
+def in_the_way(hosts: Sequence[str], run: Run) -> str:
+    """A host whose copy of an earlier failover forbids another one; "" when there is none. Pure.
+
+    hosts: that answer, and have a copy. One that does not answer keeps its VM off when it is back, and removes it. A
+    copy that is left of a run that gave way nobody has seen yet: it is made anew.
+    """
+    return next((host for host in hosts if host != run.away or not run.options.get("after")), "")
