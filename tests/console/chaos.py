@@ -11,8 +11,8 @@ import time
 from tests.console.world import KIB64, VM, ConsoleParts, CutStore, FarLink, Place, World
 
 from leeward.agent import agent as agent_module
-from leeward.agent import guard, lastcycle, sentry, worker
-from leeward.console import desk
+from leeward.agent import follower, guard, lastcycle, owing, sentry, worker
+from leeward.console import checks
 from leeward.domain.errors import HypervisorError
 from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
@@ -37,7 +37,7 @@ def hurry(monkeypatch):
     monkeypatch.setattr(waiting, "FENCE_S", 1.5)
     monkeypatch.setattr(turns, "_AGAIN_S", 0.02)
     monkeypatch.setattr(assignments, "GRACE_S", 1.0)
-    monkeypatch.setattr(desk, "_PATIENCE_S", 0.5)
+    monkeypatch.setattr(checks, "_PATIENCE_S", 0.5)
     monkeypatch.setattr(guard, "_LOOK_S", 0.02)
     monkeypatch.setattr(lastcycle, "_PAUSE_S", 0.01)
     monkeypatch.setattr(worker, "_REIGN_S", 0.05)
@@ -46,6 +46,11 @@ def hurry(monkeypatch):
     monkeypatch.setattr(worker, "backoff", lambda failures: 0.03)
     monkeypatch.setattr(sentry, "LOOK_S", 0.05)
     monkeypatch.setattr(sentry, "_PERIOD_S", 0.02)
+    monkeypatch.setattr(follower, "_LOOK_S", 0.02)
+    monkeypatch.setattr(follower, "_CACHE_S", 0.01)
+    monkeypatch.setattr(follower, "pace", lambda rpo: 0.05)
+    monkeypatch.setattr(follower, "_LONGEST_S", 0.05)
+    monkeypatch.setattr(owing, "_PERIOD_S", 0.02)
     monkeypatch.setattr(agent_module, "LOOK_S", 0.05)
 
 
@@ -95,7 +100,7 @@ class WatchedCopies(MemoryCopies):
     """The cable is seen as well."""
 
     def __init__(self, place):
-        super().__init__(place.hypervisor, place.open_vault)
+        super().__init__(place.hypervisor, place.open_vault, place.replicas)
         self.place = place
 
     def plug(self, vm_id, purpose):
@@ -183,9 +188,10 @@ class ChaosPlace(Place):
     def stop_agent(self):
         if self.agent:
             self.local = None
+            self.follower.stop(5)
             self.jobs.stop(5)
             self.agent.stop()
-            self.agent = self.jobs = None
+            self.agent = self.jobs = self.follower = None
         self.dead.clear()
 
 
@@ -325,11 +331,14 @@ class ChaosWorld(World):
         self.console_died.clear()
         self.start_console()
 
-    def mend(self):
-        """Everything comes back."""
+    def mend_lines(self):
         self.cuts.clear()
         for line in (self.office.line, self.recovery.line, self.console_line):
             line.cut = False
+
+    def mend(self):
+        """Everything comes back."""
+        self.mend_lines()
         for place in (self.office, self.recovery):
             if place.local is None:
                 place.stop_agent()

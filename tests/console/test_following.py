@@ -1,8 +1,11 @@
 """A VM's phase follows its run, whatever either was when one of them was looked at last."""
 
+from dataclasses import replace
+
 import pytest
 
-from leeward.console.desk import closed_to_home, kept_off, leading
+from leeward.console.checks import in_the_way
+from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading
 from leeward.domain.lifecycle import Phase, after
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, begin_undo, end, new_run, stall, with_record
@@ -11,6 +14,13 @@ from leeward.state.lives import Life
 # Phases in which a run of each kind can be found under way, and where it ends.
 ENDS = {
     Kind.PLANNED: (Phase.FAILING_OVER, Phase.FAILOVER_STALLED, Phase.FAILOVER_UNDOING, Phase.AWAY, Phase.HOME),
+    Kind.UNPLANNED_FAILBACK: (
+        Phase.FAILING_BACK,
+        Phase.FAILBACK_STALLED,
+        Phase.FAILBACK_UNDOING,
+        Phase.BACK,
+        Phase.SETTLED,
+    ),
     Kind.FAILBACK: (Phase.FAILING_BACK, Phase.FAILBACK_STALLED, Phase.FAILBACK_UNDOING, Phase.BACK, Phase.SETTLED),
 }
 
@@ -72,6 +82,19 @@ def test_home_is_kept_off_from_the_moment_its_log_is_closed_until_that_is_taken_
     assert [(off.host, off.reason) for off in kept_off(life, closed=True)] == [("office", "it runs at recovery")]
 
 
+def test_a_dead_recovery_site_is_kept_off_from_the_moment_its_log_is_closed():
+    life = Life("vm", "web", Phase.FAILING_BACK, "office", "recovery", run_id="r")
+    run = a_run(Kind.UNPLANNED_FAILBACK)
+    assert not closed_to_away(run)
+    assert not closed_to_away(a_run(Kind.FAILBACK))
+    for earlier in ("check-home", "fence-away"):
+        run = with_record(run, earlier, undo=False, state=StepState.DONE)
+    taken = with_record(run, "epoch-home", undo=False, state=StepState.DONE, result={"epoch": 3})
+    assert closed_to_away(taken)
+    assert not closed_to_away(begin_undo(taken))
+    assert [(off.host, off.reason) for off in kept_off(life, back=True)] == [("recovery", "it runs at office")]
+
+
 @pytest.mark.parametrize("phase", Phase)
 def test_the_other_site_is_kept_off_wherever_the_vm_is_at_rest(phase):
     life = Life("vm", "web", phase, "office", "recovery")
@@ -83,3 +106,13 @@ def test_the_other_site_is_kept_off_wherever_the_vm_is_at_rest(phase):
         Phase.BACK: ["recovery"],
     }
     assert hosts == wanted.get(phase, [])
+
+
+def test_copies_of_earlier_failovers_are_in_the_way_where_their_host_answers():
+    run = a_run()
+    assert in_the_way([], run) == ""
+    assert in_the_way(["third"], run) == "third"
+    assert in_the_way(["recovery"], run) == "recovery"
+    heir = replace(run, options={"after": ["r0"]})
+    assert in_the_way(["recovery"], heir) == ""
+    assert in_the_way(["recovery", "third"], heir) == "third"

@@ -34,7 +34,7 @@ class Walk:
     # --- in the threads of console and agents -----------------------------------------------------------
 
     def on_run(self, before, after, written):
-        if written and after.kind is Kind.UNPLANNED and after.result("fence").get("reached") is False:
+        if written and any(after.result(fence).get("reached") is False for fence in ("fence", "fence-away")):
             self.unfenced = True
         if written and after.state is RunState.DONE and before.state is not RunState.DONE:
             self.compare(after.kind)
@@ -79,6 +79,8 @@ class Walk:
         asks = {
             "planned": lambda: service.failover("web", Event.PLANNED, FailoverRequest()),
             "unplanned": lambda: service.failover("web", Event.UNPLANNED, FailoverRequest()),
+            "without the vault": self.without_vault,
+            "home without the other site": lambda: service.failback("web", FailbackRequest(unplanned=True)),
             "commit": lambda: service.commit("web"),
             "failback": lambda: service.failback("web", FailbackRequest()),
             "retry": lambda: service.retry("web", RetryRequest()),
@@ -86,6 +88,7 @@ class Walk:
             "test": lambda: service.start_test("web", "latest"),
             "cleanup": lambda: self.world.failovers.cleanup(VM, "web", "me"),
             "policy": lambda: service.protect("web", ProtectRequest(rpo_s=self.dice.randrange(1, 5))),
+            "warm": lambda: service.protect("web", ProtectRequest(warm=self.dice.random() < 0.9)),
         }
         name = self.dice.choice([*asks, "planned", "commit", "commit", "failback", "failback"])
         try:
@@ -99,6 +102,13 @@ class Walk:
             self.done.append(f"{name}: {error}")
         except Died:
             self.done.append(f"{name}, console dies in it")
+
+    def without_vault(self):
+        """The operator does not lie: he says that it is off at home only where that is so."""
+        vm = self.world.office.hypervisor._vms.get(VM)
+        off = vm is not None and vm.facts.power is Power.OFF
+        request = FailoverRequest(without_vault=True if off else None)
+        self.world.service.failover("web", Event.UNPLANNED, request)
 
     def cut(self):
         world = self.world

@@ -13,6 +13,7 @@ from tests.vault.conftest import CHEAP
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import HostConfig
 from leeward.agent.copy_tasks import CopyTasks
+from leeward.agent.follower import Follower
 from leeward.agent.jobs import JobRunner
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
@@ -31,6 +32,7 @@ from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.orchestrator.conductor import Conductor
 from leeward.recovery.memory import MemoryCopies, MemoryHomes
+from leeward.recovery.memory_replicas import MemoryReplicas
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.state.database import Database
@@ -79,11 +81,12 @@ class Place:
         self.world, self.name, self.site, self.folder = world, name, site, folder
         self.hypervisor = self.make_hypervisor()
         self.line = CutStore(world.store)
-        self.copies = MemoryCopies(self.hypervisor, self.open_vault)
+        self.replicas = MemoryReplicas(self.open_vault)
+        self.copies = MemoryCopies(self.hypervisor, self.open_vault, self.replicas)
         self.homes = MemoryHomes(self.hypervisor, self.open_vault)
         self.reach = LocalReach(self.hypervisor)
         self.local = None
-        self.agent = self.jobs = None
+        self.agent = self.jobs = self.follower = None
 
     def make_hypervisor(self):
         return MemoryHypervisor(self.name)
@@ -107,22 +110,26 @@ class Place:
             self.open_vault,
         )
         last = LastCycle(lambda host: self.hypervisor, self.spooled, ledger, pool, self.agent.name)
-        tasks = SourceTasks(self.agent, ledger, self.open_vault, last).tasks()
+        self.follower = Follower(lambda: ledger.desired.replicas, {self.name: lambda: self.replicas})
+        replica = lambda host, vm_id: self.copies.replica(vm_id)  # noqa: E731
+        tasks = SourceTasks(self.agent, ledger, self.open_vault, last, replica).tasks()
         copies, homes = {self.name: self.copies}, {self.name: self.homes}
-        tasks |= CopyTasks(self.agent, ledger, copies, homes, self.open_vault).tasks()
+        tasks |= CopyTasks(self.agent, ledger, copies, homes, self.open_vault, self.follower.sparing).tasks()
         tasks |= ProbeTasks(copies, {self.name: self.reach}).tasks()
         if self.world.wrap:
             tasks = {kind: self.world.wrap(self, kind, task) for kind, task in tasks.items()}
         self.jobs = JobRunner(self.folder / "jobs", tasks)
-        self.local = LocalAgent(self.agent, self.jobs, copies)
+        self.local = LocalAgent(self.agent, self.jobs, copies, self.follower.reports)
         self.agent.start()
         self.jobs.start()
+        self.follower.start()
 
     def stop_agent(self):
         if self.agent:
+            self.follower.stop(2)
             self.jobs.stop(2)
             self.agent.stop()
-            self.agent = self.jobs = self.local = None
+            self.agent = self.jobs = self.local = self.follower = None
 
 
 class FarLink:

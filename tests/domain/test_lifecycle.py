@@ -39,6 +39,10 @@ def target(phase, event):
         return {Phase.AWAY: Phase.COMMITTING, Phase.BACK: Phase.FINISHING}.get(phase)
     if event is Event.FAILBACK:
         return Phase.FAILING_BACK if phase is Phase.SETTLED else None
+    # One whose recovery site dies under it goes home without it, wherever it stands there.
+    if event is Event.UNPLANNED_FAILBACK:
+        there = {Phase.AWAY, Phase.SETTLED, Phase.COMMITTING, Phase.FAILING_OVER, Phase.FAILOVER_STALLED} | FAILBACK
+        return Phase.FAILING_BACK if phase in there else None
     # What moves or has stalled can be taken back; what has stalled can be gone on with. Commits are neither: they
     # move no VM, and are asked for anew.
     on_failover = phase in FAILOVER
@@ -76,6 +80,7 @@ def test_every_phase_and_every_event(phase, event):
 
 
 ACTIONS = {"planned": Event.PLANNED, "unplanned": Event.UNPLANNED, "commit": Event.COMMIT, "failback": Event.FAILBACK}
+ACTIONS |= {"failback --unplanned": Event.UNPLANNED_FAILBACK}
 ACTIONS |= {"retry": Event.RETRY, "cancel": Event.CANCEL}
 
 
@@ -85,7 +90,7 @@ def test_what_a_refusal_advises_can_be_done(phase, event):
     found = after(phase, event, "web")
     if not isinstance(found, Refusal):
         return
-    advised = re.findall(r"`leeward failover (\w+) web`", found.hint)
+    advised = ["".join(words) for words in re.findall(r"`leeward failover (\w+) web( --unplanned)?`", found.hint)]
     assert advised, found
     for action in advised:
         assert action == "show" or not isinstance(after(phase, ACTIONS[action], "web"), Refusal), found

@@ -4,7 +4,7 @@ import pytest
 
 from leeward.domain.procedures import STEPS, UNDO_TELLS, Kind, undo_order
 
-MOVES = (Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK)
+MOVES = (Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK, Kind.UNPLANNED_FAILBACK)
 STARTS = {"plug", "start-home"}
 
 

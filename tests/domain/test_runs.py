@@ -53,13 +53,15 @@ def test_steps_are_done_in_order_and_then_it_is_over(kind):
 def test_undoing_takes_back_what_was_begun_and_nothing_else(kind):
     for number, step in enumerate(steps(kind)):
         run = begin_undo(walked(a_run(kind), step.name, StepState.RUNNING))
-        assert tuple(record.name for record in run.undo) == undo_order(kind, number + 1)
+        # Nothing is owed where there is no warm replica.
+        order = tuple(name for name in undo_order(kind, number + 1) if name != "unowe")
+        assert tuple(record.name for record in run.undo) == order
         seen = []
         while (move := next_move(run)).outcome is None:
             assert move.undo
             seen.append(move.name)
             run = with_record(run, move.name, undo=True, state=StepState.DONE)
-        assert (tuple(seen), move.outcome) == (undo_order(kind, number + 1), RunState.UNDONE)
+        assert (tuple(seen), move.outcome) == (order, RunState.UNDONE)
 
 
 def test_a_final_step_is_no_way_back_unless_it_failed():

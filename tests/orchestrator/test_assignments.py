@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from leeward.domain.procedures import Kind, steps, undo_order
-from leeward.domain.runs import Run, StepState, new_run, with_record
+from leeward.domain.runs import Run, StepState, begin_undo, new_run, with_record
 from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.wire.jobs import JobKind
 
@@ -16,7 +16,7 @@ RESULTS = {
     "epoch-home": {"epoch": 8},
     "last-cycle-away": {"point": "44"},
 }
-CONSOLE = {"check", "protect", "check-home", "protect-home"}
+CONSOLE = {"check", "protect", "check-home", "protect-home", "protect-away"}
 
 
 def a_run(kind, point="latest"):
@@ -32,10 +32,10 @@ def test_every_step_and_undo_step_is_a_job_or_the_consoles_own(kind):
     for step in steps(kind):
         assert (job_of(run, step.name, undo=False) is None) == (step.name in CONSOLE)
     for name in undo_order(kind, len(steps(kind))):
-        assert job_of(run, name, undo=True) is not None
+        assert (job_of(run, name, undo=True) is None) == (name in CONSOLE)
 
 
-@pytest.mark.parametrize("kind", [Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK, Kind.FINISH])
+@pytest.mark.parametrize("kind", [*Kind])
 def test_each_job_is_done_where_it_belongs(kind):
     run = a_run(kind)
     home = {"stop", "restart", "last-cycle", "fence", "stand-down", "stand-up", "epoch-back", "prepare", "catch-up"}
@@ -89,3 +89,50 @@ def test_all_jobs_that_a_run_can_have_given_are_known_by_name():
         jobs += [job_of(then, name, undo=True) for name in undo_order(run.kind, len(run.steps))]
         assert {(job.host, job.id) for job in jobs if job} <= known
     assert job_of(run, "stop", undo=False).kind is JobKind.STOP
+
+
+def test_an_unplanned_failback_takes_the_last_point_of_the_closed_log_and_gives_the_other_site_time():
+    run = a_run(Kind.UNPLANNED_FAILBACK)
+    run = with_record(run, "epoch-home", undo=False, ended=100.0, result={"epoch": 8, "point": "55"})
+    assert job_of(run, "prepare", undo=False).arguments["point"] == "55"
+    assert job_of(a_run(Kind.UNPLANNED_FAILBACK, "12"), "prepare", undo=False).arguments["point"] == "12"
+    assert job_of(a_run(Kind.FAILBACK, "12"), "prepare", undo=False).arguments["point"] == "latest"
+    assert "wait_s" not in job_of(run, "start-home", undo=False).arguments
+    run = with_record(run, "fence-away", undo=False, result={"reached": False})
+    run = with_record(run, "start-home", undo=False, started=103.0)
+    assert job_of(run, "start-home", undo=False).arguments == {"epoch": 8, "wait_s": 5.0}
+
+
+def test_what_is_left_to_an_absent_agent_is_not_let_go_of():
+    run = a_run(Kind.FINISH)
+    assert any(job_id.endswith("discard-away") for _, job_id in jobs_of(run))
+    run = with_record(run, "discard-away", undo=False, result={"left": True})
+    assert not any(job_id.endswith("discard-away") for _, job_id in jobs_of(run))
+
+
+def warm(**options):
+    run = replace(a_run(Kind.UNPLANNED), options=options)
+    return with_record(run, "check", undo=False, result={"claim": 4, "replica": True})
+
+
+def test_an_epoch_may_be_owed_only_where_home_has_stopped_the_vm_or_the_operator_says_so():
+    run = with_record(warm(), "fence", undo=False, result={"was_running": True})
+    assert job_of(run, "epoch", undo=False).arguments["owe"] is True
+    run = with_record(warm(), "fence", undo=False, result={"reached": False})
+    told = job_of(run, "epoch", undo=False).arguments
+    assert told["owe"] is False
+    assert "--without-vault" in told["stuck"]
+    run = with_record(warm(without_vault=True), "fence", undo=False, result={"reached": False})
+    assert job_of(run, "epoch", undo=False).arguments["owe"] is True
+    run = with_record(warm(from_vault=True), "fence", undo=False, result={"was_running": True})
+    assert job_of(run, "epoch", undo=False).arguments["owe"] is False
+    assert "owe" not in job_of(a_run(Kind.UNPLANNED), "epoch", undo=False).arguments
+
+
+def test_what_was_owed_is_given_back_only_once_nobody_takes_it_any_more():
+    run = begin_undo(with_record(warm(), "fence", undo=False, result={"was_running": True}))
+    assert [record.name for record in run.undo][:2] == ["discard", "unowe"]
+    assert job_of(run, "unowe", undo=True).arguments == {"claim": 4}
+    assert job_of(run, "epoch-back", undo=True).arguments["owe"] is False
+    run = with_record(run, "unowe", undo=True, state=StepState.DONE, result={"unowed": True})
+    assert job_of(run, "epoch-back", undo=True).arguments["owe"] is True

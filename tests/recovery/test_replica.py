@@ -110,6 +110,56 @@ def test_it_follows_the_log_and_brings_only_what_differs(stand):
     stand.replicas.remove(VM)
     stand.replicas.remove(VM)
     assert list((stand.folder / "images").iterdir()) == []
+    assert stand.replicas.records() == []
+
+
+def test_it_knows_who_had_the_log_and_what_its_images_take(stand):
+    stand.replicas.advance(VM)
+    assert (stand.record.epoch, stand.record.moved_to) == (1, "")
+    assert stand.replicas.records() == [stand.record]
+    assert stand.replicas.sizes()[stand.record.tag] > 40 * BLOCK
+    stand.vault.log(VM).take_epoch(1, {"writer": "x", "host": "elsewhere", "reason": "failover", "run": "r"})
+    assert stand.replicas.advance(VM) is None  # no new point
+    assert (stand.record.epoch, stand.record.moved_to) == (2, "elsewhere")
+
+
+def test_a_look_reads_what_came_and_nothing_else(stand):
+    for _ in range(30):
+        stand.pen.put("vda", 3, random.Random(5).randbytes(BLOCK)).commit()
+    stand.replicas.advance(VM)
+    asked = []
+
+    def counted(name, original):
+        def ask(*arguments):
+            asked.append((name, arguments[0]))
+            return original(*arguments)
+
+        return ask
+
+    for name in ("get", "get_range", "scan", "size"):
+        setattr(stand.store, name, counted(name, getattr(stand.store, name)))
+    assert stand.replicas.advance(VM) is None  # what it does not know is whether its point is the log's end
+    asked.clear()
+    assert stand.replicas.advance(VM) is None
+    assert len({key for _, key in asked}) == 2
+    stand.pen.put("vda", 7, random.Random(6).randbytes(2 * BLOCK)).put("vda", 3, bytes(BLOCK)).commit()
+    asked.clear()
+    assert stand.replicas.advance(VM).written == 3 * BLOCK
+    assert len({key for _, key in asked}) < 10, asked
+    stand.check_whole()
+    # Epochs and moved blocks bring no point; what is older than what it holds, or far ahead, is reached all the same.
+    stand.pen.reopen(new_epoch=True)
+    assert stand.replicas.advance(VM) is None
+    assert stand.record.epoch == 2
+    points = [point.id for point in stand.vault.log(VM).points()]
+    stand.replicas.advance(VM, points[4])
+    stand.check_whole()
+    for n in range(300):
+        stand.pen.put("vdb", n % 20, n.to_bytes(2, "big") * (BLOCK // 2)).commit()
+    assert stand.vault.log(VM).since(points[-1], "", stand.record.state) is None
+    stand.replicas.advance(VM)
+    assert stand.record.point == stand.newest()
+    stand.check_whole()
 
 
 def test_at_every_instant_it_holds_a_whole_point(stand, monkeypatch):
@@ -195,6 +245,8 @@ def test_its_images_are_lent_to_one_copy_and_mended_when_they_come_back(stand):
     with pytest.raises(Refused, match="no whole replica"):
         stand.replicas.take(VM, "copy")
     stand.replicas.advance(VM)
+    with pytest.raises(Refused, match="holds point"):
+        stand.replicas.take(VM, "copy", "999")
     paths = stand.replicas.take(VM, "copy")
     assert (
         paths == stand.replicas.take(VM, "copy") == {name: str(stand.image(name, "copy")) for name in ("vda", "vdb")}
@@ -229,3 +281,17 @@ def test_no_room_is_told_before_anything_is_written(stand, monkeypatch):
     with pytest.raises(StoreFull, match="are free"):
         stand.replicas.advance(VM)
     assert list((stand.folder / "images").iterdir()) == []
+
+
+def test_what_is_staged_leaves_room_to_others(stand, monkeypatch):
+    stand.replicas.advance(VM)
+    before = stand.newest()
+    stand.pen.put("vda", 0, random.Random(4).randbytes(70 * BLOCK)).commit()
+    left = iter([1 << 40, 1 << 40])  # others write as well: only the first looks find room
+    monkeypatch.setattr(
+        module.shutil, "disk_usage", lambda folder: type("Usage", (), {"free": next(left, 100 << 20)})
+    )
+    with pytest.raises(StoreFull, match="leaves at least that to others"):
+        stand.replicas.advance(VM)
+    assert stand.replicas.whole(VM).point == before
+    stand.check_whole()

@@ -16,7 +16,8 @@ from functools import partial
 from leeward.agent.config import HostConfig
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
-from leeward.agent.ledger import Ledger, StandDown
+from leeward.agent.ledger import Ledger, Owed, StandDown
+from leeward.agent.owing import Owing
 from leeward.agent.sentry import LOOK_S, Sentry
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, NotFound, VmGone
@@ -67,6 +68,7 @@ class Agent:
         drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, drivers, self._end_held)
         self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._fenced)
+        self.owing = Owing(ledger, open_plain_vault, self._settled, self._beaten)
 
     def _kept(self) -> list[ProtectionMessage]:
         return [wish for wish in self._ledger.desired.protections if not wish.paused]
@@ -95,11 +97,13 @@ class Agent:
             self._keeper.start()
             self._guard.start()
             self._sentry.start()
+            self.owing.start()
 
     def stop(self) -> None:
         """End all workers; the desired state stays."""
         self._guard.stop(STOP_TIMEOUT_S)
         self._sentry.stop(STOP_TIMEOUT_S)
+        self.owing.stop(STOP_TIMEOUT_S)
         with self._lock:
             self._running = False
             for worker in self._workers.values():
@@ -119,6 +123,7 @@ class Agent:
             self._ledger.save_desired(desired)
             for off in desired.standdowns:
                 if off.host in self._hosts and self._ledger.standdown(off.vm_id, off.host) is None:
+                    self._ledger.unowe(off.vm_id, off.host)
                     self._ledger.stand_down(StandDown(off.vm_id, off.vm_name, off.host, off.reason))
             if self._running:
                 self._reconcile()
@@ -163,6 +168,7 @@ class Agent:
     def stand_down(self, standdown: StandDown) -> bool:
         """From now on the VM stays off on this host. True when it is off already. Raises NotFound."""
         self.source(standdown.host)
+        self.owing.drop(standdown.vm_id, standdown.host)
         with self._lock:
             self._ledger.stand_down(standdown)
             if self._running:
@@ -197,6 +203,21 @@ class Agent:
             if self._running:
                 self._reconcile()
 
+    def _settled(self, owed: Owed, epoch: int) -> None:
+        """An owed epoch has begun: from here on this host writes the log."""
+        with self._lock:
+            self._ledger.save_epoch(owed.vm_id, epoch, owed.host)
+            self._ledger.unowe(owed.vm_id, owed.host)
+            if self._running:
+                self._reconcile()
+
+    def _beaten(self, owed: Owed, there: str) -> None:
+        # The stand-down first: dead in between, it is owed still, and found out again.
+        reason = f"it runs at {there}: this one was started while the vault was away"
+        self._ledger.stand_down(StandDown(owed.vm_id, owed.vm_name, owed.host, reason))
+        self._ledger.unowe(owed.vm_id, owed.host)
+        self._guard.wake()
+
     def source(self, host: str) -> Source:
         """Raises NotFound."""
         if host not in self._hosts:
@@ -205,6 +226,8 @@ class Agent:
 
     def _fenced(self, wish: ProtectionMessage) -> None:
         """Another writer has this VM's log. If that is because the VM runs elsewhere now, it must not run here."""
+        if self._ledger.owed(wish.vm_id, wish.host) is not None:
+            return  # who has it is found out there
         move = self._open_plain_vault().log(wish.vm_id).last_move()
         if move is None or move.info.get("host") == wish.host:
             return
@@ -269,6 +292,8 @@ class Agent:
         standdown = self._ledger.standdown(wish.vm_id, wish.host)
         if standdown is not None:
             return ProtectionState.PAUSED, f"stays off on this host: {standdown.reason}"
+        if self._ledger.owed(wish.vm_id, wish.host) is not None:
+            return ProtectionState.ERROR, "the vault is away; its log is taken over first when it is back"
         if self._ledger.holds(wish.vm_id, wish.host):
             return ProtectionState.PAUSED, "held still: a failover is under way"
         return ProtectionState.ERROR, self._troubles.get(wish.vm_id, "the agent is stopped")

@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from leeward.agent.agent import Agent
 from leeward.agent.jobs import Context, Task
 from leeward.agent.ledger import Ledger, StandDown
-from leeward.domain.errors import Fenced, HypervisorError, NotFound
+from leeward.domain.errors import Fenced, HypervisorError, NotFound, StoreUnavailable
 from leeward.vault.facade import Vault
-from leeward.wire.jobs import JobKind
-from leeward.wire.messages import CopyReport
+from leeward.wire.jobs import Job, JobKind
+from leeward.wire.messages import CopyReport, ReplicaReport
 
 BOOT_TIMEOUT_S = 180.0
 
@@ -25,7 +26,14 @@ class Copies(Protocol):
     """Copies on one host; see `leeward.recovery.copies`. purpose: test or failover."""
 
     def build(
-        self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]
+        self,
+        vm_id: str,
+        vm_name: str,
+        point_id: str,
+        purpose: str,
+        networks: Mapping[str, str],
+        *,
+        from_vault: bool = False,
     ) -> CopyReport: ...
     def start(self, vm_id: str, purpose: str) -> CopyReport: ...
     def plug(self, vm_id: str, purpose: str) -> CopyReport: ...
@@ -34,6 +42,11 @@ class Copies(Protocol):
     def discard(self, vm_id: str, purpose: str) -> None: ...
     def reports(self) -> list[CopyReport]: ...
     def supervise(self) -> None: ...
+    def definition(self, vm_id: str, purpose: str) -> str:
+        """Of the VM that a copy is made of, as its host defined it."""
+
+    def replica(self, vm_id: str) -> ReplicaReport | None:
+        """The warm replica of a VM that could be failed over to now, without the vault."""
 
 
 class Homes(Protocol):
@@ -54,13 +67,15 @@ class Homes(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CopyTasks:
-    """copies, homes: by host name. open_vault: what is really in the vault."""
+    """copies, homes: by host name. open_vault: what is really in the vault. sparing: while a VM's copy is made its
+    replica is left alone by whoever brings it on."""
 
     agent: Agent
     ledger: Ledger
     copies: Mapping[str, Copies]
     homes: Mapping[str, Homes]
     open_vault: Callable[[], Vault]
+    sparing: Callable[[str], AbstractContextManager[None]] = lambda vm_id: nullcontext()
 
     def tasks(self) -> dict[JobKind, Task]:
         return {
@@ -83,24 +98,50 @@ class CopyTasks:
 
     def build(self, context: Context) -> dict[str, Any]:
         """name, point (latest, app or an id), purpose, networks; afresh: what a failover that was given up has left
-        goes first → point, copy."""
+        goes first; from_vault: a warm replica is not used; without_vault: where the vault is away, the replica's
+        point will do → point, copy, replica; definition, where it is made of one: the console may not have been able
+        to read it in the vault."""
         job = context.job
         wanted = job.arguments
-        point = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
-        context.tell(f"making the VM out of point {point.id}")
+        copies, purpose = self._copies(job.host), str(wanted["purpose"])
         if wanted.get("afresh"):
-            self._copies(job.host).discard(job.vm_id, str(wanted["purpose"]))
-        copy = self._copies(job.host).build(
-            job.vm_id, str(wanted["name"]), point.id, str(wanted["purpose"]), dict(wanted.get("networks", {}))
-        )
-        context.tell(f"{copy.copy_name} at point {copy.point}, on {copy.network or 'no network'}")
-        return {"point": copy.point, "copy": copy.copy_name}
+            copies.discard(job.vm_id, purpose)
+        point = self._point(context)
+        context.tell(f"making the VM out of point {point}")
+        with self.sparing(job.vm_id):
+            copy = copies.build(
+                job.vm_id,
+                str(wanted["name"]),
+                point,
+                purpose,
+                dict(wanted.get("networks", {})),
+                from_vault=bool(wanted.get("from_vault")),
+            )
+        source = ", on the disks of the warm replica" if copy.replica else ""
+        context.tell(f"{copy.copy_name} at point {copy.point}, on {copy.network or 'no network'}{source}")
+        found = {"point": copy.point, "copy": copy.copy_name, "replica": copy.replica}
+        return {**found, "definition": copies.definition(job.vm_id, purpose)} if copy.replica else found
+
+    def _point(self, context: Context) -> str:
+        """Without the vault only what the replica holds can be had, or what a copy has been begun with."""
+        job, wanted = context.job, context.job.arguments
+        try:
+            return self.open_vault().log(job.vm_id).choose(str(wanted["point"])).id
+        except StoreUnavailable:
+            copies, purpose = self._copies(job.host), str(wanted["purpose"])
+            begun = [copy.point for copy in copies.reports() if (copy.vm_id, copy.purpose) == (job.vm_id, purpose)]
+            replica = copies.replica(job.vm_id) if purpose == "failover" and not wanted.get("from_vault") else None
+            held = replica.point if replica else begun[0] if begun else ""
+            if not held or (str(wanted["point"]) != held and not wanted.get("without_vault")):
+                raise
+            return held
 
     def start(self, context: Context) -> dict[str, Any]:
-        """purpose, epoch (for a failover: the one in which this host reigns)."""
+        """purpose, epoch (for a failover: the one in which this host reigns), run; owed: it was to be taken when the
+        vault is back; without_vault: an epoch of ours is believed where the vault is away."""
         job = context.job
         if job.arguments["purpose"] == "failover":
-            self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
+            self._must_reign_or_owe(job)
             self.agent.stand_up(job.vm_id, job.host)
         self._copies(job.host).start(job.vm_id, str(job.arguments["purpose"]))
         return {}
@@ -108,13 +149,7 @@ class CopyTasks:
     def plug(self, context: Context) -> dict[str, Any]:
         """purpose, wait_s: seconds to wait first, in which the old one may find out that its time is over."""
         job = context.job
-        ends = time.monotonic() + float(job.arguments["wait_s"])
-        if ends > time.monotonic():
-            context.tell("giving the home site the time to find out and stop its VM")
-        while time.monotonic() < ends:
-            context.check()
-            time.sleep(0.05)
-        context.tell("")
+        _give_time(context, "giving the home site the time to find out and stop its VM")
         self._copies(job.host).plug(job.vm_id, str(job.arguments["purpose"]))
         return {}
 
@@ -159,8 +194,9 @@ class CopyTasks:
         return self._homes(job.host).switch(job.vm_id, str(job.arguments["definition"]))
 
     def start_home(self, context: Context) -> dict[str, Any]:
-        """epoch: the one in which this host reigns."""
+        """epoch: the one in which this host reigns; wait_s: as in `plug`."""
         job = context.job
+        _give_time(context, "giving the recovery site the time to find out and stop its VM")
         self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
         self.agent.stand_up(job.vm_id, job.host)
         return self._homes(job.host).start(job.vm_id)
@@ -188,6 +224,21 @@ class CopyTasks:
 
     # --- insides --------------------------------------------------------------------------------------
 
+    def _must_reign_or_owe(self, job: Job) -> None:
+        if job.arguments.get("owed") and not self.agent.owing.settle(job.vm_id, job.host):
+            return
+        epoch, ours = int(job.arguments["epoch"]), self.ledger.epoch_of(job.vm_id, job.host)
+        try:
+            if job.arguments.get("owed"):
+                # The source may have begun epochs of its own after the one that had been seen.
+                reign = self.open_vault().log(job.vm_id).reign()
+                epoch = reign.epoch if reign and reign.info.get("run") == job.arguments["run"] else epoch
+            self._must_reign(job.vm_id, job.host, epoch)
+        except StoreUnavailable:
+            # Whoever takes over what is ours finds us by itself; nobody else could have been given this very epoch.
+            if not job.arguments.get("without_vault") or ours is None or ours < epoch:
+                raise
+
     def _must_reign(self, vm_id: str, host: str, epoch: int) -> None:
         """Nobody starts a primary who is not, at this moment, the one writer of its log."""
         reign = self.open_vault().log(vm_id).reign()
@@ -214,3 +265,14 @@ class CopyTasks:
         if host not in self.homes:
             raise NotFound("this host is not set up to take VMs home", subject=host)
         return self.homes[host]
+
+
+def _give_time(context: Context, why: str) -> None:
+    """wait_s."""
+    ends = time.monotonic() + float(context.job.arguments.get("wait_s", 0.0))
+    if ends > time.monotonic():
+        context.tell(why)
+    while time.monotonic() < ends:
+        context.check()
+        time.sleep(0.05)
+    context.tell("")

@@ -117,5 +117,6 @@ def _urgent(report: AgentReport, jobs: Sequence[JobReport]) -> Any:
         [(p.vm_id, p.state, p.reason, p.failover_possible) for p in report.protections],
         [(c.copy_id, c.failed, c.hydrated, [(s.name, s.state) for s in c.steps]) for c in report.copies],
         report.standdowns,
+        [(r.vm_id, r.state, r.reason) for r in report.replicas],
         [(job.id, job.state) for job in jobs],
     )

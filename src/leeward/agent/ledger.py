@@ -1,4 +1,5 @@
-"""What an agent remembers across restarts: the desired state, where it reigns, what it holds still and keeps off."""
+"""What an agent remembers across restarts: the desired state, where it reigns, what it holds still and keeps off, and
+which epochs it has to take yet."""
 
 from __future__ import annotations
 
@@ -33,6 +34,22 @@ class StandDown:
     autostart: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Owed:
+    """An epoch of a VM's log that could not be begun, since the vault was away, and is to be as soon as it is back.
+
+    claim: the epoch that was seen last, see `VmLog.take_epoch`. info: what the epoch will tell. runs: the ones whose
+    taking it may follow as well: its own, and those that it takes over from or takes back.
+    """
+
+    vm_id: str
+    vm_name: str
+    host: str
+    claim: int
+    info: dict[str, Any]
+    runs: list[str]
+
+
 class Ledger:
     """One JSON file, replaced atomically and durably; safe from several threads."""
 
@@ -43,6 +60,7 @@ class Ledger:
         self._reigns: dict[str, Reigned] = {}
         self._held: set[tuple[str, str]] = set()
         self._standdowns: dict[tuple[str, str], StandDown] = {}
+        self._owed: dict[tuple[str, str], Owed] = {}
         path.parent.mkdir(parents=True, exist_ok=True)
         if path.exists():
             try:
@@ -63,6 +81,9 @@ class Ledger:
         for found in stored.get("standdowns", []):
             standdown = StandDown(**found)
             self._standdowns[standdown.host, standdown.vm_id] = standdown
+        for found in stored.get("owed", []):
+            owed = Owed(**found)
+            self._owed[owed.host, owed.vm_id] = owed
 
     # --- desired state and epochs ---------------------------------------------------------------------
 
@@ -108,8 +129,30 @@ class Ledger:
                 self._write()
 
     def holds(self, vm_id: str, host: str) -> bool:
+        """Also while an epoch is owed: nothing is replicated before it has begun."""
         with self._lock:
-            return (host, vm_id) in self._held or (host, vm_id) in self._standdowns
+            return any((host, vm_id) in found for found in (self._held, self._standdowns, self._owed))
+
+    # --- owed -----------------------------------------------------------------------------------------
+
+    def owe(self, owed: Owed) -> None:
+        with self._lock:
+            if self._owed.get((owed.host, owed.vm_id)) != owed:
+                self._owed[owed.host, owed.vm_id] = owed
+                self._write()
+
+    def unowe(self, vm_id: str, host: str) -> None:
+        with self._lock:
+            if self._owed.pop((host, vm_id), None) is not None:
+                self._write()
+
+    def owed(self, vm_id: str, host: str) -> Owed | None:
+        with self._lock:
+            return self._owed.get((host, vm_id))
+
+    def all_owed(self) -> list[Owed]:
+        with self._lock:
+            return list(self._owed.values())
 
     # --- kept off -------------------------------------------------------------------------------------
 
@@ -152,6 +195,7 @@ class Ledger:
                 "epochs": {vm_id: asdict(reigned) for vm_id, reigned in self._reigns.items()},
                 "held": sorted(self._held),
                 "standdowns": [asdict(standdown) for standdown in self._standdowns.values()],
+                "owed": [asdict(owed) for owed in self._owed.values()],
             },
         )
 

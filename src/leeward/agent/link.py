@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from leeward.agent.agent import Agent
 from leeward.agent.copy_tasks import Copies
 from leeward.agent.jobs import JobRunner
 from leeward.wire.jobs import Job, JobReport
-from leeward.wire.messages import AgentReport, DesiredState, HostReport
+from leeward.wire.messages import AgentReport, DesiredState, HostReport, ReplicaReport
 
 
 class LocalAgent:
     """See `leeward.console.links.AgentLink`. The same face serves an agent's poll loop."""
 
-    def __init__(self, agent: Agent, jobs: JobRunner, copies: Mapping[str, Copies]) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        jobs: JobRunner,
+        copies: Mapping[str, Copies],
+        replicas: Callable[[], tuple[ReplicaReport, ...]] = tuple,
+    ) -> None:
         self._agent = agent
         self._jobs = jobs
         self._copies = copies
+        self._replicas = replicas
 
     @property
     def name(self) -> str:
@@ -32,7 +39,7 @@ class LocalAgent:
 
     def report(self) -> AgentReport:
         copies = tuple(copy for keeper in self._copies.values() for copy in keeper.reports())
-        return self._agent.report().model_copy(update={"copies": copies})
+        return self._agent.report().model_copy(update={"copies": copies, "replicas": self._replicas()})
 
     @property
     def age_s(self) -> float:

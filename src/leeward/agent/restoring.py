@@ -11,19 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from leeward.agent.config import AgentConfig, HostConfig
+from leeward.agent.follower import report_of
 from leeward.agent.keys import key_path
 from leeward.recovery.copies import Copies
 from leeward.recovery.home import HomeDisks, wait_agent
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.recovery.records import CopyRecord, CopyRecords
+from leeward.recovery.replica import Replicas
 from leeward.vault.facade import Vault
-from leeward.wire.messages import CopyReport, StepMessage
+from leeward.wire.messages import CopyReport, ReplicaReport, StepMessage
 
 
 class HostCopies:
     """See `leeward.agent.copy_tasks.Copies`. folder: records and export processes; its path must be short.
 
-    may_run: whether a failover copy that has died may be started again here; rpo_s: a VM's target, if it has one.
+    vault: works also while it is away. replicas: of this host. may_run: whether a failover copy that has died may be
+    started again here; rpo_s: a VM's target, if it has one.
     """
 
     def __init__(
@@ -32,7 +35,8 @@ class HostCopies:
         storage: Path,
         folder: Path,
         config: AgentConfig,
-        open_vault: Callable[[], Vault],
+        vault: Callable[[], Vault],
+        replicas: Callable[[], Replicas],
         may_run: Callable[[str], bool],
         rpo_s: Callable[[str], float | None],
     ) -> None:
@@ -40,7 +44,8 @@ class HostCopies:
         self._storage = storage
         self._folder = folder
         self._config = config
-        self._open_vault = open_vault
+        self._vault = vault
+        self._replicas = replicas
         self._may_run = may_run
         self._rpo_s = rpo_s
         self._opened: Copies | None = None
@@ -54,14 +59,24 @@ class HostCopies:
                     self._folder,
                     self._config.vault_url,
                     key_path(self._config.state_dir),
-                    self._open_vault(),
+                    self._vault(),
+                    replicas=self._replicas(),
                     rpo_s=self._rpo_s,
                     may_run=self._may_run,
                 )
             return self._opened
 
-    def build(self, vm_id: str, vm_name: str, point_id: str, purpose: str, networks: Mapping[str, str]) -> CopyReport:
-        return copy_report(self._open().build(vm_id, vm_name, point_id, purpose, networks))
+    def build(
+        self,
+        vm_id: str,
+        vm_name: str,
+        point_id: str,
+        purpose: str,
+        networks: Mapping[str, str],
+        *,
+        from_vault: bool = False,
+    ) -> CopyReport:
+        return copy_report(self._open().build(vm_id, vm_name, point_id, purpose, networks, from_vault=from_vault))
 
     def start(self, vm_id: str, purpose: str) -> CopyReport:
         return copy_report(self._open().start(vm_id, purpose))
@@ -85,6 +100,13 @@ class HostCopies:
     def supervise(self) -> None:
         if CopyRecords(self._folder).all():
             self._open().supervise()
+
+    def definition(self, vm_id: str, purpose: str) -> str:
+        return self._open().definition(vm_id, purpose)
+
+    def replica(self, vm_id: str) -> ReplicaReport | None:
+        record = self._replicas().whole(vm_id)
+        return report_of(record, self._host.name, 0) if record else None
 
 
 class HostHomes:
@@ -160,4 +182,5 @@ def copy_report(record: CopyRecord) -> CopyReport:
         evidence=evidence,
         hydrated=record.hydrated,
         failed=record.failed,
+        replica=record.replica,
     )

@@ -12,12 +12,13 @@ from typing import Any
 from leeward.agent.agent import Agent
 from leeward.agent.jobs import Context, Task
 from leeward.agent.lastcycle import LastCycle
-from leeward.agent.ledger import Ledger, StandDown
+from leeward.agent.ledger import Ledger, Owed, StandDown
 from leeward.domain.errors import Fenced, HypervisorError, Refused, StoreUnavailable, VmGone
 from leeward.domain.vm import Power
 from leeward.vault.facade import Vault
 from leeward.vault.log import LogWriter, VmLog
-from leeward.wire.jobs import JobKind
+from leeward.wire.jobs import Job, JobKind
+from leeward.wire.messages import ReplicaReport
 from leeward.wire.translate import utc
 
 STOP_TIMEOUT_S = 120.0
@@ -27,13 +28,22 @@ _OFF_TIMEOUT_S = 30.0
 
 
 class SourceTasks:
-    """open_vault: what is really in the vault, not what a spool shows."""
+    """open_vault: what is really in the vault, not what a spool shows. replica: of a VM on a host, when it could be
+    failed over to now."""
 
-    def __init__(self, agent: Agent, ledger: Ledger, open_vault: Callable[[], Vault], last_cycle: LastCycle) -> None:
+    def __init__(
+        self,
+        agent: Agent,
+        ledger: Ledger,
+        open_vault: Callable[[], Vault],
+        last_cycle: LastCycle,
+        replica: Callable[[str, str], ReplicaReport | None] = lambda host, vm_id: None,
+    ) -> None:
         self._agent = agent
         self._ledger = ledger
         self._open_vault = open_vault
         self._last_cycle = last_cycle
+        self._replica = replica
 
     def tasks(self) -> dict[JobKind, Task]:
         return {
@@ -43,6 +53,7 @@ class SourceTasks:
             JobKind.STAND_DOWN: self.stand_down,
             JobKind.STAND_UP: self.stand_up,
             JobKind.TAKE_EPOCH: self.take_epoch,
+            JobKind.UNOWE: self.unowe,
         }
 
     def stop(self, context: Context) -> dict[str, Any]:
@@ -84,6 +95,7 @@ class SourceTasks:
         standdown = self._ledger.standdown(job.vm_id, job.host)
         if standdown is not None:
             raise Refused(f"it must stay off here: {standdown.reason}", subject=standdown.vm_name)
+        self._agent.owing.settle(job.vm_id, job.host)
         self._must_not_be_elsewhere(job.vm_id, job.host)
         self._agent.source(job.host).hypervisor.start(job.vm_id)
         return {}
@@ -133,27 +145,68 @@ class SourceTasks:
 
     def take_epoch(self, context: Context) -> dict[str, Any]:
         """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; back: runs
-        whose taking is given back, whether it has come to that yet or not (see `_take_back`).
+        whose taking is given back, whether it has come to that yet or not (see `_take_back`). owe: where the vault is
+        away, take it when it is back (`leeward.agent.owing`), and go on with the point that the replica here holds.
 
-        → epoch; point, time: the newest recovery point now that no other writer can add one.
+        → epoch; point, time: the newest recovery point now that no other writer can add one. owed: it is to be taken.
         """
         job = context.job
         arguments = job.arguments
-        info = {
-            "writer": self._agent.name,
-            "host": job.host,
-            "reason": str(arguments["reason"]),
-            "run": str(arguments["run"]),
-        }
-        log = self._open_vault().log(job.vm_id)
+        info = self._info(job)
         claim, back = int(arguments["claim"]), arguments.get("back")
-        state = (_take_back(log, claim, info, back) if back else log.take_epoch(claim, info)).state
+        try:
+            log = self._open_vault().log(job.vm_id)
+            state = (_take_back(log, claim, info, back) if back else log.take_epoch(claim, info)).state
+        except StoreUnavailable as away:
+            return self._owe(context, away)
+        self._agent.owing.drop(job.vm_id, job.host)
         self._agent.reigns(job.vm_id, state.epoch, job.host)
         point = state.last_point
         if point is None:
             raise Refused("the vault has no recovery point of it", subject=job.vm_id)
         context.tell(f"epoch {state.epoch} has begun after point {point.id}")
         return {"epoch": state.epoch, "point": point.id, "time": utc(point.time_ns)}
+
+    def _info(self, job: Job) -> dict[str, Any]:
+        """What an epoch tells of whoever begins it."""
+        arguments = job.arguments
+        told = {"reason": str(arguments["reason"]), "run": str(arguments["run"])}
+        return {"writer": self._agent.name, "host": job.host, **told}
+
+    def _owe(self, context: Context, away: StoreUnavailable) -> dict[str, Any]:
+        job, arguments = context.job, context.job.arguments
+        hint = str(arguments.get("stuck", "Retry when the vault is back"))
+        replica = self._replica(job.host, job.vm_id)
+        back = arguments.get("back")
+        if not arguments.get("owe") or not (back or replica):
+            raise StoreUnavailable(f"the vault is away ({away.message})", subject=away.subject, hint=hint)
+        name, claim = str(arguments["name"]), int(arguments["claim"])
+        wanted = str(arguments.get("point", "latest"))
+        if replica is not None and not back and wanted not in ("latest", replica.point):
+            raise Refused(
+                f"the vault is away, and the warm replica holds point {replica.point}, not {wanted}",
+                subject=name,
+                hint="Wait for the vault, or begin anew with the newest point",
+            )
+        runs = [str(run) for run in (back or [arguments["run"], *arguments.get("after", [])])]
+        self._agent.owing.owe(Owed(job.vm_id, name, job.host, claim, self._info(job), runs))
+        if replica is None or back:
+            context.tell("the vault is away: its log is given back as soon as it can be reached")
+            return {"owed": True, "epoch": claim + 1}
+        context.tell(
+            f"the vault is away: taken is point {replica.point} of {replica.time}, which the warm replica holds; "
+            "the log is taken over as soon as it can be reached"
+        )
+        return {"owed": True, "epoch": claim + 1, "point": replica.point, "time": replica.time}
+
+    def unowe(self, context: Context) -> dict[str, Any]:
+        """claim: as of the taking. → unowed: the log was not taken, and will not be; False: it was taken already."""
+        job = context.job
+        self._agent.owing.drop(job.vm_id, job.host)
+        ours = self._ledger.epoch_of(job.vm_id, job.host)
+        taken = ours is not None and ours > int(job.arguments["claim"])
+        context.tell("the log had been taken over already" if taken else "")
+        return {"unowed": not taken}
 
     def _wait_off(self, host: str, vm_id: str) -> None:
         ends = time.monotonic() + _OFF_TIMEOUT_S

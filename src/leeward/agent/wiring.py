@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import AgentConfig
 from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
+from leeward.agent.follower import Follower
 from leeward.agent.jobs import JobRunner
 from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
@@ -21,17 +22,21 @@ from leeward.agent.probing import ProbeTasks
 from leeward.agent.restoring import HostCopies, HostHomes
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import PASSABLE
 from leeward.logs import log
 from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
+from leeward.ports.objects import ObjectStore
+from leeward.recovery.replica import Replicas
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
+from leeward.vault.stores.late import LateStore
 from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.opening import open_store
+from leeward.wire.messages import ReplicaMessage, ReplicaReport
 
 _RETRY_S = 5.0
 _SUPERVISE_S = 1.0
@@ -45,16 +50,19 @@ class RunningAgent:
     agent: Agent
     jobs: JobRunner
     copies: Mapping[str, Copies]
+    follower: Follower
     link: LocalAgent
     over: threading.Event
 
     def start(self) -> None:
         self.agent.start()
         self.jobs.start()
+        self.follower.start()
         threading.Thread(target=self._supervise, name="supervise", daemon=True).start()
 
     def stop(self) -> None:
         self.over.set()
+        self.follower.stop(_STOP_S)
         self.jobs.stop(_STOP_S)
         self.agent.stop()
 
@@ -90,27 +98,63 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
     copies: dict[str, Copies] = {}
     homes: dict[str, Homes] = {}
+    replicas: dict[str, Callable[[], Replicas]] = {}
     for host in config.hosts:
         if host.storage is not None:
             folder = _passable(config.state_dir / "copy" / host.name)
             may_run = partial(_may_run, ledger, host.name)
-            copies[host.name] = HostCopies(host, host.storage, folder, config, plain, may_run, rpo_of)
+            kept = replicas[host.name] = cache(partial(_replicas, config, host.name, host.storage))
+            late = partial(_late_vault, config)
+            copies[host.name] = HostCopies(host, host.storage, folder, config, late, kept, may_run, rpo_of)
         storage = host.storage or config.state_dir / "images" / host.name
         homes[host.name] = HostHomes(host, storage, _folder(config.state_dir / "home" / host.name), plain)
-    tasks = SourceTasks(agent, ledger, plain, last_cycle).tasks()
-    tasks |= CopyTasks(agent, ledger, copies, homes, plain).tasks()
+    follower = Follower(partial(_wished_replicas, ledger), replicas)
+    tasks = SourceTasks(agent, ledger, plain, last_cycle, partial(_replica, copies)).tasks()
+    tasks |= CopyTasks(agent, ledger, copies, homes, plain, follower.sparing).tasks()
     tasks |= ProbeTasks(copies, {host.name: LibvirtReach(host.name, host.uri) for host in config.hosts}).tasks()
     jobs = JobRunner(config.state_dir / "jobs", tasks)
-    return RunningAgent(agent, jobs, copies, LocalAgent(agent, jobs, copies), threading.Event())
+    link = LocalAgent(agent, jobs, copies, follower.reports)
+    return RunningAgent(agent, jobs, copies, follower, link, threading.Event())
+
+
+def _wished_replicas(ledger: Ledger) -> Sequence[ReplicaMessage] | None:
+    """An agent that has lost its memory removes nothing before it has heard what is wished."""
+    return ledger.desired.replicas if ledger.desired.generation else None
+
+
+def _replica(copies: Mapping[str, Copies], host: str, vm_id: str) -> ReplicaReport | None:
+    return copies[host].replica(vm_id) if host in copies else None
+
+
+def _replicas(config: AgentConfig, host: str, storage: Path) -> Replicas:
+    return Replicas(_folder(config.state_dir / "replica" / host), storage, _late_vault(config))
 
 
 def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:
     return ledger.standdown(vm_id, host) is None
 
 
+def _open_remote(config: AgentConfig) -> ObjectStore:
+    """The vault's store. Who holds its key knows that there is a vault: where none is found it is away."""
+    try:
+        return open_store(config.vault_url, retry_s=_RETRY_S, create=False)
+    except NotFound as gone:
+        raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
+
+
 def _open_plain_vault(config: AgentConfig) -> Vault:
-    store = open_store(config.vault_url, retry_s=_RETRY_S, create=False)
-    return Vault.open(store, keys=load_keys(config.state_dir))
+    keys = load_keys(config.state_dir)
+    store = _open_remote(config)
+    try:
+        return Vault.open(store, keys=keys)
+    except NotFound as gone:
+        raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
+
+
+def _late_vault(config: AgentConfig) -> Vault:
+    """For what must begin to work while the vault is away."""
+    store = LateStore(config.vault_url, partial(_open_remote, config))
+    return Vault.with_keys(store, load_keys(config.state_dir))
 
 
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:

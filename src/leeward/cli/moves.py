@@ -21,6 +21,14 @@ Force = Annotated[
 Timeout = Annotated[
     str | None, typer.Option("--timeout", help="How long the guest may take to shut down. Default 2m.")
 ]
+FromVault = Annotated[bool | None, typer.Option("--from-vault", help="Do not use a warm replica.")]
+WithoutVault = Annotated[
+    bool | None,
+    typer.Option(
+        "--without-vault",
+        help="I have made sure that the VM is off at home: start it from the warm replica while the vault is away.",
+    ),
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 
 
@@ -32,6 +40,7 @@ def planned(
     network: Annotated[
         list[str] | None, typer.Option("--network", help="What a NIC hangs on there: bridge:br0=bridge:lan.")
     ] = None,
+    from_vault: FromVault = None,
     wait: Wait = True,
     yes: Yes = False,
     as_json: JSON = False,
@@ -43,7 +52,8 @@ def planned(
     """
     client = current().client()
     _confirm(client, vm, "is shut down here and started at the recovery site", yes or as_json)
-    body = {"to": to, "force": force, "timeout_s": _seconds(timeout), "networks": _networks(network)}
+    body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
+    body |= {"networks": _networks(network), "from_vault": from_vault}
     _follow(client, client.post(f"/vms/{vm}/failover/planned", body), wait, as_json)
 
 
@@ -56,6 +66,8 @@ def unplanned(
     network: Annotated[
         list[str] | None, typer.Option("--network", help="What a NIC hangs on there: bridge:br0=bridge:lan.")
     ] = None,
+    from_vault: FromVault = None,
+    without_vault: WithoutVault = None,
     wait: Wait = True,
     yes: Yes = False,
     as_json: JSON = False,
@@ -64,10 +76,14 @@ def unplanned(
 
     What is not in the vault is lost. If home still answers, the VM is stopped there first; if not, home finds out
     when it comes back and keeps its VM off.
+
+    A warm replica at the recovery host is used where it holds the point. It also will do while the vault is away, if
+    home has stopped the VM, or --without-vault says that it is off there.
     """
     client = current().client()
-    _confirm(client, vm, "is started from the vault; what is not in there yet is lost", yes or as_json)
-    body = {"point": point, "to": to, "networks": _networks(network)}
+    _confirm(client, vm, "is started from a recovery point; what is newer than that is lost", yes or as_json)
+    body: dict[str, Any] = {"point": point, "to": to, "networks": _networks(network)}
+    body |= {"from_vault": from_vault, "without_vault": without_vault}
     _follow(client, client.post(f"/vms/{vm}/failover/unplanned", body), wait, as_json)
 
 
@@ -79,6 +95,10 @@ def commit(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
 
 def failback(
     vm: Vm,
+    unplanned: Annotated[
+        bool, typer.Option("--unplanned", help="The recovery site is gone: go home with what is in the vault.")
+    ] = False,
+    point: Annotated[str, typer.Option("--point", help="With --unplanned: latest, app or an id.")] = "latest",
     to: Annotated[str | None, typer.Option("--to", help="Another host than the one it came from.")] = None,
     force: Force = None,
     timeout: Timeout = None,
@@ -90,17 +110,32 @@ def failback(
 
     Its new disks are written beside the old ones while it runs on; only what differs is fetched. Then it is shut
     down, the rest follows, and it starts at home. The old disks stay until `leeward failover commit VM`.
+
+    With --unplanned the recovery site need not answer: its log is closed, and the VM comes up at home with the newest
+    recovery point that the vault has. If that site comes back, it finds out and keeps its VM off.
     """
     client = current().client()
-    _confirm(client, vm, "is shut down at the recovery site and started at home", yes or as_json)
-    body = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
+    what = "is shut down at the recovery site and started at home"
+    if unplanned:
+        what = "is started at home from a recovery point; what is newer than that is lost"
+    _confirm(client, vm, what, yes or as_json)
+    body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
+    body |= {"unplanned": unplanned, "point": point}
     _follow(client, client.post(f"/vms/{vm}/failback", body), wait, as_json)
 
 
-def retry(vm: Vm, force: Force = None, timeout: Timeout = None, wait: Wait = True, as_json: JSON = False) -> None:
+def retry(
+    vm: Vm,
+    force: Force = None,
+    timeout: Timeout = None,
+    without_vault: WithoutVault = None,
+    wait: Wait = True,
+    as_json: JSON = False,
+) -> None:
     """Go on with a failover or failback that has stalled."""
     client = current().client()
-    view = client.post(f"/vms/{vm}/retry", {"force": force, "timeout_s": _seconds(timeout)})
+    body = {"force": force, "timeout_s": _seconds(timeout), "without_vault": without_vault}
+    view = client.post(f"/vms/{vm}/retry", body)
     _follow(client, view, wait, as_json)
 
 
@@ -151,6 +186,11 @@ def _confirm(client: Any, vm: str, what: str, yes: bool) -> None:
     if point:
         age = show_seconds(view["rpo_actual_s"]) if view["rpo_actual_s"] is not None else "unknown"
         err.print(f"Newest recovery point: {point['id']} of {show_time(point['time'])} ({age} old)")
+    replica = view["replica"]
+    if replica and replica["point"]:
+        err.print(
+            f"The warm replica at {replica['host']} holds point {replica['point']} of {show_time(replica['time'])}"
+        )
     typer.confirm(f"{view['vm']} {what}. Go on?", abort=True, err=True)
 
 
@@ -175,6 +215,7 @@ def _title(view: dict[str, Any]) -> str:
         "planned": "Planned failover",
         "unplanned": "Unplanned failover",
         "failback": "Failback",
+        "unplanned-failback": "Unplanned failback",
         "commit": "Commit of the failover",
         "finish": "Commit of the failback",
         "test": "Test failover",
@@ -226,5 +267,5 @@ def _outcome(view: dict[str, Any]) -> str:
         "commit": f"{vm} stays at {view['away']}. Bring it home with [bold]leeward failover failback {view['vm']}[/]",
         "finish": f"{vm} is home; nothing of it is left at {view['away']} but its recovery points in the vault",
     }
-    said["unplanned"] = said["planned"]
+    said["unplanned"], said["unplanned-failback"] = said["planned"], said["failback"]
     return f"[green]●[/] {said.get(view['kind'], 'done')}"

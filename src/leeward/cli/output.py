@@ -92,12 +92,28 @@ def status_table(rows: list[dict[str, Any]]) -> Table:
         notes = [row["reason"]] if row["state"] not in ("enabled", "disabled") and row["reason"] else []
         if row["test_failover"]:
             notes.append(f"test copy: {row['test_failover']}")
+        if row["replica"]:
+            notes.append(replica_text(row["replica"]))
         if row["state"] == "disabled":
             possible = "–"
             if row["reason"] != "not protected":
                 notes.append(row["reason"])
         made.add_row(row["vm"], row["host"], state, rpo, show_seconds(target), newest, possible, "; ".join(notes))
     return made
+
+
+def replica_text(replica: dict[str, Any]) -> str:
+    """A warm replica in words."""
+    host, lag = replica["host"], replica["lag_s"]
+    age = f", {show_seconds(lag)} behind" if lag else ""
+    said = {
+        "copying": f"replica at {host}: copying {replica['fraction'] * 100:.0f} %",
+        "warm": f"warm at {host}{age}",
+        "behind": f"[yellow]replica at {host}{age}: {replica['reason']}[/]",
+        "taken": f"the replica at {host} is in use by a failover",
+        "error": f"[red]no replica at {host}: {replica['reason']}[/]",
+    }
+    return said.get(replica["state"], f"replica at {host}: {replica['reason']}")
 
 
 def points_table(points: list[dict[str, Any]]) -> Table:

@@ -11,7 +11,7 @@ from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, hosts_table, out, points_table, print_json, status_table, vms_table
 from leeward.cli.units import seconds, show_bytes, show_seconds, size
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import BadInput, LeewardError
 
 host_app = typer.Typer(no_args_is_help=True, help="Hypervisor hosts.")
 vm_app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
@@ -50,14 +50,27 @@ def protect(
         str | None, typer.Option(help="Time between application-consistent points; 0 for none. Default 1h.")
     ] = None,
     bandwidth: Annotated[str | None, typer.Option(help="Upload limit a second, like 10MiB; 0 for none.")] = None,
+    warm: Annotated[
+        bool | None,
+        typer.Option("--warm/--no-warm", help="Keep the VM's disks whole at a recovery host, or no longer."),
+    ] = None,
+    warm_host: Annotated[
+        str | None, typer.Option("--warm-host", help="At which one; --warm alone takes the first.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the first copy is complete.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Protect a VM, or change how it is protected.
 
     The first copy begins at once while the VM runs on; failover opens when it is complete. Safe to repeat.
+
+    With --warm the recovery host also keeps whole disks that follow the recovery points: a failover to them needs
+    neither the vault nor the time to copy anything out of it.
     """
+    if warm is False and warm_host:
+        raise BadInput("--no-warm and --warm-host exclude each other", subject=vm)
     request = {
+        "warm": warm_host or warm,
         "rpo_s": seconds(rpo) if rpo is not None else None,
         "retain_s": seconds(retain) if retain is not None else None,
         "hourly_s": seconds(hourly) if hourly is not None else None,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from leeward.console.checks import Checks, VaultOpener
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
-from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.protection import ProtectionState
 from leeward.domain.runs import Run, RunState, abandon, unabandon
 from leeward.logs import log
 from leeward.orchestrator.assignments import jobs_of
@@ -20,26 +20,17 @@ from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.vault.log import VmLog
-from leeward.vault.reigning import MOVES
-from leeward.wire.messages import DesiredState, StandDownMessage
+from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
+_RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
 _HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
 # Not while the copy is being removed: its agent has known since BACK, and forgets with the copy.
 _AWAY_OFF = (Phase.BACK,)
-# A console that has just started has not heard of all agents yet.
-_PATIENCE_S = 3.0
-
-
-class VaultOpener(Protocol):
-    """The vault, opened when it is first needed."""
-
-    def open(self) -> Vault: ...
 
 
 class Desk:
@@ -49,6 +40,7 @@ class Desk:
         self._database = database
         self._fleet = fleet
         self._vault = vault
+        self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
 
     def vault(self) -> Vault:
@@ -59,108 +51,28 @@ class Desk:
 
     def act(self, run: Run, name: str) -> Done:
         actions = {
-            "check": self._check,
+            "check": self.checks.check,
             "protect": self._protect_away,
-            "check-home": self._check_home,
+            "check-home": self.checks.check_home,
+            "protect-away": self._protect_away_again,
             "protect-home": self._protect_home,
         }
         return actions[name](run)
 
-    # --- looking before leaping -----------------------------------------------------------------------
-
-    def _check(self, run: Run) -> Done:
-        """→ claim: the epoch that may be followed; definition: of the VM at home."""
-        vm_log = self._vault.open().log(run.vm_id)
-        point = vm_log.choose(run.point)
-        self._must_answer(run.away, "the recovery host")
-        if run.kind is Kind.PLANNED:
-            self._must_answer(run.home, "the home host")
-        self._no_other_copy(run)
-        claim = self._claim_from(run, vm_log, run.home)
-        with vm_log.open_point(point.id, cache_bytes=0) as image:
-            definition = image.definition
-        return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
-
-    def _no_other_copy(self, run: Run) -> None:
-        """One that is left of a run that gave way nobody has seen yet: it is made anew."""
-        copy = self._fleet.view().copy(run.vm_id, "failover")
-        if copy is not None and (copy.host != run.away or not run.options.get("after")):
-            raise Refused(
-                f"a copy from an earlier failover is still there, on {copy.host}",
-                subject=run.vm_name,
-                hint="Remove it on that host, then retry",
-            )
-
-    def _claim_from(self, run: Run, vm_log: VmLog, host: str) -> int:
-        """The epoch that may be followed: one that is written from `host`. Raises Refused when the VM is
-        elsewhere."""
-        reign = vm_log.reign()
-        if reign is None:
-            return 0
-        there = reign.info.get("host")
-        if reign.reason in MOVES and there not in (None, host) and not self.ours(run, reign.info.get("run")):
-            raise Refused(
-                f"it runs at {there}: another console has moved it there",
-                subject=run.vm_name,
-                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
-            )
-        return reign.epoch
-
-    def ours(self, run: Run, other: str | None) -> bool:
-        """Whether a reign is of this run, or of one of this console's that gave way before it had moved the VM."""
-        if other == run.id:
-            return True
-        try:
-            return other is not None and self._database.runs.run(other).state is RunState.UNDONE
-        except NotFound:
-            return False
-
-    def reclaim(self, run: Run) -> dict[str, Any]:
-        """Options for another try of a run whose taking of the log failed: the operator has seen why, and wants it to
-        follow the epoch that is there now. Raises Refused when that is of another move, StoreError."""
-        if run.failed_step not in ("epoch", "epoch-home"):
-            return {}
-        vm_log = self._vault.open().log(run.vm_id)
-        reign = vm_log.reign()
-        if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
-            return {"claim": reign.epoch - 1}  # it was taken after all
-        return {"claim": self._claim_from(run, vm_log, run.away if run.kind is Kind.FAILBACK else run.home)}
-
-    def _check_home(self, run: Run) -> Done:
-        """→ claim, definition."""
-        life = self._database.lives.get(run.vm_id)
-        self._must_answer(run.away, "the recovery host")
-        self._must_answer(run.home, "the home host")
-        wish = self._database.wish(run.vm_id)
-        report = self._fleet.view().protection(wish) if wish else None
-        if report is None or report.state is not ProtectionState.ENABLED:
-            why = report.reason if report else "it is not protected"
-            raise Refused(
-                f"it is not protected at the recovery site yet: {why}",
-                subject=run.vm_name,
-                hint="Wait until `leeward status` shows it as enabled, then retry",
-            )
-        definition = life.definition if life else ""
-        claim = self._claim_from(run, self._vault.open().log(run.vm_id), run.away)
-        return Done("", {"claim": claim, "definition": definition})
-
-    def _must_answer(self, host: str, what: str) -> None:
-        ends = time.monotonic() + _PATIENCE_S
-        while not self._fleet.view().present(host) and time.monotonic() < ends:
-            time.sleep(0.05)
-        if not self._fleet.link(host).present:
-            raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
-        error = self._fleet.view().hosts[host].error
-        if error:
-            raise Unavailable(f"{what} does not answer: {error}", subject=host)
-
     # --- protection follows the VM ----------------------------------------------------------------------
 
     def _protect_away(self, run: Run) -> Done:
-        return self._protect_at(run, run.away, run.result("epoch")["epoch"])
+        """An epoch that is owed may still go to somebody else: then it is one that we did not know of."""
+        taken = run.result("epoch")
+        return self._protect_at(run, run.away, int(taken["epoch"]) - bool(taken.get("owed")))
 
     def _protect_home(self, run: Run) -> Done:
         return self._protect_at(run, run.home, run.result("epoch-home")["epoch"])
+
+    def _protect_away_again(self, run: Run) -> Done:
+        """After a failback that was taken back, also where the failover had not come to this."""
+        taken = run.undone("epoch-away")
+        return self._protect_at(run, run.away, int(taken["epoch"])) if taken.get("epoch") else Done()
 
     def _protect_at(self, run: Run, host: str, epoch: int) -> Done:
         if not self._database.move(run.vm_id, host, epoch):
@@ -179,11 +91,13 @@ class Desk:
     def desired(self) -> DesiredState:
         desired = self._database.desired()
         standdowns = [off for life in self._database.lives.all().values() for off in self._kept_off(life)]
-        return desired.model_copy(update={"standdowns": tuple(standdowns)})
+        replicas = tuple(replica for wish in desired.protections for replica in replicas_of(wish))
+        return desired.model_copy(update={"standdowns": tuple(standdowns), "replicas": replicas})
 
     def _kept_off(self, life: Life) -> list[StandDownMessage]:
         closed = life.phase in _GOING and closed_to_home(self._database.runs.run(life.run_id))
-        return kept_off(life, closed=closed)
+        back = life.phase in _RETURNING and closed_to_away(self._database.runs.run(life.run_id))
+        return kept_off(life, closed=closed, back=back)
 
     # --- giving up ---------------------------------------------------------------------------------------
 
@@ -226,8 +140,8 @@ class Desk:
                 continue  # somebody else was quicker: look again
             if events:
                 self._tell(run, life)
-            elif closed_to_home(run) and run.id not in self._told_closed:
-                # A home site that is heard of again must learn at once that the VM is about to run elsewhere.
+            elif (closed_to_home(run) or closed_to_away(run)) and run.id not in self._told_closed:
+                # A site that is heard of again must learn at once that the VM is about to run elsewhere.
                 self._told_closed.add(run.id)
                 self._database.count()
                 self.spread()
@@ -267,7 +181,8 @@ def leading(phase: Phase, state: RunState) -> list[Event]:
 def _changes(run: Run, event: Event) -> dict[str, Any]:
     """What is to be remembered with a step of the VM's life."""
     if event is Event.DONE and run.kind in (Kind.PLANNED, Kind.UNPLANNED):
-        return {"definition": run.result("check")["definition"]}
+        definition = run.result("check").get("definition") or run.result("build").get("definition")
+        return {"definition": definition} if definition else {}
     return {}
 
 
@@ -287,12 +202,37 @@ def closed_to_home(run: Run) -> bool:
     return run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo and bool(run.result("epoch"))
 
 
-def kept_off(life: Life, *, closed: bool = False) -> list[StandDownMessage]:
-    """The host on which the VM must be off in this phase. closed: see `closed_to_home`. Pure."""
+def closed_to_away(run: Run) -> bool:
+    """The same of an unplanned failback. (A planned one lets the recovery site stand down by a step of its own.)
+    Pure."""
+    going = run.state in (RunState.RUNNING, RunState.STALLED) and not run.undo
+    return going and run.kind is Kind.UNPLANNED_FAILBACK and bool(run.result("epoch-home"))
+
+
+def kept_off(life: Life, *, closed: bool = False, back: bool = False) -> list[StandDownMessage]:
+    """The host on which the VM must be off in this phase. closed: see `closed_to_home`; back: `closed_to_away`.
+    Pure."""
     if life.phase in _HOME_OFF or closed:
         host, reason = life.home, f"it runs at {life.away}"
-    elif life.phase in _AWAY_OFF:
+    elif life.phase in _AWAY_OFF or back:
         host, reason = life.away, f"it runs at {life.home}"
     else:
         return []
     return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason)]
+
+
+def replicas_of(wish: ProtectionMessage) -> list[ReplicaMessage]:
+    """The warm replica that a VM's policy wants: none at the host where it is replicated from, as after a failover to
+    it, since there its disks are. Pure."""
+    policy = wish.policy
+    if policy.warm in ("", wish.host):
+        return []
+    return [
+        ReplicaMessage(
+            vm_id=wish.vm_id,
+            vm_name=wish.vm_name,
+            host=policy.warm,
+            rpo_s=policy.rpo_s,
+            bandwidth=policy.bandwidth,
+        )
+    ]

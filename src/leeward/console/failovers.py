@@ -20,6 +20,7 @@ from leeward.domain.runs import (
     abandon,
     ask_cancel,
     gives_way,
+    gives_way_home,
     inheritance,
     new_run,
     retry,
@@ -31,6 +32,8 @@ from leeward.state.lives import Life
 # Kinds that leave a VM's phase alone.
 _STILL = (Kind.TEST, Kind.CLEANUP)
 _UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
+_TOO_LATE = "another failover makes no sense: the one under way needs its home no more, or has just ended"
+_TOO_EARLY = "nothing of what is under way hangs on the recovery site alone, or it has just ended"
 # How long a run that gives way may take to notice.
 _LEAVE_S = 3.0
 
@@ -101,13 +104,18 @@ class Failovers:
             if under_way(life.phase):  # its run may have ended just before we died
                 self._desk.follow(self._database.runs.run(life.run_id))
 
+    def recovery_host(self) -> str:
+        """The one that is used when none is named. Raises NotFound."""
+        return self._away()
+
     # --- asking ---------------------------------------------------------------------------------------
 
     def failover(
         self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
     ) -> Run:
-        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, hold (see
-        `leeward.domain.runs.held`). run_id: asking with the same one twice is the same as asking once."""
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, from_vault,
+        without_vault (see `leeward.domain.runs.may_owe`), hold (see `leeward.domain.runs.held`). run_id: asking with
+        the same one twice is the same as asking once."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
@@ -120,11 +128,20 @@ class Failovers:
             raise BadInput(
                 "a planned failover always brings the newest data", subject=point, hint="Leave --point out"
             )
+        if event is Event.PLANNED and options.get("without_vault"):
+            raise BadInput(
+                "a planned failover proves that the vault has everything, so it needs the vault",
+                subject=name,
+                hint="Leave --without-vault out",
+            )
         away = str(options.pop("to", None) or self._away())
         if away == life.home:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
-        self._point_exists(vm_id, name, point)
+        warm = event is Event.UNPLANNED and not options.get("from_vault") and self._desk.checks.replica(vm_id, away)
+        # Where a replica may do, nobody waits here for a vault that does not answer; the run itself looks at both.
+        if not warm or point not in ("latest", warm.point):
+            self._point_exists(vm_id, name, point)
         other = self._give_way(life)
         if other is not None:
             options = {**options, **inheritance(other)}
@@ -135,21 +152,18 @@ class Failovers:
                 self._desk.follow(self._database.runs.replace(other.id, unabandon))
             raise
 
-    def _give_way(self, life: Life) -> Run | None:
-        """The run that an unplanned failover takes over from, since its source broke down under it; from here on
-        nothing more is done for it. Raises Refused when that run needs nothing of the source any more."""
+    def _give_way(self, life: Life, ready: Callable[[Run], bool] = gives_way, why: str = _TOO_LATE) -> Run | None:
+        """The run that an unplanned failover or failback takes over from, since a site broke down under it; from here
+        on nothing more is done for it. ready: whether it may give way. Raises Refused, with `why`, when not."""
         if not under_way(life.phase):
             return None
-        why = "gives way to an unplanned failover"
-        run = self._database.runs.replace(life.run_id, lambda now: abandon(now, why) if gives_way(now) else now)
+        reason = "gives way to an unplanned failover" if ready is gives_way else "gives way to an unplanned failback"
+        run = self._database.runs.replace(life.run_id, lambda now: abandon(now, reason) if ready(now) else now)
         if run.state is RunState.UNDONE and run.ended is None:
             return run
-        way = "retry" if run.state is RunState.STALLED else "show"
-        raise Refused(
-            "another failover makes no sense: the one under way needs its home no more, or has just ended",
-            subject=life.vm_name,
-            hint=f"Go on with `leeward failover {way} {life.vm_name}`",
-        )
+        way = "cancel" if run.reversible and ready is not gives_way else "show"
+        way = "retry" if run.state is RunState.STALLED and way == "show" else way
+        raise Refused(why, subject=life.vm_name, hint=f"Go on with `leeward failover {way} {life.vm_name}`")
 
     def _end_other(self, run: Run) -> None:
         self._desk.give_up(run, run.failure)
@@ -167,6 +181,27 @@ class Failovers:
         self._fleet.link(home)
         life = replace(life, home=home)
         return self._begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
+
+    def unplanned_failback(self, vm_id: str, name: str, point: str, by: str, options: dict[str, Any]) -> Run:
+        """The recovery site is gone. options: to (another host than the one it came from), force."""
+        life = self.life(vm_id, name)
+        self._allowed(life, Event.UNPLANNED_FAILBACK)
+        home = str(options.pop("to", None) or life.home)
+        if home == life.away:
+            raise BadInput("it runs there already", subject=home, hint="Name another host with --to")
+        self._fleet.link(home)
+        self._point_exists(vm_id, name, point)
+        life = replace(life, home=home)
+        other = self._give_way(life, gives_way_home, _TOO_EARLY)
+        if other is not None and other.kind is Kind.FAILBACK:
+            options = {**options, **inheritance(other)}
+        event, kind = Event.UNPLANNED_FAILBACK, Kind.UNPLANNED_FAILBACK
+        try:
+            return self._begin(life, event, kind, life.away, point, by, options, giving_way=other)
+        except LeewardError:
+            if other is not None:
+                self._desk.follow(self._database.runs.replace(other.id, unabandon))
+            raise
 
     def commit(self, vm_id: str, name: str, by: str) -> Run:
         life = self.life(vm_id, name)
@@ -239,7 +274,7 @@ class Failovers:
         life = self.life(vm_id, name)
         run = self._moving(life, Event.RETRY)
         wanted = {name: value for name, value in options.items() if value is not None}
-        return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.reclaim(now)}))
+        return self._carry_on(run, lambda now: retry(now, {**wanted, **self._desk.checks.reclaim(now)}))
 
     def again(self, run: Run, options: dict[str, Any]) -> Run:
         """The same for a run of any kind; nothing when it has not stalled."""

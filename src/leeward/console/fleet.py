@@ -15,12 +15,14 @@ from leeward.wire.messages import (
     HostReport,
     ProtectionMessage,
     ProtectionReport,
+    ReplicaMessage,
+    ReplicaReport,
     StandDownMessage,
     StandDownReport,
     VmMessage,
 )
 
-_OfHost = TypeVar("_OfHost", ProtectionMessage, StandDownMessage)
+_OfHost = TypeVar("_OfHost", ProtectionMessage, StandDownMessage, ReplicaMessage)
 
 
 class FleetView:
@@ -69,6 +71,10 @@ class FleetView:
     def copy(self, vm_id: str, purpose: str) -> CopyReport | None:
         return next((copy for copy in self.copies if (copy.vm_id, copy.purpose) == (vm_id, purpose)), None)
 
+    def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
+        found = (replica for _, report in self._reports for replica in report.replicas)
+        return next((replica for replica in found if (replica.vm_id, replica.host) == (vm_id, host)), None)
+
     @property
     def standdowns(self) -> list[StandDownReport]:
         return [standdown for _, report in self._reports for standdown in report.standdowns]
@@ -106,6 +112,7 @@ class Fleet:
         """To each agent what concerns its hosts. One whose hosts are not known yet is told nothing: an empty wish
         would take its VMs' tracking away."""
         wishes, standdowns = _by_host(desired.protections), _by_host(desired.standdowns)
+        replicas = _by_host(desired.replicas)
         for link in self._links():
             hosts = sorted({report.name for report in link.hosts()})
             if not hosts:
@@ -115,6 +122,7 @@ class Fleet:
                     update={
                         "protections": tuple(wish for host in hosts for wish in wishes.get(host, ())),
                         "standdowns": tuple(off for host in hosts for off in standdowns.get(host, ())),
+                        "replicas": tuple(replica for host in hosts for replica in replicas.get(host, ())),
                     }
                 )
             )

@@ -11,7 +11,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from leeward.console.desk import LIFE, Desk, VaultOpener
+from leeward.console.checks import VaultOpener
+from leeward.console.desk import LIFE, Desk
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
@@ -80,7 +81,9 @@ class Learner:
             return False
         seen = run.result("check") or run.result("check-home") or {"claim": wish.claim}
         reign = vault.log(life.vm_id).reign()
-        theirs = reign is not None and reign.reason in MOVES and not self._desk.ours(run, reign.info.get("run"))
+        theirs = (
+            reign is not None and reign.reason in MOVES and not self._desk.checks.ours(run, reign.info.get("run"))
+        )
         if reign is None or not theirs or reign.epoch <= int(seen["claim"]):
             return False
         why = f"another console has moved it to {reign.info.get('host')}"
@@ -114,9 +117,9 @@ class Learner:
         document = vault.document(vm_id, LIFE) or {}
         home = str(document.get("home") or catalog.get("host") or reign.info.get("host") or "")
         name = str(catalog.get("name") or document.get("vm_name") or vm_id)
-        wish = ProtectionMessage(
-            vm_id=vm_id, vm_name=name, host=home, policy=_policy(catalog), claim=max(reign.epoch - 1, 0)
-        )
+        # In a disaster nothing is copied to where nobody has asked for it: what was warm was another agent's.
+        policy = _policy(catalog).model_copy(update={"warm": ""})
+        wish = ProtectionMessage(vm_id=vm_id, vm_name=name, host=home, policy=policy, claim=max(reign.epoch - 1, 0))
         self._database.protect(wish)
         self._database.record("adopted from the vault", name, who="leeward")
         move = vault.log(vm_id).last_move()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 
-from leeward.console.desk import VaultOpener
+from leeward.console.checks import VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.protection import ProtectionState

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from leeward.console.desk import VaultOpener
+from leeward.console.checks import VaultOpener
 from leeward.console.fleet import Fleet
 from leeward.console.plan_documents import read_plan
 from leeward.console.plan_runs import PlanRuns

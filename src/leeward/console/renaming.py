@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leeward.console.desk import Desk, VaultOpener
+from leeward.console.checks import VaultOpener
+from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
 from leeward.console.learning import CATALOG, catalog_document
 from leeward.domain.lifecycle import under_way

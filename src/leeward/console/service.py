@@ -6,7 +6,8 @@ import time
 
 from pydantic import ValidationError
 
-from leeward.console.desk import Desk, VaultOpener
+from leeward.console.checks import VaultOpener
+from leeward.console.desk import Desk
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet, FleetView
 from leeward.console.learning import CATALOG, catalog_document
@@ -86,7 +87,8 @@ class Service:
     def _status(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> StatusView:
         copy = listing.copies.get(row.vm_id)
         if row.wish is not None:
-            return status_view(row.wish, self._told(view, row.wish), row.vm, copy, life)
+            replica = view.replica(row.vm_id, row.wish.policy.warm)
+            return status_view(row.wish, self._told(view, row.wish), row.vm, copy, life, replica)
         assert row.vm is not None
         return disabled_view(row.vm, copy, life)
 
@@ -125,6 +127,9 @@ class Service:
         if present is not None and present.unsupported:
             raise Refused(f"it cannot be protected: {present.unsupported}", subject=present.name)
         policy = _policy(known.policy if known else PolicyMessage(), request, ref)
+        if request.warm is not None:
+            home = self._failovers.life(vm_id, ref).home or (present.host if present else "")
+            policy = policy.model_copy(update={"warm": self._warm_host(request.warm, home)})
         # Without the vault's key nothing could ever be replicated: say so now, not in a state that stays red.
         vault = self._vault.open()
         if known is not None:
@@ -142,6 +147,16 @@ class Service:
         self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())
         return self.status(vm_id)[0]
+
+    def _warm_host(self, wanted: bool | str, home: str) -> str:
+        """Where a warm replica is to be kept; "" for nowhere. Raises BadInput, NotFound."""
+        if wanted is False or wanted == "":
+            return ""
+        host = self._failovers.recovery_host() if wanted is True else str(wanted)
+        if host == home:
+            raise BadInput("a warm replica is kept at another host than the VM's own", subject=host)
+        self._fleet.link(host)
+        return host
 
     def _rightful_host(self, vm_id: str) -> str | None:
         """Where a VM runs that is defined at both sites; None: wherever it is found."""
@@ -249,7 +264,12 @@ class Service:
 
     def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
         vm_id, name = self._known(ref)
-        return self._run_view(self._failovers.failback(vm_id, name, by, request.model_dump()))
+        options = request.model_dump(exclude={"unplanned", "point"})
+        if request.unplanned:
+            return self._run_view(self._failovers.unplanned_failback(vm_id, name, request.point, by, options))
+        if request.point != "latest":
+            raise BadInput("a planned failback always brings the newest data", subject=request.point)
+        return self._run_view(self._failovers.failback(vm_id, name, by, options))
 
     def commit(self, ref: str, by: str = "operator") -> RunView:
         return self._run_view(self._failovers.commit(*self._known(ref), by))
@@ -304,7 +324,7 @@ def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
 
 
 def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMessage:
-    wanted = {name: value for name, value in request.model_dump().items() if value is not None}
+    wanted = {name: value for name, value in request.model_dump(exclude={"warm"}).items() if value is not None}
     try:
         return PolicyMessage.model_validate(base.model_dump() | wanted)
     except ValidationError as error:

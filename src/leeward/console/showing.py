@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from leeward.console.views import HostView, RunStepView, RunView, StatusView, StepView, TestView, VmView
+from datetime import datetime
+
+from leeward.console.views import (
+    HostView,
+    ReplicaView,
+    RunStepView,
+    RunView,
+    StatusView,
+    StepView,
+    TestView,
+    VmView,
+)
 from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import UNDO_TELLS, steps
 from leeward.domain.protection import ProtectionState
@@ -13,6 +24,7 @@ from leeward.wire.messages import (
     HostReport,
     ProtectionMessage,
     ProtectionReport,
+    ReplicaReport,
     StepMessage,
     VmMessage,
 )
@@ -44,6 +56,7 @@ def status_view(
     vm: VmMessage | None,
     test: CopyReport | None,
     life: Life | None,
+    replica: ReplicaReport | None = None,
 ) -> StatusView:
     gone = "" if vm else "the VM is not on its host now"
     phase = life.phase if life else Phase.HOME
@@ -65,8 +78,38 @@ def status_view(
         last_cycle_bytes=report.last_cycle_bytes if report else 0,
         spool_bytes=report.spool_bytes if report else 0,
         test_failover=test.copy_name if test else None,
+        replica=_replica_view(wish, replica, report),
         **_whereabouts(life, wish.host),
     )
+
+
+def _replica_view(
+    wish: ProtectionMessage, replica: ReplicaReport | None, report: ProtectionReport | None
+) -> ReplicaView | None:
+    host = wish.policy.warm
+    if host in ("", wish.host):
+        return None
+    if replica is None:
+        reason = f"the agent of {host} has not told of it"
+        return ReplicaView(
+            host=host, point=None, time=None, lag_s=None, state="unknown", reason=reason, bytes=0, fraction=0.0
+        )
+    newest = report.last_point if report else None
+    return ReplicaView(
+        host=host,
+        point=replica.point or None,
+        time=replica.time or None,
+        lag_s=_between(replica.time, newest.time) if newest and replica.time else None,
+        state=replica.state.value,
+        reason=replica.reason,
+        bytes=replica.bytes,
+        fraction=replica.fraction,
+    )
+
+
+def _between(earlier: str, later: str) -> float:
+    """Seconds, never less than 0: the replica may have heard of the newest point before we did."""
+    return max(0.0, round((datetime.fromisoformat(later) - datetime.fromisoformat(earlier)).total_seconds(), 3))
 
 
 def disabled_view(vm: VmMessage, test: CopyReport | None, life: Life | None) -> StatusView:
@@ -88,6 +131,7 @@ def disabled_view(vm: VmMessage, test: CopyReport | None, life: Life | None) -> 
         last_cycle_bytes=0,
         spool_bytes=0,
         test_failover=test.copy_name if test else None,
+        replica=None,
         **_whereabouts(life, vm.host),
     )
 
@@ -163,7 +207,7 @@ def run_view(run: Run, phase: Phase) -> RunView:
         phase=phase.value,
         home=run.home,
         away=run.away,
-        point=str(run.result("epoch").get("point") or run.point),
+        point=str(run.result("build").get("point") or run.result("epoch").get("point") or run.point),
         by=run.by,
         created=utc(int(run.created * 1e9)),
         ended=utc(int(run.ended * 1e9)) if run.ended else None,

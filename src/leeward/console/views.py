@@ -34,10 +34,26 @@ class VmView(BaseModel):
     unsupported: str
 
 
+class ReplicaView(BaseModel):
+    """A warm replica. state: copying, warm, behind, taken, error, or unknown while its host has not told; reason: why
+    it does not follow. point, time: that it holds, None while it is not whole. lag_s: how much older that is than the
+    newest point that is known. bytes: that its images take. fraction: of a first copy, 0 … 1."""
+
+    host: str
+    point: str | None
+    time: str | None
+    lag_s: float | None
+    state: str
+    reason: str
+    bytes: int
+    fraction: float
+
+
 class StatusView(BaseModel):
     """One VM. Ages and targets in seconds; None where there is nothing to tell.
 
-    host: where it is protected. phase: where it stands between its sites (docs/failover.md); home, away: their hosts.
+    replica: None where the policy wants none, or where the VM runs. host: where it is protected. phase: where it
+    stands between its sites (docs/failover.md); home, away: their hosts.
     """
 
     vm: str
@@ -57,6 +73,7 @@ class StatusView(BaseModel):
     last_cycle_bytes: int
     spool_bytes: int
     test_failover: str | None
+    replica: ReplicaView | None
     phase: str
     home: str
     away: str
@@ -91,7 +108,10 @@ class TestView(BaseModel):
 
 
 class ProtectRequest(BaseModel):
-    """Only what is given changes; a new protection takes the rest from the defaults."""
+    """Only what is given changes; a new protection takes the rest from the defaults.
+
+    warm: host that is to keep a warm replica; true lets it be the first recovery host, false ends it.
+    """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
@@ -101,6 +121,7 @@ class ProtectRequest(BaseModel):
     daily_s: float | None = None
     app_interval_s: float | None = None
     bandwidth: int | None = None
+    warm: bool | str | None = None
 
 
 class TestRequest(BaseModel):
@@ -149,7 +170,9 @@ class RunView(BaseModel):
 
 class FailoverRequest(BaseModel):
     """point: latest, app or an id. to: name of a recovery host. force: power the VM off when it does not shut down
-    within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}."""
+    within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}. from_vault: do
+    not use a warm replica. without_vault: the operator has made sure that the VM is off at home, which a vault that
+    cannot be reached cannot."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -158,22 +181,28 @@ class FailoverRequest(BaseModel):
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
     networks: dict[str, str] | None = None
+    from_vault: bool | None = None
+    without_vault: bool | None = None
 
 
 class FailbackRequest(BaseModel):
-    """to: another host than the one it came from. The rest as in FailoverRequest."""
+    """to: another host than the one it came from. unplanned: the recovery site is gone; point: then the one to go
+    home with. The rest as in FailoverRequest."""
 
     model_config = ConfigDict(extra="forbid")
 
+    unplanned: bool = False
+    point: str = "latest"
     to: str | None = None
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
 
 
 class RetryRequest(BaseModel):
-    """What is to be otherwise this time."""
+    """What is to be otherwise this time. without_vault: as in FailoverRequest."""
 
     model_config = ConfigDict(extra="forbid")
 
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
+    without_vault: bool | None = None

@@ -18,7 +18,7 @@ from leeward.console.plan_scripts import Scripts
 from leeward.console.plans import Plans
 from leeward.console.renaming import follow_names
 from leeward.console.service import Service
-from leeward.domain.errors import LeewardError, NotFound
+from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.logs import log
 from leeward.orchestrator.conductor import Conductor
 from leeward.orchestrator.dispatch import dispatch, guarded
@@ -31,6 +31,8 @@ from leeward.vault.stores.opening import open_store
 
 _LEARN_S = 30.0
 _TAKE_OVER_S = 30.0
+# As long as an agent tries: an operator waits, and a warm replica may be there for when the vault is not.
+_RETRY_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,11 @@ class LazyVault:
         with self._lock:
             if self._vault is None:
                 keys = self._config.load_keys()
-                self._vault = Vault.open(open_store(self._config.vault_url, create=False), keys=keys)
+                try:
+                    store = open_store(self._config.vault_url, retry_s=_RETRY_S, create=False)
+                    self._vault = Vault.open(store, keys=keys)
+                except NotFound as gone:  # who holds its key knows that there is a vault: it is away
+                    raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
                 self._config.opened(keys)
             return self._vault
 

@@ -15,6 +15,7 @@ _TITLES = {
     Kind.UNPLANNED: "Unplanned failover",
     Kind.COMMIT: "Commit of a failover",
     Kind.FAILBACK: "Failback",
+    Kind.UNPLANNED_FAILBACK: "Unplanned failback",
     Kind.FINISH: "Commit of a failback",
     Kind.TEST: "Test failover",
     Kind.CLEANUP: "Cleanup of a test failover",

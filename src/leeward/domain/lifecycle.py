@@ -31,6 +31,7 @@ class Event(StrEnum):
     UNPLANNED = "unplanned"
     COMMIT = "commit"
     FAILBACK = "failback"
+    UNPLANNED_FAILBACK = "unplanned-failback"
     RETRY = "retry"
     CANCEL = "cancel"
     DONE = "done"
@@ -39,7 +40,15 @@ class Event(StrEnum):
 
 
 # What an operator can ask for; the others are how procedures end.
-REQUESTS = (Event.PLANNED, Event.UNPLANNED, Event.COMMIT, Event.FAILBACK, Event.RETRY, Event.CANCEL)
+REQUESTS = (
+    Event.PLANNED,
+    Event.UNPLANNED,
+    Event.COMMIT,
+    Event.FAILBACK,
+    Event.UNPLANNED_FAILBACK,
+    Event.RETRY,
+    Event.CANCEL,
+)
 
 TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.HOME, Event.PLANNED): Phase.FAILING_OVER,
@@ -65,6 +74,16 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FAILING_BACK, Event.CANCEL): Phase.FAILBACK_UNDOING,
     (Phase.FAILBACK_STALLED, Event.RETRY): Phase.FAILING_BACK,
     (Phase.FAILBACK_STALLED, Event.CANCEL): Phase.FAILBACK_UNDOING,
+    # And the recovery site may die under the VM: at rest there, committed or not, just coming up, or on its way
+    # home. It is brought up at home from what the vault has.
+    (Phase.AWAY, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.SETTLED, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.COMMITTING, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.FAILING_OVER, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.FAILOVER_STALLED, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.FAILING_BACK, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.FAILBACK_STALLED, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
+    (Phase.FAILBACK_UNDOING, Event.UNPLANNED_FAILBACK): Phase.FAILING_BACK,
     (Phase.FAILBACK_UNDOING, Event.UNDONE): Phase.SETTLED,
     (Phase.FAILBACK_UNDOING, Event.STALLED): Phase.FAILBACK_STALLED,
     (Phase.BACK, Event.COMMIT): Phase.FINISHING,
@@ -72,6 +91,7 @@ TRANSITIONS: dict[tuple[Phase, Event], Phase] = {
     (Phase.FINISHING, Event.STALLED): Phase.BACK,
 }
 
+_GONE = "; if the recovery site is gone: `leeward failover failback {vm} --unplanned`"
 # Why nothing else is possible in a phase, and what is the sensible thing to do. {vm} is the VM's name.
 _WHY: dict[Phase, tuple[str, str]] = {
     Phase.HOME: ("it runs at its home site", "Fail it over first: `leeward failover planned {vm}`"),
@@ -89,10 +109,10 @@ _WHY: dict[Phase, tuple[str, str]] = {
     ),
     Phase.AWAY: (
         "it runs at the recovery site, and that is not committed yet",
-        "When it is as it should be: `leeward failover commit {vm}`",
+        "When it is as it should be: `leeward failover commit {vm}`" + _GONE,
     ),
-    Phase.COMMITTING: ("its failover is being committed", "Watch it with `leeward failover show {vm}`"),
-    Phase.SETTLED: ("it runs at the recovery site", "Bring it home with `leeward failover failback {vm}`"),
+    Phase.COMMITTING: ("its failover is being committed", "Watch it with `leeward failover show {vm}`" + _GONE),
+    Phase.SETTLED: ("it runs at the recovery site", "Bring it home with `leeward failover failback {vm}`" + _GONE),
     Phase.FAILING_BACK: (
         "it is on its way home",
         "Watch it with `leeward failover show {vm}`, or take it back with `leeward failover cancel {vm}`",
@@ -101,7 +121,10 @@ _WHY: dict[Phase, tuple[str, str]] = {
         "its failback has stalled",
         "Go on with `leeward failover retry {vm}`, or take it back with `leeward failover cancel {vm}`",
     ),
-    Phase.FAILBACK_UNDOING: ("its failback is being taken back", "Watch it with `leeward failover show {vm}`"),
+    Phase.FAILBACK_UNDOING: (
+        "its failback is being taken back",
+        "Watch it with `leeward failover show {vm}`" + _GONE,
+    ),
     Phase.BACK: (
         "it is home again, and that is not committed yet",
         "When it is as it should be: `leeward failover commit {vm}`",

@@ -18,6 +18,7 @@ class Kind(StrEnum):
     UNPLANNED = "unplanned"
     COMMIT = "commit"
     FAILBACK = "failback"
+    UNPLANNED_FAILBACK = "unplanned-failback"
     FINISH = "finish"
 
 
@@ -66,7 +67,8 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     Kind.UNPLANNED: (
         Step("check", "See that the recovery site can take the VM"),
         Step("fence", "Stop the VM at home, if home can be reached", ("stand-up", "restart")),
-        Step("epoch", "Close the log to the home site", ("epoch-back",)),
+        # Without the vault, out of a warm replica: owed, and taken as soon as the vault is back.
+        Step("epoch", "Close the log to the home site", ("unowe", "epoch-back")),
         _BUILD,
         _START,
         _PLUG,
@@ -87,6 +89,21 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
         Step("boot-home", "Wait until its guest has come up"),
         Step("protect-home", "Protect it again"),
     ),
+    # The recovery site is gone: nothing can be shut down or brought into the vault there, so the log is closed first.
+    Kind.UNPLANNED_FAILBACK: (
+        Step("check-home", "See that the home site can take the VM back, and what is lost"),
+        Step(
+            "fence-away",
+            "Stop the VM at the recovery site, if that can be reached",
+            ("stand-up-away", "restart-away"),
+        ),
+        Step("epoch-home", "Close the log to the recovery site", ("epoch-away", "protect-away")),
+        Step("prepare", "Write its new disks beside the old ones", ("revert",), tidy=True),
+        Step("switch", "Let the VM at home use its new disks", ("revert",), tidy=True),
+        Step("start-home", "Start the VM at home", final=True),
+        Step("boot-home", "Wait until its guest has come up"),
+        Step("protect-home", "Protect it again"),
+    ),
     Kind.FINISH: (
         Step("settle-home", "Delete the old disks at home"),
         Step("discard-away", "Remove the copy at the recovery site"),
@@ -95,11 +112,13 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
 
 UNDO_TELLS: dict[str, str] = {
     "discard": "Remove what was made at the recovery site",
+    "unowe": "Let the recovery site not take the log over later",
     "epoch-back": "Give the log back to the home site",
     "stand-up": "Let the VM run at home again",
     "restart": "Start the VM at home again",
     "revert": "Let the VM at home stay off and keep its old disks",
     "epoch-away": "Give the log back to the recovery site",
+    "protect-away": "Protect it at the recovery site",
     "stand-up-away": "Let the VM run at the recovery site again",
     "restart-away": "Start the VM at the recovery site again",
 }

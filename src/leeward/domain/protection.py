@@ -15,6 +15,16 @@ class ProtectionState(StrEnum):
     ERROR = "error"
 
 
+class ReplicaState(StrEnum):
+    """Of a warm replica. In WARM and BEHIND it could be failed over to at once."""
+
+    COPYING = "copying"  # its images are not whole yet
+    WARM = "warm"
+    BEHIND = "behind"  # whole, but something keeps it from following
+    TAKEN = "taken"  # a failover's VM has its images
+    ERROR = "error"  # not whole, and something keeps it from becoming so
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What the operator wants for one VM.
@@ -22,7 +32,8 @@ class Policy:
     rpo_s: target seconds between recovery points (1 … 86,400). retain_s: how long all
     points are kept. hourly_s, daily_s: for how long the newest point of each hour, of each day is kept; 0 = not.
     app_interval_s: seconds between application-consistent points; 0 = never.
-    bandwidth: upload limit in bytes a second; 0 = none.
+    bandwidth: upload limit in bytes a second, and that of what a warm replica fetches; 0 = none.
+    warm: host that keeps a warm replica; "" = none.
     """
 
     rpo_s: float = 5.0
@@ -31,3 +42,4 @@ class Policy:
     daily_s: float = 0.0
     app_interval_s: float = 3_600.0
     bandwidth: int = 0
+    warm: str = ""

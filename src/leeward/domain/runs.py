@@ -68,6 +68,10 @@ class Run:
         """What a step gave; {} when it has not been done."""
         return next((record.result for record in self.steps if record.name == step), {})
 
+    def undone(self, name: str) -> dict[str, Any]:
+        """What an undo step gave; {} when it has not been done."""
+        return next((record.result for record in self.undo if record.name == name), {})
+
     @property
     def begun(self) -> int:
         """How many steps have been begun."""
@@ -91,6 +95,23 @@ class Run:
         return next((record.name for record in (self.undo or self.steps) if record.state is StepState.FAILED), "")
 
 
+def may_owe(run: Run) -> bool:
+    """Whether this run may go on without the vault, and have its epoch taken when that is back. Pure.
+
+    A warm replica must be there. And since nobody can close a log that cannot be reached, the home site must have
+    stopped the VM itself, or the operator must have said that it is off there.
+    """
+    options = run.options
+    if run.kind is not Kind.UNPLANNED or options.get("from_vault") or not run.result("check").get("replica"):
+        return False
+    return bool(run.result("fence").get("reached", bool(run.result("fence"))) or options.get("without_vault"))
+
+
+def may_have_owed(run: Run) -> bool:
+    """The same of this run or one from which it took over."""
+    return may_owe(run) or bool(run.options.get("owed_before"))
+
+
 def new_run(run: Run) -> Run:
     """With its steps laid out."""
     return replace(run, steps=tuple(StepRecord(step.name) for step in steps(run.kind)))
@@ -112,6 +133,8 @@ def begin_undo(run: Run) -> Run:
     if run.options.get("after"):
         begun = max(begun, next(number for number, step in enumerate(steps(run.kind)) if step.final))
     order = undo_order(run.kind, begun)
+    if not may_have_owed(run):
+        order = tuple(name for name in order if name != "unowe")
     return replace(
         run, state=RunState.UNDOING, undo=tuple(StepRecord(name) for name in order), cancel=False, failure=""
     )
@@ -191,12 +214,30 @@ def gives_way(run: Run) -> bool:
     return bool(run.undo) or (run.kind is Kind.PLANNED and "epoch" not in begun)
 
 
+def gives_way_home(run: Run) -> bool:
+    """The same of an unplanned failback: one takes over from what still needs the recovery site (which may be dead).
+
+    A failover that has not begun to plug the VM in can be taken back: that is the quicker way home. A commit moves
+    nothing.
+    """
+    begun = {record.name for record in run.steps if record.state is not StepState.WAITING}
+    if run.over:
+        return False
+    if run.kind in (Kind.PLANNED, Kind.UNPLANNED):
+        return not run.reversible and not run.undo
+    if run.kind is Kind.FAILBACK:
+        return bool(run.undo) or "epoch-home" not in begun
+    return run.kind is Kind.COMMIT or (run.kind is Kind.UNPLANNED_FAILBACK and bool(run.undo))
+
+
 def inheritance(run: Run) -> dict[str, Any]:
     """Options for the run that takes over from this one: what it must be able to take back."""
-    claim = run.options.get("claim", run.result("check").get("claim", run.options.get("inherited_claim")))
+    seen = run.result("check") or run.result("check-home")
+    claim = run.options.get("claim", seen.get("claim", run.options.get("inherited_claim")))
     if claim is None:
         return {}  # it had done nothing yet
-    return {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}
+    found = {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}
+    return {**found, "owed_before": True} if may_have_owed(run) else found
 
 
 def unabandon(run: Run) -> Run:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leeward.domain.procedures import Kind, undo_order
-from leeward.domain.runs import Run, StepState
+from leeward.domain.runs import Run, StepState, may_owe
 from leeward.wire.jobs import Job, JobKind
 
 _FAILOVER, _TEST = "failover", "test"
@@ -36,7 +36,27 @@ def _unclaim(run: Run, check: str) -> dict[str, Any]:
     """The log is given back: to follow the epoch that was claimed, or the one that this run began. Also where it
     never came to that: a taking that is still on its way somewhere must find the door closed."""
     runs = [run.id, *run.options.get("after", [])]
-    return {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": runs}
+    found = {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": runs}
+    if "unowe" not in {record.name for record in run.undo}:
+        return found
+    # The vault may be away still. Then the VM runs on at home only if nobody can have its log: either the recovery
+    # site has promised not to take it, or neither is known.
+    stuck = f"When the vault or {run.away} can be reached again: `leeward failover cancel {run.vm_name}` once more"
+    return {**found, "name": run.vm_name, "owe": bool(run.undone("unowe").get("unowed")), "stuck": stuck}
+
+
+def _epoch(run: Run) -> dict[str, Any]:
+    found = _claim(run, "check", "failover")
+    if not run.result("check").get("replica"):
+        return found
+    sure = f"Make sure that it is off at {run.home}, then `leeward failover retry {run.vm_name} --without-vault`"
+    stuck = {} if run.options.get("from_vault") else {"stuck": sure}
+    told = {"name": run.vm_name, "point": run.point, "after": run.options.get("after", [])}
+    return {**found, **told, "owe": may_owe(run), **stuck}
+
+
+def _unowe(run: Run) -> dict[str, Any]:
+    return {"claim": claim(run, "check")}
 
 
 def claim(run: Run, check: str) -> int:
@@ -60,7 +80,8 @@ def _build(run: Run) -> dict[str, Any]:
     found["networks"] = run.options.get("networks", {})
     if run.options.get("after"):
         found["afresh"] = True
-    return found
+    wishes = {name: True for name in ("from_vault", "without_vault") if run.options.get(name)}
+    return {**found, **wishes}
 
 
 def _copy(run: Run) -> dict[str, Any]:
@@ -68,13 +89,18 @@ def _copy(run: Run) -> dict[str, Any]:
 
 
 def _start_away(run: Run) -> dict[str, Any]:
-    return _copy(run) if run.kind is Kind.TEST else {**_copy(run), "epoch": run.result("epoch")["epoch"]}
+    if run.kind is Kind.TEST:
+        return _copy(run)
+    taken = run.result("epoch")
+    found = {**_copy(run), "epoch": taken["epoch"], "run": run.id}
+    wishes = {"owed": True} if taken.get("owed") else {}
+    return {**found, **wishes, **({"without_vault": True} if run.options.get("without_vault") else {})}
 
 
 def _plug(run: Run) -> dict[str, Any]:
     """Where the home site was not reached, it may live: it is given the time in which it must have found its log
-    closed, counted from then."""
-    if run.result("fence").get("reached", True):
+    closed, counted from then. A log that could not be closed cannot be found closed: the operator has vouched."""
+    if run.result("fence").get("reached", True) or run.result("epoch").get("owed"):
         return {**_copy(run), "wait_s": 0.0}
     times = {record.name: record for record in run.steps}
     passed = (times["plug"].started or 0.0) - (times["epoch"].ended or 0.0)
@@ -82,7 +108,9 @@ def _plug(run: Run) -> dict[str, Any]:
 
 
 def _prepare(run: Run) -> dict[str, Any]:
-    return {"name": run.vm_name, "point": "latest"}
+    """While the VM runs on, the newest will do; once its log is closed there is a last one."""
+    point = run.result("epoch-home").get("point", "latest") if run.point == "latest" else run.point
+    return {"name": run.vm_name, "point": point if run.kind is Kind.UNPLANNED_FAILBACK else "latest"}
 
 
 def _catch_up(run: Run) -> dict[str, Any]:
@@ -94,7 +122,13 @@ def _switch(run: Run) -> dict[str, Any]:
 
 
 def _start_home(run: Run) -> dict[str, Any]:
-    return {"epoch": run.result("epoch-home")["epoch"]}
+    """Where the recovery site was not reached, as in `_plug`: here it is the start that waits."""
+    found = {"epoch": run.result("epoch-home")["epoch"]}
+    if run.result("fence-away").get("reached", True):
+        return found
+    times = {record.name: record for record in run.steps}
+    passed = (times["start-home"].started or 0.0) - (times["epoch-home"].ended or 0.0)
+    return {**found, "wait_s": min(max(GRACE_S - passed, 0.0), GRACE_S)}
 
 
 def _nothing(run: Run) -> dict[str, Any]:
@@ -111,7 +145,8 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "fence": (JobKind.STAND_DOWN, True, lambda run: _stand_down(run, run.away)),
     "stand-down": (JobKind.STAND_DOWN, True, lambda run: _stand_down(run, run.away)),
     "stand-up": (JobKind.STAND_UP, True, _nothing),
-    "epoch": (JobKind.TAKE_EPOCH, False, lambda run: _claim(run, "check", "failover")),
+    "epoch": (JobKind.TAKE_EPOCH, False, _epoch),
+    "unowe": (JobKind.UNOWE, False, _unowe),
     "epoch-back": (JobKind.TAKE_EPOCH, True, lambda run: _unclaim(run, "check")),
     "build": (JobKind.COPY_BUILD, False, _build),
     "start": (JobKind.COPY_START, False, _start_away),
@@ -123,6 +158,7 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "stop-away": (JobKind.STOP, False, _stop),
     "restart-away": (JobKind.START, False, _nothing),
     "last-cycle-away": (JobKind.LAST_CYCLE, False, _nothing),
+    "fence-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
     "stand-down-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
     "stand-up-away": (JobKind.STAND_UP, False, _nothing),
     "catch-up": (JobKind.HOME_CATCH_UP, True, _catch_up),
@@ -157,7 +193,9 @@ def job_of(run: Run, name: str, *, undo: bool) -> Job | None:
 
 def jobs_of(run: Run) -> list[tuple[str, str]]:
     """(host, job id) of every job that this run may have given so far, whether its outcome was let go of or not."""
-    names = [(record.name, "do") for record in run.steps if record.state is not StepState.WAITING]
+    begun = [record for record in run.steps if record.state is not StepState.WAITING]
+    # What was left to an agent that is away is done when it is back: nobody waits for it, and nobody lets go of it.
+    names = [(record.name, "do") for record in begun if not record.result.get("left")]
     names += [(name, "undo") for name in undo_order(run.kind, len(run.steps))]
     found = [(_JOBS[name][1], name, way) for name, way in names if name in _JOBS]
     return [

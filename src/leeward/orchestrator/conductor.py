@@ -98,7 +98,7 @@ class Conductor:
             log.exception("a step failed unexpectedly", run=run.id, step=move.name)
             return self._stall(run, move, f"internal error: {error!r}")
         self._note(run, move, state=StepState.DONE, ended=time.time(), detail=done.detail, result=done.result or {})
-        if job:
+        if job and not (done.result or {}).get("left"):
             with suppress(NotFound):
                 self._desk.link(job.host).release(job.id)
         return True

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from leeward.domain.errors import LeewardError, NotFound, Refused
 from leeward.domain.runs import Move, Run, its_turn
 from leeward.orchestrator.desk import Desk, Done, Link, RunBook
-from leeward.wire.jobs import Job, JobReport, JobState
+from leeward.wire.jobs import Job, JobKind, JobReport, JobState
 
 _POLL_S = 0.05
 # Progress is written down, and a wish to cancel looked for, this often.
@@ -44,19 +44,22 @@ class Waiter:
 
     def outcome(self, run: Run, move: Move, job: Job) -> Done:
         """Raises JobFailed, Refused, NotFound (no agent has the host), Stopping, Overtaken."""
-        fence = move.name == "fence"
+        fence = move.name in ("fence", "fence-away")
+        brief = fence or move.name in ("unowe", "discard-away")
         began = time.monotonic()
-        link = self._link(job, FENCE_ABSENT_S if fence else UNHEARD_S)
-        if link is None or (fence and not self._appears(link)):
-            return _unreachable(job)
+        link = self._link(job, FENCE_ABSENT_S if brief else UNHEARD_S)
+        if link is None or (brief and not self._appears(link)):
+            return _left(link, job) if move.name == "discard-away" else _unreachable(job)
         link.submit(job)
         told, looked = "", began
         while True:
             report = link.job(job.id)
             if report is not None and report.state is not JobState.RUNNING:
                 return self._done(run, link, report, fence)
-            if fence and time.monotonic() - began > FENCE_S:
-                return self._late(run, link, job)
+            if brief and time.monotonic() - began > FENCE_S:
+                if move.name == "discard-away":
+                    return _left(link, job)
+                return self._late(run, link, job) if fence else _let_be(link, job)
             self._pause()
             if time.monotonic() - looked < _LOOK_S:
                 continue
@@ -130,7 +133,22 @@ class Waiter:
         raise Overtaken
 
 
+def _left(link: Link | None, job: Job) -> Done:
+    """What is to be cleared away at a site that is gone keeps nothing from ending: it is done when it comes back."""
+    if link is None:
+        return Done(f"no agent has {job.host} any more: what was left there is not removed")
+    link.submit(job)
+    return Done(f"{job.host} cannot be reached: it removes what is left there when it is back", {"left": True})
+
+
+def _let_be(link: Link, job: Job) -> Done:
+    link.release(job.id)
+    return _unreachable(job)
+
+
 def _unreachable(job: Job) -> Done:
+    if job.kind is JobKind.UNOWE:
+        return Done(f"{job.host} cannot be reached", {"reached": False})
     return Done(f"{job.host} cannot be reached; its log is closed instead", {"reached": False})
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import HostBusy, LeewardError, Refused, Unavailable
+from leeward.logs import log
 from leeward.ports.hypervisor import RecoveryHost
 from leeward.recovery.durable import exclusive
 from leeward.recovery.nursing import Nurse
@@ -33,6 +34,8 @@ from leeward.vault.log import PointImage
 BOOT_TIMEOUT_S = 180.0
 # What the images take besides the disks' data, with some room for the host itself.
 _RESERVE = 256 << 20
+# How long a failover waits for a replica that has not quite followed; see `_catch_up`.
+_CATCH_UP_S = 5.0
 
 EVERY_CARD = "*"
 
@@ -101,19 +104,21 @@ class Copies:
         purpose: str,
         networks: Mapping[str, str] | None = None,
         on_step: OnStep = lambda record: None,
+        *,
+        from_vault: bool = False,
     ) -> CopyRecord:
         """Pin the point, serve it, define the copy. point_id: an id, or "latest".
 
         networks, for a failover: what a card hangs on → where it goes here; see `leeward.recovery.libvirt.nics`. For
-        a test: {"*": "isolated:NAME"} lets copies that are told the same be on one isolated network.
-        Raises Refused when a copy of another point exists, or a VM of this identity that is not ours; StoreFull;
-        LeewardError when a step fails: then the record says which.
+        a test: {"*": "isolated:NAME"} lets copies that are told the same be on one isolated network. from_vault: a
+        warm replica that holds the point is left alone. Raises Refused when a copy of another point exists, or a VM
+        of this identity that is not ours; StoreFull; LeewardError when a step fails: then the record says which.
         """
         purpose = Purpose.of(purpose)
         with exclusive(self._records.place(vm_id, purpose)):
             record = self.record(vm_id, purpose)
             if record is None:
-                record = self._new(vm_id, vm_name, point_id, purpose, networks or {})
+                record = self._new(vm_id, vm_name, point_id, purpose, networks or {}, from_vault)
             elif point_id not in ("latest", record.point_id):
                 raise Refused(
                     f"a {purpose} copy of it exists already, of point {record.point_id}",
@@ -124,14 +129,20 @@ class Copies:
             return record
 
     def _new(
-        self, vm_id: str, vm_name: str, point_id: str, purpose: Purpose, networks: Mapping[str, str]
+        self,
+        vm_id: str,
+        vm_name: str,
+        point_id: str,
+        purpose: Purpose,
+        networks: Mapping[str, str],
+        from_vault: bool,
     ) -> CopyRecord:
         tag = uuid.uuid4().hex[:10]
         name = vm_name if purpose is Purpose.FAILOVER else f"{vm_name}-test-{tag[:4]}"
         record = CopyRecord(vm_id, vm_name, purpose, point_id, tag, name, self._host.name, dict(networks))
         if purpose is Purpose.FAILOVER:
             self._host.require_free(tag, vm_id, vm_name)
-        if purpose is not Purpose.FAILOVER or not self._from_replica(record):
+        if purpose is not Purpose.FAILOVER or from_vault or not self._from_replica(record):
             self._from_vault(record)
         self._records.save(record)
         return record
@@ -144,20 +155,37 @@ class Copies:
             record.point_id, record.token, record.bytes = image.point.id, image.tracking, _data(image)
 
     def _from_replica(self, record: CopyRecord) -> bool:
-        """Whether a replica here holds the point, or can be brought to it; without the vault its own must do."""
+        """Whether a replica here holds the point, or is quickly brought to it; without the vault its own must do."""
         replica = self._replicas.whole(record.vm_id) if self._replicas is not None else None
         if replica is None or self._replicas is None:
             return False
         try:
             wanted = self._vault.log(record.vm_id).point(record.point_id).id
-            self._replicas.advance(record.vm_id, wanted)
         except Unavailable:
             wanted = replica.point if record.point_id == "latest" else record.point_id
-        replica = self._replicas.whole(record.vm_id)
+        if wanted != replica.point:
+            self._catch_up(self._replicas, record.vm_id, wanted)
+            replica = self._replicas.whole(record.vm_id)
         if replica is None or replica.point != wanted:
             return False
         record.replica, record.point_id, record.token = True, replica.point, replica.token
         return True
+
+    def _catch_up(self, replicas: Replicas, vm_id: str, point_id: str) -> None:
+        """Or not: out of the vault the VM boots at once, so it must not wait for more than a moment's worth."""
+        ends = time.monotonic() + _CATCH_UP_S
+
+        def told(done: int, total: int, fetched: int) -> None:
+            if time.monotonic() > ends:
+                raise Unavailable(f"it is not there within {_CATCH_UP_S:.0f} s")
+
+        try:
+            replicas.advance(vm_id, progress=told)  # cheaper than to a point by name, which it mostly is
+            held = replicas.whole(vm_id)
+            if held is not None and held.point != point_id:
+                replicas.advance(vm_id, point_id, told)
+        except LeewardError as error:
+            log.info("the warm replica is not used", vm_id=vm_id, point=point_id, reason=str(error))
 
     def _run(self, record: CopyRecord, actions: Mapping[str, Callable[[CopyRecord], str]], on_step: OnStep) -> None:
         for name, action in actions.items():
@@ -220,6 +248,11 @@ class Copies:
         record.made, record.hydrated = made.marks, record.replica
         apart = "isolated " if record.purpose == Purpose.TEST else ""
         return "; ".join((f"{made.name} on {record.host}, {apart}on {made.network}", *made.warnings))
+
+    def definition(self, vm_id: str, purpose: str) -> str:
+        """Of the VM that a copy is made of, as it was at its point. Raises Refused when there is no such copy."""
+        record = self._require(vm_id, purpose, "define")
+        return self._source(record).content(record).definition
 
     # --- running ------------------------------------------------------------------------------------
 

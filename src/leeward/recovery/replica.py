@@ -14,6 +14,7 @@ from __future__ import annotations
 import shutil
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from leeward.recovery.localdisks import LocalDisks, Reached
 from leeward.recovery.seeded import OnProgress, fill, ignore
 from leeward.vault.facade import Vault
 from leeward.vault.firmware import firmware_info, firmware_of
-from leeward.vault.log import PointImage
+from leeward.vault.log import PointImage, Since
 
 _RESERVE = 256 << 20
 
@@ -37,7 +38,9 @@ _RESERVE = 256 << 20
 class ReplicaRecord:
     """tag: marks its images. point: that they hold, "" while they are not whole; time_ns, token, definition, firmware
     and sizes: of that point. staged: the overlays are whole, and `point` is what they hold together with the images.
-    taken: tag of the copy that has its images now."""
+    taken: tag of the copy that has its images now. epoch, moved_to: of the log as it was last seen: its newest epoch,
+    and the host to which the VM had moved by then ("": it never did). seen: the log's last entry then, when there was
+    no point after the one that it holds."""
 
     vm_id: str
     tag: str
@@ -49,6 +52,9 @@ class ReplicaRecord:
     sizes: dict[str, int] = field(default_factory=dict)
     staged: bool = False
     taken: str = ""
+    epoch: int = 0
+    moved_to: str = ""
+    seen: int = 0
 
     def note(self, image: PointImage) -> None:
         self.point, self.time_ns = image.point.id, image.point.time_ns
@@ -74,8 +80,21 @@ class Replicas:
         return self._folder / short_name(vm_id)
 
     def record(self, vm_id: str) -> ReplicaRecord | None:
-        raw = load_json(self._place(vm_id) / "replica.json")
-        return ReplicaRecord(**raw) if raw else None
+        return _read(self._place(vm_id))
+
+    def records(self) -> list[ReplicaRecord]:
+        found = (_read(path.parent) for path in sorted(self._folder.glob("*/replica.json")))
+        return [record for record in found if record is not None]
+
+    def sizes(self) -> dict[str, int]:
+        """Tag → bytes that its images take on this host; also of copies, which have replicas' images."""
+        found: dict[str, int] = {}
+        if self._storage.is_dir():
+            for path in self._storage.iterdir():
+                with suppress(FileNotFoundError):
+                    tag = path.name.partition(".")[0]
+                    found[tag] = found.get(tag, 0) + path.stat().st_blocks * 512
+        return found
 
     def _save(self, record: ReplicaRecord) -> None:
         save_json(self._place(record.vm_id) / "replica.json", asdict(record))
@@ -91,7 +110,8 @@ class Replicas:
     def advance(self, vm_id: str, point_id: str = "latest", progress: OnProgress = ignore) -> Reached | None:
         """Bring the images to a point; None when they are at it, or a copy has them. Safe to repeat after a kill.
 
-        Raises StoreFull when there is no room for them, and whatever the vault or the images raise.
+        progress: what it raises ends the advance, and leaves the point before where there was one. Raises StoreFull
+        when there is no room for them, and whatever the vault or the images raise.
         """
         with exclusive(self._place(vm_id)):
             record = self.record(vm_id)
@@ -100,13 +120,60 @@ class Replicas:
                 self._save(record)
             if record.taken:
                 return None
-            point = self._vault.log(vm_id).point(point_id)
+            log = self._vault.log(vm_id)
+            if point_id == "latest" and record.point:
+                if record.seen and not log.grown(record.seen):
+                    return None
+                news = log.since(record.point, record.definition, record.state)
+                if news is not None:
+                    return self._follow_news(record, news, self._guarded(progress))
+            self._see_log(record, log.epoch())
+            point = log.point(point_id)
             if point.id == record.point:
                 return None
-            return self._follow(record, point.id, progress)
+            return self._follow(record, point.id, self._guarded(progress))
+
+    def _follow_news(self, record: ReplicaRecord, news: Since, progress: OnProgress) -> Reached | None:
+        """By what came after the point that it holds. Without a pin: what came a moment ago no policy prunes."""
+        self._see_log(record, news.epoch)
+        image = news.image
+        if image is None:
+            record.seen = news.tail
+            self._save(record)
+            return None
+        with image:
+            sizes = {name: disk.size for name, disk in image.disks.items()}
+            if sizes != record.sizes:
+                return self._follow(record, image.point.id, progress)
+            self._merge(record)
+            written = self._stage(record, image, news.suspect, progress)
+            record.seen = news.tail
+            self._staged(record, image)
+            return Reached(image.point.id, image.fetched, written)
+
+    def _see_log(self, record: ReplicaRecord, epoch: int) -> None:
+        """Who reigns, for a failover that cannot ask the vault."""
+        if epoch == record.epoch:
+            return
+        move = self._vault.log(record.vm_id).last_move()
+        record.epoch, record.moved_to = epoch, str(move.info.get("host", "")) if move else ""
+        self._save(record)
+
+    def _guarded(self, progress: OnProgress) -> OnProgress:
+        """What is staged takes room as well, and others have their disks in the same folder: they must never run full
+        because of a replica."""
+
+        def told(done: int, total: int, fetched: int) -> None:
+            free = shutil.disk_usage(self._storage).free
+            if free < _RESERVE // 2:
+                raise _full(self._storage, f"{free:,} bytes are free, and the replica leaves at least that to others")
+            progress(done, total, fetched)
+
+        return told
 
     def _follow(self, record: ReplicaRecord, point_id: str, progress: OnProgress) -> Reached:
         self._merge(record)
+        record.seen = 0
         with (
             self._vault.holding(record.vm_id, point_id, f"replica {record.tag}") as held,
             self._vault.log(record.vm_id).open_point(held) as image,
@@ -116,11 +183,8 @@ class Replicas:
             _require_room(image, paths)
             sizes = {name: disk.size for name, disk in image.disks.items()}
             if record.point and record.sizes == sizes:
-                written = self._stage(record, image, progress)
-                record.note(image)
-                record.staged = True
-                self._save(record)
-                self._merge(record)
+                written = self._stage(record, image, self._suspect(record, image), progress)
+                self._staged(record, image)
                 return Reached(point_id, image.fetched, written)
             # The first time, or disks came, went or changed their size: until all is done there is no whole point.
             record.point = ""
@@ -130,9 +194,20 @@ class Replicas:
         self._save(record)
         return reached
 
-    def _stage(self, record: ReplicaRecord, image: PointImage, progress: OnProgress) -> int:
-        """What the point changes, into overlays. Returns the bytes written."""
-        suspect = self._suspect(record, image)
+    def _staged(self, record: ReplicaRecord, image: PointImage) -> None:
+        record.note(image)
+        record.staged = True
+        self._save(record)
+        self._merge(record)
+
+    def _stage(
+        self,
+        record: ReplicaRecord,
+        image: PointImage,
+        suspect: Mapping[str, Runs] | None,
+        progress: OnProgress,
+    ) -> int:
+        """What the point changes, into overlays. suspect: blocks that may differ, None: any. → the bytes written."""
         written = 0
         for name, size in record.sizes.items():
             only = suspect[name] if suspect is not None else None
@@ -175,10 +250,11 @@ class Replicas:
         record = self.record(vm_id)
         return record if record is not None and record.point and not record.taken else None
 
-    def take(self, vm_id: str, tag: str) -> dict[str, str]:
-        """Give the images to the copy of this tag; returns disk → path. Idempotent for the tag.
+    def take(self, vm_id: str, tag: str, point_id: str = "") -> dict[str, str]:
+        """Give the images to the copy of this tag; returns disk → path. Idempotent for the tag. point_id: that they
+        must hold, if it matters.
 
-        Raises Refused when they are not whole, or another copy has them.
+        Raises Refused when they are not whole, hold another point, or another copy has them.
         """
         with exclusive(self._place(vm_id)):
             record = self.record(vm_id)
@@ -187,6 +263,8 @@ class Replicas:
             if record.taken not in ("", tag):
                 raise Refused("another copy has the replica's images", subject=vm_id, hint="Discard it first")
             if not record.taken:
+                if point_id not in ("", record.point):
+                    raise Refused(f"the replica holds point {record.point}, not {point_id}", subject=vm_id)
                 self._merge(record)
                 self._disks(record).distrust()  # whatever happens from now on
                 record.taken = tag
@@ -204,7 +282,7 @@ class Replicas:
             for name in record.sizes:
                 if self._path(record.tag, name).exists():
                     images.drop_bitmaps(self._path(record.tag, name))
-            record.taken, record.point = "", ""
+            record.taken, record.point, record.seen = "", "", 0
             self._save(record)
 
     def _move(self, old: str, new: str, disks: Mapping[str, int], *, strict: bool) -> None:
@@ -241,11 +319,18 @@ def _require_room(image: PointImage, paths: Mapping[str, Path]) -> None:
     folder = next(iter(paths.values())).parent
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StoreFull(
-            f"the replica needs up to {needed:,} bytes more, and {free:,} are free",
-            subject=str(folder),
-            hint="Make room on the recovery host's storage, or give the replica up",
-        )
+        raise _full(folder, f"the replica needs up to {needed:,} bytes more, and {free:,} are free")
+
+
+def _full(folder: Path, why: str) -> StoreFull:
+    return StoreFull(
+        why, subject=str(folder), hint="Make room on the recovery host's storage, or give the replica up"
+    )
+
+
+def _read(place: Path) -> ReplicaRecord | None:
+    raw = load_json(place / "replica.json")
+    return ReplicaRecord(**raw) if raw else None
 
 
 def _part(path: Path) -> Path:

@@ -93,8 +93,12 @@ class ReplicaSource:
         self._replicas = replicas
 
     def serve(self, record: CopyRecord) -> str:
-        self._replicas.take(record.vm_id, record.tag)
-        return "not needed: the replica's disks are here"
+        replica = self._replicas.whole(record.vm_id)
+        if replica is not None and replica.point != record.point_id:
+            # We were killed before it was taken, and it has followed the log since.
+            self._replicas.advance(record.vm_id, record.point_id)
+        self._replicas.take(record.vm_id, record.tag, record.point_id)
+        return "not needed: the warm replica's disks are here"
 
     def content(self, record: CopyRecord) -> Content:
         disks = self._replicas.take(record.vm_id, record.tag)

@@ -24,6 +24,7 @@ class ProtectedVm(Base):
     daily_s: Mapped[float] = mapped_column(Float, default=0.0)
     app_interval_s: Mapped[float] = mapped_column(Float)
     bandwidth: Mapped[int] = mapped_column(BigInteger)
+    warm: Mapped[str] = mapped_column(String(255), default="")
     paused: Mapped[bool] = mapped_column(Boolean)
     claim: Mapped[int] = mapped_column(Integer, default=0)
     created: Mapped[str] = mapped_column(String(32))

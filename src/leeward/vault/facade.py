@@ -84,7 +84,8 @@ class VaultInfo:
 class Vault:
     """Made by `create` or `open`. Thread-safe; holds no state of its own besides the keys."""
 
-    def __init__(self, store: ObjectStore, keys: VaultKeys, keyring: Keyring) -> None:
+    def __init__(self, store: ObjectStore, keys: VaultKeys, keyring: Keyring | None) -> None:
+        """keyring: None lets `info` read it."""
         self.store = store
         self.keys = keys
         self._keyring = keyring
@@ -143,6 +144,12 @@ class Vault:
             raise BadInput("a passphrase, a recovery key or a key file is needed to open the vault")
         return cls(store, keys, ring)
 
+    @classmethod
+    def with_keys(cls, store: ObjectStore, keys: VaultKeys) -> Vault:
+        """As `open`, without asking the store for anything, which may be away. That the keys are another vault's
+        shows when the first object is read."""
+        return cls(store, keys, None)
+
     def vm_ids(self) -> list[str]:
         """Every VM that the vault holds something of."""
         return self.store.folders("vm/")
@@ -153,7 +160,8 @@ class Vault:
     def info(self) -> VaultInfo:
         """Lists everything; takes as long as the store needs for that."""
         vms = tuple(self._vm_info(vm_id) for vm_id in self.vm_ids())
-        return VaultInfo(str(self.id), self.store.url, self._keyring.created, fingerprint(self.public_key), vms)
+        ring = self._keyring or read_keyring(self.store)
+        return VaultInfo(str(self.id), self.store.url, ring.created, fingerprint(self.public_key), vms)
 
     def _vm_info(self, vm_id: str) -> VmInfo:
         objects = size = 0

@@ -7,8 +7,9 @@ from typing import Any
 
 from leeward.domain.errors import NotFound
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency
+from leeward.domain.vm import Consistency, FirmwareState
 from leeward.vault.compaction import compact
+from leeward.vault.following import Since, grown, since
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
 from leeward.vault.reigning import Reign, last_move, reign
@@ -16,7 +17,7 @@ from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import LogWriter
 
-__all__ = ["LogWriter", "PointImage", "PointTransaction", "Reign", "Tail", "Ticket", "VmLog"]
+__all__ = ["LogWriter", "PointImage", "PointTransaction", "Reign", "Since", "Tail", "Ticket", "VmLog"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +100,14 @@ class VmLog:
     def _missing(self, point_id: str) -> PointImage:
         self.point(point_id)
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id)
+
+    def grown(self, seq: int) -> bool:
+        """Whether the log may have anything after entry `seq`. Two small requests."""
+        return grown(self._history, seq)
+
+    def since(self, point_id: str, definition: str, firmware: FirmwareState) -> Since | None:
+        """What came after a point; see `leeward.vault.following.since`."""
+        return since(self._history, int(point_id), definition, firmware)
 
     def compact(self, writer: LogWriter, budget: int) -> int:
         """One slice of compaction with this log's writer; see `leeward.vault.compaction.compact`."""

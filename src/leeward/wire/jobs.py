@@ -30,6 +30,7 @@ class JobKind(StrEnum):
     STAND_DOWN = "stand-down"  # this host's VM must not run any more: keep it off
     STAND_UP = "stand-up"  # take a stand-down back
     TAKE_EPOCH = "take-epoch"  # become the one writer of a VM's log
+    UNOWE = "unowe"  # an epoch that could not be taken without the vault is not to be taken any more
     COPY_BUILD = "copy-build"  # make a VM out of a recovery point, not yet started
     COPY_START = "copy-start"
     COPY_PLUG = "copy-plug"  # connect its network

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from leeward.domain.protection import ProtectionState
+from leeward.domain.protection import ProtectionState, ReplicaState
 from leeward.domain.vm import Consistency, Power
 
 WIRE_VERSION = 1
@@ -30,6 +30,7 @@ class PolicyMessage(Message):
     daily_s: float = Field(default=0.0, ge=0, le=CENTURY_S)
     app_interval_s: float = Field(default=3_600.0, ge=0, le=CENTURY_S)
     bandwidth: int = Field(default=0, ge=0, le=1 << 50)
+    warm: str = Field(default="", max_length=255)
 
 
 class ProtectionMessage(Message):
@@ -57,13 +58,25 @@ class StandDownMessage(Message):
     reason: str
 
 
+class ReplicaMessage(Message):
+    """A VM of which this agent's host is to keep a warm replica. rpo_s, bandwidth: of its policy."""
+
+    vm_id: str
+    vm_name: str
+    host: str
+    rpo_s: float = 5.0
+    bandwidth: int = 0
+
+
 class DesiredState(Message):
-    """Everything one agent is to protect or keep off. An agent ignores a generation older than the one it holds."""
+    """Everything one agent is to protect, keep off or keep warm. An agent ignores a generation older than the one it
+    holds."""
 
     version: int = WIRE_VERSION
     generation: int
     protections: tuple[ProtectionMessage, ...] = ()
     standdowns: tuple[StandDownMessage, ...] = ()
+    replicas: tuple[ReplicaMessage, ...] = ()
 
 
 class DiskMessage(Message):
@@ -153,7 +166,8 @@ class CopyReport(Message):
     """A VM that was made out of a recovery point and runs (or is to run) on an agent's host.
 
     purpose: test (apart from everything) or failover. copy_id, copy_name: of the VM that was made. network: what it
-    hangs on. hydrated: it needs the vault no longer. evidence: what was seen of its boot.
+    hangs on. hydrated: it needs the vault no longer. evidence: what was seen of its boot. replica: its disks are
+    those of a warm replica.
     """
 
     vm_id: str
@@ -168,6 +182,26 @@ class CopyReport(Message):
     evidence: dict[str, Any]
     hydrated: bool
     failed: str
+    replica: bool = False
+
+
+class ReplicaReport(Message):
+    """A warm replica on an agent's host. point, time: of the recovery point that it holds, "" while it is not whole.
+
+    epoch: the newest of the VM's log that was seen, when its images were last looked at. moved_to: the host to which
+    the VM had moved by then, "" when it never did. bytes: that its images take. fraction: of a first copy, 0 … 1.
+    """
+
+    vm_id: str
+    host: str
+    state: ReplicaState
+    reason: str = ""
+    point: str = ""
+    time: str = ""
+    epoch: int = 0
+    moved_to: str = ""
+    bytes: int = 0
+    fraction: float = 0.0
 
 
 class StandDownReport(Message):
@@ -189,3 +223,4 @@ class AgentReport(Message):
     protections: tuple[ProtectionReport, ...]
     copies: tuple[CopyReport, ...] = ()
     standdowns: tuple[StandDownReport, ...] = ()
+    replicas: tuple[ReplicaReport, ...] = ()

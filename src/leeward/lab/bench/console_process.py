@@ -16,6 +16,7 @@ from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
+from leeward.console.consoles import Consoles
 from leeward.console.identity import build_identity
 from leeward.console.routers import all_routers
 from leeward.console.wiring import Console, ConsoleConfig
@@ -24,6 +25,7 @@ from leeward.lab.bench.agents_console import enrol_all
 from leeward.logs import log
 from leeward.state.clock import now
 from leeward.state.database import Database
+from leeward.state.seat import Member
 from leeward.state.tables import ProtectedVm
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
@@ -49,7 +51,11 @@ def main(folder: Path, agents: int, vms: int) -> None:
     console_agents.start()
     server.start()
     console.start()
-    api = build_api(console.service, build_identity(database), all_routers(console_agents, console.plans))
+    api = build_api(
+        console.service,
+        build_identity(database),
+        all_routers(console_agents, console.plans, Consoles(None, Member("bench", ""))),
+    )
     print(server.port, flush=True)
     listeners.serve(api, folder / "socket", None)
     console.stop()

@@ -1,0 +1,202 @@
+"""Looking before leaping: what a run sees before its first deed, and which epoch it may follow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from leeward.console.fleet import Fleet
+from leeward.domain.errors import NotFound, Refused, Unavailable
+from leeward.domain.procedures import Kind
+from leeward.domain.protection import ProtectionState, ReplicaState
+from leeward.domain.runs import Run, RunState
+from leeward.orchestrator.desk import Done
+from leeward.state.database import Database
+from leeward.state.lives import Life
+from leeward.vault.facade import Vault
+from leeward.vault.log import VmLog
+from leeward.vault.reigning import MOVES
+from leeward.wire.messages import ProtectionMessage, ReplicaReport
+from leeward.wire.translate import utc
+
+# A console that has just started has not heard of all agents yet.
+_PATIENCE_S = 3.0
+
+
+class VaultOpener(Protocol):
+    """The vault, opened when it is first needed."""
+
+    def open(self) -> Vault: ...
+
+
+class Checks:
+    """Changes nothing."""
+
+    def __init__(self, database: Database, fleet: Fleet, vault: VaultOpener) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._vault = vault
+
+    def check(self, run: Run) -> Done:
+        """→ claim: the epoch that may be followed; definition: of the VM at home; replica: there is a warm one that
+        could be failed over to without the vault."""
+        replica = self.replica(run.vm_id, run.away) if run.kind is Kind.UNPLANNED else None
+        if run.options.get("from_vault"):
+            replica = None
+        self._must_answer(run.away, "the recovery host")
+        if run.kind is Kind.PLANNED:
+            self._must_answer(run.home, "the home host")
+        self._no_other_copy(run)
+        try:
+            done = self._check_vault(run)
+        except Unavailable as away:
+            if replica is None:
+                raise
+            done = self._check_replica(run, replica, away)
+        return Done(done.detail, {**(done.result or {}), **({"replica": True} if replica else {})})
+
+    def _check_vault(self, run: Run) -> Done:
+        vm_log = self._vault.open().log(run.vm_id)
+        point = vm_log.choose(run.point)
+        claim = self._claim_from(run, vm_log, run.home)
+        with vm_log.open_point(point.id, cache_bytes=0) as image:
+            definition = image.definition
+        return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
+
+    def _check_replica(self, run: Run, replica: ReplicaReport, away: Unavailable) -> Done:
+        """What the replica's host last saw of the log is all that can be known now."""
+        if run.point not in ("latest", replica.point):
+            raise Unavailable(
+                f"the vault is away ({away.message}), and the warm replica holds point {replica.point} alone",
+                subject=run.vm_name,
+                hint="Retry when the vault is back, or cancel and begin anew with the newest point",
+            )
+        if replica.moved_to not in ("", run.home) and replica.moved_to != run.away:
+            raise Refused(
+                f"it runs at {replica.moved_to}: another console has moved it there",
+                subject=run.vm_name,
+                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
+            )
+        wish = self._wish(run.vm_id)
+        claim = max(replica.epoch, wish.claim if wish else 0)
+        return Done(
+            f"the vault is away: the warm replica at {run.away} holds point {replica.point} of {replica.time}",
+            {"claim": claim},
+        )
+
+    def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
+        """The warm replica on a host that could be failed over to now."""
+        found = self._fleet.view().replica(vm_id, host)
+        return found if found is not None and found.state in (ReplicaState.WARM, ReplicaState.BEHIND) else None
+
+    def _no_other_copy(self, run: Run) -> None:
+        view = self._fleet.view()
+        copies = [copy for copy in view.copies if (copy.vm_id, copy.purpose) == (run.vm_id, "failover")]
+        there = in_the_way([copy.host for copy in copies if view.present(copy.host)], run)
+        if there:
+            raise Refused(
+                f"a copy from an earlier failover is still there, on {there}",
+                subject=run.vm_name,
+                hint="Remove it on that host, then retry",
+            )
+
+    def _claim_from(self, run: Run, vm_log: VmLog, host: str, known: int = 0) -> int:
+        """The epoch that may be followed: one that is written from `host`, or not newer than the one that is known to
+        be over (of a host that has not come to take its own yet). Raises Refused when the VM is elsewhere."""
+        reign = vm_log.reign()
+        if reign is None:
+            return 0
+        there = reign.info.get("host")
+        if reign.epoch <= known:
+            return reign.epoch
+        if reign.reason in MOVES and there not in (None, host) and not self.ours(run, reign.info.get("run")):
+            raise Refused(
+                f"it runs at {there}: another console has moved it there",
+                subject=run.vm_name,
+                hint=f"Take this run back with `leeward failover cancel {run.vm_name}`",
+            )
+        return reign.epoch
+
+    def ours(self, run: Run, other: str | None) -> bool:
+        """Whether a reign is of this run, or of one of this console's that gave way before it had moved the VM."""
+        if other == run.id:
+            return True
+        try:
+            return other is not None and self._database.runs.run(other).state is RunState.UNDONE
+        except NotFound:
+            return False
+
+    def reclaim(self, run: Run) -> dict[str, Any]:
+        """Options for another try of a run whose taking of the log failed: the operator has seen why, and wants it to
+        follow the epoch that is there now. Raises Refused when that is of another move, StoreError."""
+        if run.failed_step not in ("epoch", "epoch-home"):
+            return {}
+        try:
+            vm_log = self._vault.open().log(run.vm_id)
+            reign = vm_log.reign()
+        except Unavailable:
+            if run.result("check").get("replica"):
+                return {}  # what was seen last must do: it may be meant to go on without the vault
+            raise
+        if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
+            return {"claim": reign.epoch - 1}  # it was taken after all
+        return {"claim": self._claim_from(run, vm_log, run.away if run.failed_step == "epoch-home" else run.home)}
+
+    def check_home(self, run: Run) -> Done:
+        """→ claim, definition."""
+        life = self._database.lives.get(run.vm_id)
+        if run.kind is Kind.UNPLANNED_FAILBACK:
+            return self._check_unplanned_home(run, life)
+        self._must_answer(run.away, "the recovery host")
+        self._must_answer(run.home, "the home host")
+        wish = self._wish(run.vm_id)
+        report = self._fleet.view().protection(wish) if wish else None
+        if report is None or report.state is not ProtectionState.ENABLED:
+            why = report.reason if report else "it is not protected"
+            raise Refused(
+                f"it is not protected at the recovery site yet: {why}",
+                subject=run.vm_name,
+                hint="Wait until `leeward status` shows it as enabled, then retry",
+            )
+        definition = life.definition if life else ""
+        claim = self._claim_from(run, self._vault.open().log(run.vm_id), run.away)
+        return Done("", {"claim": claim, "definition": definition})
+
+    def _check_unplanned_home(self, run: Run, life: Life | None) -> Done:
+        self._must_answer(run.home, "the home host")
+        vm_log = self._vault.open().log(run.vm_id)
+        point, move = vm_log.choose(run.point), vm_log.last_move()
+        wish = self._wish(run.vm_id)
+        claim = self._claim_from(run, vm_log, run.away, known=wish.claim if wish else 0)
+        definition = life.definition if life else ""
+        if not definition:
+            with vm_log.open_point(point.id, cache_bytes=0) as image:
+                definition = image.definition
+        lost = f"what is newer than point {point.id} of {utc(point.time_ns)} is lost"
+        theirs = move is not None and move.info.get("host") == run.away
+        if not theirs or (move is not None and point.epoch < move.epoch):
+            lost += f": {run.away} has brought no recovery point of its own into the vault"
+        return Done(lost, {"claim": claim, "definition": definition})
+
+    def _wish(self, vm_id: str) -> ProtectionMessage | None:
+        return self._database.wish(vm_id)
+
+    def _must_answer(self, host: str, what: str) -> None:
+        ends = time.monotonic() + _PATIENCE_S
+        while not self._fleet.view().present(host) and time.monotonic() < ends:
+            time.sleep(0.05)
+        if not self._fleet.link(host).present:
+            raise Unavailable(f"the agent of {what} does not answer", subject=host, hint="Start it, then retry")
+        error = self._fleet.view().hosts[host].error
+        if error:
+            raise Unavailable(f"{what} does not answer: {error}", subject=host)
+
+
+def in_the_way(hosts: Sequence[str], run: Run) -> str:
+    """A host whose copy of an earlier failover forbids another one; "" when there is none. Pure.
+
+    hosts: that answer, and have a copy. One that does not answer keeps its VM off when it is back, and removes it. A
+    copy that is left of a run that gave way nobody has seen yet: it is made anew.
+    """
+    return next((host for host in hosts if host != run.away or not run.options.get("after")), "")

@@ -1,0 +1,315 @@
+"""The recovery site dies under a VM that runs there: it comes up at home with what the vault has, and when that site
+comes back it is kept off there."""
+
+import pytest
+from tests.console.chaos import VM, hurry
+from tests.console.faults import FAULTS, Fault, bring_to_end
+from tests.console.test_crash_matrix import WINDOW_S, a_world, ask, in_threads, settle
+from tests.console.test_taking_back import CancelAt
+from tests.console.test_warm import lose_vault, unplanned, warm
+
+from leeward.console.views import FailbackRequest
+from leeward.domain.errors import BadInput, Refused
+from leeward.domain.lifecycle import Phase
+from leeward.domain.procedures import Kind, steps
+from leeward.domain.runs import RunState, StepState
+
+STEPS = [step.name for step in steps(Kind.UNPLANNED_FAILBACK)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
+
+
+def away(world, *, committed=True, kind=Kind.PLANNED):
+    """→ what the vault has of the VM, which runs at the recovery site."""
+    ask(world, kind)
+    world.until(Phase.AWAY)
+    if committed:
+        settle(world)
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
+    world.write(world.recovery)
+    world.remember(world.recovery)
+    return world.newest()
+
+
+def die(world):
+    world.recovery.stop_agent()
+    world.recovery.hypervisor.force_off(VM)
+
+
+def go_home(world, **how):
+    world.service.failback("web", FailbackRequest(unplanned=True, **how))
+
+
+def detail(world, name):
+    return next(record.detail for record in world.failovers.last(VM, "web").steps if record.name == name)
+
+
+def kept_off(world):
+    """The recovery site's VM is started by somebody, and does not stay on."""
+    world.recovery.hypervisor.start(VM)
+    world.wait(lambda: world.running() == ["office"])
+
+
+# Real time, real processes: not for the fast suite, but for the two that fail first.
+slow = pytest.mark.slow
+
+
+@pytest.mark.parametrize("committed", [True, pytest.param(False, marks=slow)])
+def test_it_comes_home_with_the_newest_point_and_stays_off_over_there(committed):
+    with a_world() as world:
+        saved = away(world, committed=committed)
+        die(world)
+        world.vm(world.recovery).write("vda", 0, b"in no vault")
+        go_home(world)
+        world.until(Phase.BACK)
+        assert world.watch.on["office"] == saved
+        point = world.failovers.last(VM, "web").result("epoch-home")["point"]
+        assert f"what is newer than point {point} of" in detail(world, "check-home")
+        assert "of its own" not in detail(world, "check-home")
+        assert "recovery cannot be reached" in detail(world, "fence-away")
+        world.recovery.start_agent()
+        kept_off(world)
+        world.must_be_sound(twice=world.watch.twice())
+        world.service.commit("web")
+        world.until(Phase.HOME)
+        world.must_be_sound(twice=world.watch.twice())
+        assert world.recovery.copies.reports() == []
+
+
+@slow
+def test_a_site_that_is_gone_for_good_keeps_nothing_from_ending():
+    with a_world() as world:
+        away(world)
+        die(world)
+        go_home(world)
+        world.until(Phase.BACK)
+        world.service.commit("web")
+        world.until(Phase.HOME)
+        assert "it removes what is left there when it is back" in detail(world, "discard-away")
+        world.write(world.office)
+        world.until_current(world.office)
+        world.recovery.start_agent()
+        world.wait(lambda: world.recovery.copies.reports() == [])
+        assert [vm.id for vm in world.recovery.hypervisor.vms()] == []
+        # And it can be gone to again.
+        ask(world, Kind.PLANNED)
+        world.until(Phase.AWAY)
+        assert world.running() == ["recovery"]
+
+
+@slow
+def test_what_the_recovery_site_never_brought_into_the_vault_is_told_as_lost():
+    with a_world() as world:
+        saved = world.newest()
+        world.hook = lambda b, a, w: (
+            setattr(world.recovery.line, "cut", True)
+            if a.result("start") == {} and any(r.name == "start" and r.state is StepState.DONE for r in a.steps)
+            else None
+        )
+        ask(world, Kind.UNPLANNED)
+        world.until(Phase.AWAY)
+        world.hook = lambda *_: None
+        die(world)
+        world.recovery.line.cut = False
+        go_home(world)
+        world.until(Phase.BACK)
+        assert "recovery has brought no recovery point of its own into the vault" in detail(world, "check-home")
+        assert world.watch.on["office"] == saved
+        world.mend()
+        world.must_be_sound()
+
+
+@slow
+def test_a_site_that_lives_is_stopped_first_and_one_that_is_cut_off_finds_out():
+    with a_world() as world:
+        away(world)
+        go_home(world)
+        world.until(Phase.BACK)
+        assert "was running and has been stopped" in detail(world, "fence-away")
+        world.must_be_sound()
+    with a_world() as world:
+        away(world)
+        world.cuts["recovery"] = True  # it lives, and reaches the vault
+        go_home(world)
+        world.until(Phase.BACK)
+        windows = world.watch.twice()
+        assert all(window < WINDOW_S for window in windows), windows
+        world.wait(lambda: world.running() == ["office"])
+        world.mend()
+        world.must_be_sound(twice=windows)
+
+
+def test_what_makes_no_sense_is_refused():
+    with a_world() as world:
+        with pytest.raises(Refused):
+            go_home(world)
+        ask(world, Kind.PLANNED)
+        world.until(Phase.AWAY)
+        with pytest.raises(Refused) as refused:  # asked for twice
+            ask(world, Kind.UNPLANNED)
+        assert "--unplanned" in refused.value.hint
+        with pytest.raises(BadInput):
+            go_home(world, to="recovery")
+        settle(world)
+        with pytest.raises(BadInput, match="newest data"):
+            world.service.failback("web", FailbackRequest(point="1"))
+
+
+@slow
+@pytest.mark.parametrize("when", ["coming up", "committing", "failing back", "taken back"])
+def test_it_takes_over_from_what_waits_for_the_dead_site(when):
+    with a_world() as world:
+        if when == "coming up":
+            world.hook = lambda b, a, w: (
+                die_soon(world)
+                if w and any(r.name == "boot" and r.state is StepState.RUNNING for r in a.steps)
+                else None
+            )
+            ask(world, Kind.PLANNED)
+            world.wait(lambda: world.recovery.local is None)
+        else:
+            away(world, committed=when != "committing")
+            die(world)
+            if when == "committing":
+                world.service.commit("web")
+                world.until(Phase.COMMITTING)
+            else:
+                # It answered a moment ago, or the run would not have come as far as that.
+                world.recovery.start_agent()
+                world.recovery.hypervisor.start(VM)
+                world.recovery.copies.plug(VM, "failover")
+                world.wait(lambda: world.service.status("web")[0].state == "enabled")
+                world.hook = lambda b, a, w: (
+                    die_soon(world)
+                    if w and any(r.name == "stop-away" and r.state is StepState.RUNNING for r in a.steps)
+                    else None
+                )
+                ask(world, Kind.FAILBACK)
+                world.wait(lambda: world.recovery.local is None)
+                if when == "taken back":
+                    world.service.cancel("web")
+                    world.until(Phase.FAILBACK_UNDOING)
+        world.hook = lambda *_: None
+        go_home(world)
+        world.until(Phase.BACK)
+        assert world.running() == ["office"]
+        world.mend()
+        world.must_be_sound()
+
+
+def die_soon(world):
+    """In the console's thread: nothing is waited for."""
+    if world.recovery.local is not None:
+        world.recovery.local = None
+        world.recovery.hypervisor.force_off(VM)
+
+
+@slow
+def test_before_the_vm_is_plugged_in_over_there_a_cancel_is_the_way():
+    with a_world() as world:
+        world.hook = lambda b, a, w: (
+            setattr(world.recovery, "local", None)
+            if w and any(r.name == "build" and r.state is StepState.RUNNING for r in a.steps)
+            else None
+        )
+        ask(world, Kind.PLANNED)
+        world.wait(lambda: world.recovery.local is None)
+        with pytest.raises(Refused) as refused:
+            go_home(world)
+        assert "leeward failover cancel web" in refused.value.hint
+        world.hook = lambda *_: None
+        world.service.cancel("web")
+        world.wait(lambda: world.running() == ["office"])
+        world.mend()
+        bring_to_end(world)
+
+
+@slow
+def test_after_a_failover_without_the_vault_what_was_owed_is_void():
+    with a_world() as world:
+        warm(world)
+        lose_vault(world)
+        unplanned(world)
+        world.until(Phase.AWAY)
+        die(world)
+        world.mend_lines()
+        go_home(world)
+        world.until(Phase.BACK)
+        assert "of its own" in detail(world, "check-home")
+        world.mend()
+        kept_off(world)
+        assert world.vault.log(VM).reign().info["host"] == "office"
+        world.must_be_sound(twice=world.watch.twice())
+
+
+def returned(source, fault):
+    """source: dead; cut (it lives and reaches the vault); near (it lives and answers)."""
+    with a_world() as world:
+        saved = away(world)
+        if source == "dead":
+            die(world)
+        elif source == "cut":
+            world.cuts["recovery"] = True
+        armed = Fault(world, *fault)
+        go_home(world)
+        armed.strike_and_mend()
+        assert world.phase() is Phase.BACK
+        assert world.watch.on["office"] == saved
+        world.wait(lambda: world.running() == ["office"])
+        excused = source == "cut" or "console-recovery" in fault[0] or fault[0].startswith("recovery")
+        windows = world.watch.twice()
+        assert all(window < WINDOW_S for window in windows), windows
+        world.must_be_sound(twice=windows if excused else ())
+        world.service.commit("web")
+        bring_to_end(world)
+        world.must_be_sound(twice=windows if excused else ())
+
+
+def taken_back(step, state):
+    with a_world() as world:
+        saved = away(world)
+        cancel = CancelAt(world, step, state)
+        go_home(world)
+        world.wait(cancel.asked.is_set)
+        run = bring_to_end(world)
+        if isinstance(cancel.outcome, Refused):
+            assert run.state is RunState.DONE
+        else:
+            assert run.state is RunState.UNDONE, world.told()
+            assert (world.phase(), world.running()) == (Phase.SETTLED, ["recovery"])
+            assert world.disks(world.recovery) == saved
+        world.must_be_sound()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("source", ["dead", "cut", "near"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_with_a_fault_at_every_step(source, fault):
+    # A recovery site that cannot be reached is given no task in which it could die.
+    unreached = source != "near" and fault.startswith("recovery")
+    in_threads(returned, [(source, (fault, name)) for name in STEPS if not (unreached and name == "fence-away")])
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("state", [StepState.RUNNING, StepState.DONE])
+def test_cancel_at_every_step(state):
+    in_threads(taken_back, [(name, state) for name in STEPS])
+
+
+@slow
+def test_a_part_of_the_matrix():
+    in_threads(
+        returned,
+        [
+            ("dead", ("console recorded", "epoch-home")),
+            ("dead", ("office after", "switch")),
+            ("cut", ("console begun", "start-home")),
+            ("near", ("recovery before", "fence-away")),
+        ],
+    )
+    in_threads(taken_back, [("switch", StepState.DONE), ("epoch-home", StepState.RUNNING)])
