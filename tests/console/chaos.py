@@ -51,6 +51,7 @@ def hurry(monkeypatch):
     monkeypatch.setattr(follower, "pace", lambda rpo: 0.05)
     monkeypatch.setattr(follower, "_LONGEST_S", 0.05)
     monkeypatch.setattr(owing, "_PERIOD_S", 0.02)
+    monkeypatch.setattr(owing, "_LATELY_S", 0.05)
     monkeypatch.setattr(agent_module, "LOOK_S", 0.05)
 
 

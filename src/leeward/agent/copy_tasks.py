@@ -35,7 +35,7 @@ class Copies(Protocol):
         *,
         from_vault: bool = False,
     ) -> CopyReport: ...
-    def start(self, vm_id: str, purpose: str) -> CopyReport: ...
+    def start(self, vm_id: str, purpose: str, *, offline: bool = False) -> CopyReport: ...
     def plug(self, vm_id: str, purpose: str) -> CopyReport: ...
     def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport: ...
     def settle(self, vm_id: str) -> None: ...
@@ -98,9 +98,9 @@ class CopyTasks:
 
     def build(self, context: Context) -> dict[str, Any]:
         """name, point (latest, app or an id), purpose, networks; afresh: what a failover that was given up has left
-        goes first; from_vault: a warm replica is not used; without_vault: where the vault is away, the replica's
-        point will do → point, copy, replica; definition, where it is made of one: the console may not have been able
-        to read it in the vault."""
+        goes first; from_vault: a warm replica is not used; owed: the vault was just found to be away; without_vault:
+        where it is, the replica's point will do → point, copy, replica; definition, where it is made of one: the
+        console may not have been able to read it in the vault."""
         job = context.job
         wanted = job.arguments
         copies, purpose = self._copies(job.host), str(wanted["purpose"])
@@ -125,6 +125,9 @@ class CopyTasks:
     def _point(self, context: Context) -> str:
         """Without the vault only what the replica holds can be had, or what a copy has been begun with."""
         job, wanted = context.job, context.job.arguments
+        replica = self._copies(job.host).replica(job.vm_id) if wanted.get("owed") else None
+        if replica is not None and replica.point == wanted["point"]:
+            return replica.point
         try:
             return self.open_vault().log(job.vm_id).choose(str(wanted["point"])).id
         except StoreUnavailable:
@@ -140,10 +143,11 @@ class CopyTasks:
         """purpose, epoch (for a failover: the one in which this host reigns), run; owed: it was to be taken when the
         vault is back; without_vault: an epoch of ours is believed where the vault is away."""
         job = context.job
+        offline = False
         if job.arguments["purpose"] == "failover":
-            self._must_reign_or_owe(job)
+            offline = self._must_reign_or_owe(job)
             self.agent.stand_up(job.vm_id, job.host)
-        self._copies(job.host).start(job.vm_id, str(job.arguments["purpose"]))
+        self._copies(job.host).start(job.vm_id, str(job.arguments["purpose"]), offline=offline)
         return {}
 
     def plug(self, context: Context) -> dict[str, Any]:
@@ -224,9 +228,10 @@ class CopyTasks:
 
     # --- insides --------------------------------------------------------------------------------------
 
-    def _must_reign_or_owe(self, job: Job) -> None:
-        if job.arguments.get("owed") and not self.agent.owing.settle(job.vm_id, job.host):
-            return
+    def _must_reign_or_owe(self, job: Job) -> bool:
+        """True: the vault is away."""
+        if job.arguments.get("owed") and not self.agent.owing.settle(job.vm_id, job.host, patient=False):
+            return True
         epoch, ours = int(job.arguments["epoch"]), self.ledger.epoch_of(job.vm_id, job.host)
         try:
             if job.arguments.get("owed"):
@@ -238,6 +243,8 @@ class CopyTasks:
             # Whoever takes over what is ours finds us by itself; nobody else could have been given this very epoch.
             if not job.arguments.get("without_vault") or ours is None or ours < epoch:
                 raise
+            return True
+        return False
 
     def _must_reign(self, vm_id: str, host: str, epoch: int) -> None:
         """Nobody starts a primary who is not, at this moment, the one writer of its log."""

@@ -8,6 +8,7 @@ its VM is stopped and kept off.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 
 from leeward.agent.ledger import Ledger, Owed
@@ -18,6 +19,8 @@ from leeward.vault.log import Reign, VmLog
 
 _PERIOD_S = 1.0
 _TRIES = 5
+# A vault that is asked all the time, and did not answer so long ago, is away: a failover need not hear it again.
+_LATELY_S = 10.0
 
 
 def follows(owed: Owed, reign: Reign | None, move: Reign | None) -> int | None:
@@ -51,6 +54,7 @@ class Owing:
         self._open_vault = open_vault
         self._on_settled = on_settled
         self._on_beaten = on_beaten
+        self._away = float("-inf")  # when the vault last did not answer
         self._lock = threading.RLock()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="owing", daemon=True)
@@ -64,17 +68,21 @@ class Owing:
             self._thread.join(timeout_s)
 
     def owe(self, owed: Owed) -> None:
+        """The vault has just been found to be away."""
         with self._lock:
             self._ledger.owe(owed)
+            self._away = time.monotonic()
 
     def drop(self, vm_id: str, host: str) -> None:
         """Owe it no longer. When this returns nothing takes it any more."""
         with self._lock:
             self._ledger.unowe(vm_id, host)
 
-    def settle(self, vm_id: str, host: str) -> bool:
-        """Take what is owed, if anything is; False while the vault is away. Raises Fenced when another one has the
-        VM, StoreError, Damaged."""
+    def settle(self, vm_id: str, host: str, *, patient: bool = True) -> bool:
+        """Take what is owed, if anything is; False while the vault is away. patient: ask it, also where it did not
+        answer a moment ago. Raises Fenced when another one has the VM, StoreError, Damaged."""
+        if not patient and self._ledger.owed(vm_id, host) and time.monotonic() - self._away < _LATELY_S:
+            return False
         with self._lock:
             owed = self._ledger.owed(vm_id, host)
             if owed is None:
@@ -82,6 +90,7 @@ class Owing:
             try:
                 epoch = self._taken(self._open_vault().log(vm_id), owed)
             except StoreUnavailable:
+                self._away = time.monotonic()
                 return False
             self._on_settled(owed, epoch)
             log.info("an owed epoch has begun", vm=owed.vm_name, epoch=epoch)

@@ -78,8 +78,8 @@ class HostCopies:
     ) -> CopyReport:
         return copy_report(self._open().build(vm_id, vm_name, point_id, purpose, networks, from_vault=from_vault))
 
-    def start(self, vm_id: str, purpose: str) -> CopyReport:
-        return copy_report(self._open().start(vm_id, purpose))
+    def start(self, vm_id: str, purpose: str, *, offline: bool = False) -> CopyReport:
+        return copy_report(self._open().start(vm_id, purpose, offline=offline))
 
     def plug(self, vm_id: str, purpose: str) -> CopyReport:
         return copy_report(self._open().plug(vm_id, purpose))

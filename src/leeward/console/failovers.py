@@ -376,9 +376,10 @@ class Failovers:
         self._close_stalled(life.vm_id, (Kind.COMMIT, Kind.FINISH))
         self._database.count()
         self._desk.spread()
-        self._desk.publish(moved)
         self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
         self._engine.walk(run.id)
+        # Last, since the vault may be away and make us wait; and as it is by then, for the run may be far already.
+        self._desk.publish(self._database.lives.get(moved.vm_id) or moved)
         return run
 
     def _add(

@@ -81,7 +81,7 @@ def _build(run: Run) -> dict[str, Any]:
     if run.options.get("after"):
         found["afresh"] = True
     wishes = {name: True for name in ("from_vault", "without_vault") if run.options.get(name)}
-    return {**found, **wishes}
+    return {**found, **wishes, **({"owed": True} if run.result("epoch").get("owed") else {})}
 
 
 def _copy(run: Run) -> dict[str, Any]:

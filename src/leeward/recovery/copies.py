@@ -159,10 +159,12 @@ class Copies:
         replica = self._replicas.whole(record.vm_id) if self._replicas is not None else None
         if replica is None or self._replicas is None:
             return False
-        try:
-            wanted = self._vault.log(record.vm_id).point(record.point_id).id
-        except Unavailable:
-            wanted = replica.point if record.point_id == "latest" else record.point_id
+        wanted = record.point_id
+        if wanted != replica.point:  # else the vault need not be asked, which may be away
+            try:
+                wanted = self._vault.log(record.vm_id).point(wanted).id
+            except Unavailable:
+                wanted = replica.point if wanted == "latest" else wanted
         if wanted != replica.point:
             self._catch_up(self._replicas, record.vm_id, wanted)
             replica = self._replicas.whole(record.vm_id)
@@ -211,11 +213,10 @@ class Copies:
             on_step(record)
 
     def _pin(self, record: CopyRecord) -> str:
-        try:
-            self._nurse.pin(record)
-        except Unavailable:
-            if not record.replica:
-                raise
+        if record.replica:
+            # Nothing is read of it; for whoever takes this back it is kept from the next look on.
+            return f"point {record.point_id}, on the disks of the warm replica"
+        self._nurse.pin(record)
         free = "" if record.pin else ", not kept from pruning: the vault cannot be written now"
         return f"point {record.point_id}{free}"
 
@@ -256,19 +257,22 @@ class Copies:
 
     # --- running ------------------------------------------------------------------------------------
 
-    def start(self, vm_id: str, purpose: str, on_step: OnStep = lambda record: None) -> CopyRecord:
-        """Power on. Raises Refused when it is not built."""
+    def start(
+        self, vm_id: str, purpose: str, on_step: OnStep = lambda record: None, *, offline: bool = False
+    ) -> CopyRecord:
+        """Power on. offline: the vault is known to be away, and is not waited for. Raises Refused when it is not
+        built."""
         with exclusive(self._records.place(vm_id, Purpose.of(purpose))):
             record = self._require(vm_id, purpose, "define")
-            self._run(record, {"start": self._power_on}, on_step)
+            self._run(record, {"start": lambda record: self._power_on(record, offline)}, on_step)
             return record
 
-    def _power_on(self, record: CopyRecord) -> str:
+    def _power_on(self, record: CopyRecord, offline: bool) -> str:
         self._source(record).ensure(record)
         if record.purpose == Purpose.TEST or record.released:
             self._host.start(record.copy_id)
             return ""
-        reason = self._untracked(record)
+        reason = "the vault is away" if offline else self._untracked(record)
         if reason:
             self._release(record)
             self._host.start(record.copy_id)

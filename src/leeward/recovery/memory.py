@@ -109,7 +109,7 @@ class MemoryCopies:
             moved_to=found.moved_to,
         )
 
-    def start(self, vm_id: str, purpose: str) -> CopyReport:
+    def start(self, vm_id: str, purpose: str, *, offline: bool = False) -> CopyReport:
         with self._lock:
             copy = self._copy(vm_id, purpose)
             if "start" not in copy.done:
