@@ -88,9 +88,10 @@ class Pages(Caller):
         super().__init__(app, headers={"Accept-Language": language}, **more)
         self.csrf = ""
 
-    def ask(self, method, path, form=None, **more):
+    def ask(self, method, path, form=None, bare=False, **more):
+        """bare: as a page that is not ours."""
         headers = {**self.headers, **more.pop("headers", {})}
-        if method != "GET" and "hx-request" not in headers:
+        if method != "GET" and not bare:
             headers |= {"HX-Request": "true", "X-CSRF-Token": self.csrf}
 
         async def once():

@@ -18,7 +18,7 @@ from leeward.console.web.points import newest_app
 from leeward.console.web.policy_form import filled, read_policy
 from leeward.console.web.possible import LABELS, Act, of_vm
 from leeward.console.web.watch import Moment
-from leeward.domain.errors import LeewardError, NotFound
+from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind, steps
@@ -63,7 +63,9 @@ def router(parts: Parts) -> APIRouter:
 
 
 def _statuses(moment: Moment, vm_ids: list[str] | tuple[str, ...]) -> list[StatusView]:
-    """Raises NotFound."""
+    """Raises NotFound, BadInput when there is none."""
+    if not any(vm_ids):
+        raise BadInput("no VM was chosen", subject="vm")
     found = []
     for vm_id in dict.fromkeys(vm_ids):
         status = moment.status(vm_id)

@@ -62,6 +62,7 @@ PATTERNS = (
     N_("it cannot be protected: {why}"),
     N_("it stays off here: {why}"),
     N_("there is no such VM"),
+    N_("no VM was chosen"),
     N_("there is no such run"),
     N_("there is no such plan"),
     # signing in

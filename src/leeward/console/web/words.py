@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leeward.console.web.phrases import N_
+from leeward.console.web.phrases import N_, Phrase
 
 ROLES = {"viewer": N_("Viewer"), "operator": N_("Operator"), "admin": N_("Administrator")}
 STEPS = {
@@ -59,3 +59,33 @@ EVIDENCE = {
     "silent": N_("its agent is silent"),
     "none": N_("it has no agent that could answer"),
 }
+
+# what the history says
+EVENTS = {
+    "protect": N_("replication enabled, or its policy changed"),
+    "unprotect": N_("replication disabled"),
+    "pause": N_("replication paused"),
+    "resume": N_("replication resumed"),
+    "adopted from the vault": N_("adopted from the vault"),
+    "vault created": N_("vault created"),
+    "vault unlocked": N_("vault unlocked"),
+    "recovery key confirmed": N_("recovery key confirmed"),
+    "plan created": N_("plan created"),
+    "plan changed": N_("plan changed"),
+    "plan deleted": N_("plan deleted"),
+    "plan adopted from the vault": N_("plan adopted from the vault"),
+}
+_ENDS = {
+    "begun": N_("{kind} begun"),
+    "done": N_("{kind} done"),
+    "undone": N_("{kind} taken back"),
+    "stalled": N_("{kind} has stalled"),
+}
+
+
+def event(what: str) -> Phrase | str:
+    """What the history says of a run, or of something else."""
+    kind, _, end = what.partition(" ")
+    if kind in KINDS and end in _ENDS:
+        return Phrase(_ENDS[end], (("kind", Phrase(KINDS[kind])),))
+    return EVENTS.get(what, what)
