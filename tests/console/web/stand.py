@@ -76,6 +76,9 @@ class Stand(Console):
         pages.csrf = re.search(r'"X-CSRF-Token": "(\w+)"', pages.get("/settings").text)[1]
         return pages
 
+    def failovers_begun(self):
+        return [run.kind for run in self.world.failovers.runs() if run.kind in ("planned", "unplanned")]
+
     def close(self):
         self.watch.stop()
         super().close()
@@ -111,7 +114,7 @@ class Served:
     """The stand behind the console's own HTTPS listener, in a thread of this process."""
 
     def __init__(self, stand, port=0):
-        authority = Authority.open(stand.folder / "authority")
+        authority = stand.authority = Authority.open(stand.folder / "authority")
         files = authority.server_files(["127.0.0.1", "localhost"])
         https = listeners.Https("127.0.0.1", port, lambda: files)
         self._listener = listeners._tcp_listener(https)

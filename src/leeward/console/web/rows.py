@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any
 
 from leeward.console.views import HostView, StatusView
@@ -101,7 +102,9 @@ def size_of(moment: Moment, status: StatusView) -> int:
     return sum(disk.size for disk in status.last_point.disks) if status.last_point else 0
 
 
-def all_rows(moment: Moment) -> list[Row]:
+@lru_cache(maxsize=2)
+def all_rows(moment: Moment) -> tuple[Row, ...]:
+    """Kept for the newest pictures: pages and streams of all readers begin with them."""
     sites = {host.name: host.site for host in moment.hosts}
     rows = []
     for status in moment.statuses:
@@ -135,7 +138,7 @@ def all_rows(moment: Moment) -> list[Row]:
                     selectable=False,
                 )
             )
-    return rows
+    return tuple(rows)
 
 
 def _row(moment: Moment, status: StatusView, sites: dict[str, str]) -> Row:

@@ -36,10 +36,13 @@ _SLOW_S = 5.0
 _RUNS_BACK = 200
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Moment:
-    """number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id →
-    when its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first."""
+    """Equal to itself alone, so that what is made of it can be kept.
+
+    number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
+    its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first.
+    """
 
     number: int
     taken: float
