@@ -1,4 +1,4 @@
-"""The dashboard in a real Chromium: the main job by keyboard alone, live pages, accessibility, pictures of each page."""
+"""The dashboard in a real Chromium: the main job by keyboard alone, live pages, accessibility, pictures of pages."""
 
 import re
 import time

@@ -86,6 +86,23 @@ PATTERNS = (
     N_("this needs the role {role}, and {who} is {other}"),
     N_("there is a vault already"),
     N_("this machine does not hold the vault's key"),
+    N_("the passphrase is too easy to guess"),
+    N_("this request does not come from a page of this console"),
+    N_("the address is wrong, or what it led to is gone"),
+    N_("an error inside Leeward"),
+    # what to do next
+    N_("Take a longer sentence"),
+    N_("Load the page again"),
+    N_("An admin can change the role"),
+    N_("Try again in {seconds} s"),
+    N_("Up to 64 of a-z, 0-9, '.', '_', '-' and '@', beginning with a letter or digit"),
+    N_("Up to 64 letters, digits and .@:/+-_"),
+    N_("Make another user admin first"),
+    N_("Revoke it, or take another name"),
+    N_("Wait until it is gone"),
+    N_("Use the newest one"),
+    N_("Start it, then retry"),
+    N_("See the daemon's log"),
 )
 
 
