@@ -72,7 +72,7 @@ def spoken():
 
 
 def test_every_pattern_is_a_sentence_that_leeward_really_says():
-    heard = set(spoken())
+    heard = {re.sub(r"{\w+}", "{}", text) for text in spoken()}
     for pattern in PATTERNS:
         assert re.sub(r"{\w+}", "{}", pattern) in heard, pattern
 

@@ -14,6 +14,7 @@ from tests.console.web.stand import Served, Stand
 from leeward.console.web import live
 from leeward.domain.access import Role
 
+pytestmark = pytest.mark.slow
 HTMX = {"HX-Request": "true"}
 
 

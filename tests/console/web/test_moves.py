@@ -247,3 +247,42 @@ def test_the_watch_remembers_how_old_the_newest_instant_was(protected):
     assert len(protected.watch.fresh().ages[DB]) == 4
     protected.now += 1
     assert len(protected.watch.fresh().ages[DB]) == 4
+
+
+# --- plans --------------------------------------------------------------------------------------------------
+
+
+def test_a_plan_is_tested_and_cleaned_up(protected, operator):
+    protected.world.create()
+    page = operator.get("/plans/shop/start").text
+    for words in ("Copies of all its VMs", "All its VMs are shut down", "The home site is gone"):
+        assert words in page
+    assert operator.post("/plans/shop/start", {"type": "test"}).headers["hx-redirect"] == "/plans/shop"
+    protected.world.until_state("done")
+    page = operator.get("/plans/shop").text
+    assert "/plans/shop/ask/cleanup" in page
+    assert "/plans/shop/ask/approve" not in page
+    refused = operator.post("/plans/shop/ask/approve", {"run": protected.world.last().id})
+    assert refused.status_code == 409
+    assert "its last run has ended" in refused.text
+    assert operator.post("/plans/shop/ask/cleanup", {"run": protected.world.last().id}).status_code == 204
+    protected.world.until_state("cleaned")
+
+
+def test_a_plan_that_moves_vms_has_to_be_confirmed_and_waits_for_its_approvals(protected, operator):
+    groups = [{"name": "database", "vms": ["db"]}, {"name": "rest", "vms": ["app"], "approval": True}]
+    protected.world.create(groups=groups)
+    refused = operator.post("/plans/shop/start", {"type": "planned", "timeout": "1min", "confirm": "shops"})
+    assert refused.status_code == 422
+    assert "shop" in beside(refused, "confirm")
+    assert 'value="1min"' in refused.text
+    assert operator.post("/plans/shop/start", {"type": "planned", "confirm": "shop"}).status_code == 204
+    protected.world.until_state("waiting")
+    page = operator.get("/plans/shop").text
+    assert "Group rest waits for somebody to approve of it." in page
+    form = {"run": protected.world.last().id, "group": "rest", "note": "go"}
+    assert operator.post("/plans/shop/ask/approve", form).status_code == 204
+    protected.world.until_state("done")
+    assert protected.world.where() == {"db": "recovery", "app": "recovery", "front": "office"}
+    assert operator.post("/plans/shop/ask/nothing", form).status_code == 404
+    assert operator.post("/plans/none/ask/pause", form).status_code == 404

@@ -44,7 +44,7 @@ def test_only_these_are_open_to_everybody(shared):
 
 def test_what_changes_vms_needs_an_operator_and_what_changes_the_console_an_admin(shared):
     least = {(method, path): needed for method, path, needed in doors(shared.app)}
-    for path in ("/enable", "/failover", "/do/{act}", "/runs/{run_id}/retry", "/runs/{run_id}/cancel"):
+    for path in ("/enable", "/failover", "/do/{act}", "/runs/{run_id}/retry", "/plans/{plan}/ask/{ask}"):
         assert least["POST", path] is Role.OPERATOR, path
     admins = {path for (method, path), needed in least.items() if method == "POST" and needed is Role.ADMIN}
     assert admins == {
