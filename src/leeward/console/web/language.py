@@ -88,6 +88,16 @@ class Language:
         found = instant(moment)
         return "–" if found is None else str(format_datetime(found, "medium", zone, self.locale))
 
+    def lately(self, moment: str | float | None, zone: tzinfo) -> str:
+        """As short as says enough: of today the time alone."""
+        found = instant(moment)
+        if found is None:
+            return "–"
+        there = found.astimezone(zone)
+        if there.date() == datetime.now(zone).date():
+            return str(format_time(found, "medium", zone, self.locale))
+        return str(format_datetime(found, "short", zone, self.locale))
+
     def clock(self, moment: str | float | None, zone: tzinfo) -> str:
         """The time of day alone."""
         found = instant(moment)
