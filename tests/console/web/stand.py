@@ -122,7 +122,8 @@ class Served:
         config = listeners._config(listeners.public(stand.app), listeners.tls_context(https))
         self._server = listeners._Server(config)
         self._thread = threading.Thread(target=self._run, daemon=True)
-        stand.watch.start()
+        if stand.watch._thread is None:
+            stand.watch.start()
         self._thread.start()
         ends = time.monotonic() + 20
         while not self._server.started:

@@ -11,7 +11,10 @@
   const say = (which) => { const box = notice(); if (box) box.textContent = which ? box.dataset[which] : ""; };
 
   // A stream that cannot be had is tried again by itself; the reader has to know that what he sees may be old.
-  document.addEventListener("htmx:sse:error", () => say("lost"));
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail?.status === 401) location.reload(); // the login is over: the page leads to signing in
+    else say("lost");
+  });
   document.addEventListener("htmx:sse:after:connection", () => say(""));
   document.addEventListener("htmx:error", () => say("failed"));
   document.addEventListener("htmx:before:request", () => { if (notice()?.textContent === notice()?.dataset.failed) say(""); });
