@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -97,7 +98,15 @@ class Visitor:
             if self.page.evaluate("s => document.activeElement?.matches(s) ?? false", selector):
                 return
             self.keys("Tab")
-        raise AssertionError(f"{selector} cannot be reached by keyboard on {self.page.url}")
+        here = self.page.evaluate("document.activeElement.outerHTML.slice(0, 300)")
+        raise AssertionError(f"{selector} cannot be reached by keyboard on {self.page.url}; at last at {here}")
+
+    def until(self, expression, seconds=10.0):
+        """Not the browser's own way of waiting, which needs what the pages' policy forbids."""
+        ends = time.monotonic() + seconds
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < ends, expression
+            self.page.wait_for_timeout(50)
 
     def grave(self, axe):
         """What axe found to be grave: (rule, where)."""

@@ -52,7 +52,7 @@ def visit(browser, office):
     troubles = [trouble for visitor in made for trouble in visitor.troubles]
     for visitor in made:
         visitor.close()
-    assert troubles == []
+    assert "\n".join(troubles) == ""
 
 
 def pages(office):
@@ -126,17 +126,20 @@ def test_what_happens_is_seen_within_a_second_without_reloading(office, visit):
 
 
 def test_searching_keeps_the_focus_and_the_selection(office, visit):
-    page = visit().go("/recovery")
+    visitor = visit()
+    page = visitor.go("/recovery")
     page.check(f"#pick-{CRM}")
     page.wait_for_selector("#tasks strong >> text=crm")
     page.click("#q")
     page.keyboard.type("dc0", delay=40)
-    page.wait_for_function("document.querySelectorAll('tr.row').length === 1")
+    visitor.until("document.querySelectorAll('tr.row').length === 1")
     page.keyboard.type("1")
     assert page.input_value("#q") == "dc01"
     assert page.evaluate("document.activeElement.id") == "q"
+    page.wait_for_timeout(1500)  # what comes by the stream now is of what is chosen and looked for
     assert "crm" in page.inner_text("#tasks")
-    page.wait_for_function("location.search.includes('q=dc01')")
+    assert page.locator("tr.row").count() == 1
+    visitor.until("location.search.includes('q=dc01')")
     page.fill("#q", "nothing like it")
     page.wait_for_selector("text=Nothing fits")
 
@@ -147,6 +150,7 @@ def test_a_vm_is_moved_and_brought_home_by_keyboard_alone(office, visit):
     visitor.tab_to(f"#pick-{ACCOUNTING}")
     visitor.keys("Space")
     page.wait_for_selector("#tasks strong >> text=accounting")
+    page.wait_for_selector('a.task[href^="/failover"]')
     visitor.tab_to('a.task[href^="/failover"]:not([href*="type=test"])')
     visitor.keys("Enter")
     page.wait_for_selector("text=What will happen")
@@ -221,8 +225,8 @@ def test_a_console_that_is_away_is_told_and_the_page_goes_on_when_it_is_back(off
     office.server.close()
     page.wait_for_selector("#notice >> text=The console does not answer")
     office.server = Served(office, port)
-    page.wait_for_function("document.getElementById('notice').textContent === ''", timeout=20_000)
-    visitor.troubles[:] = [text for text in visitor.troubles if "htmx" not in text and "net::" not in text]
+    visitor.until("document.getElementById('notice').textContent === ''", 20)
+    visitor.troubles[:] = [text for text in visitor.troubles if "network error" not in text and "fetch" not in text]
 
 
 def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
@@ -238,6 +242,7 @@ def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
         page.wait_for_url(re.compile("/first-steps$"))
         page.screenshot(path=ARTIFACTS / "first-1-administrator.png", full_page=True)
         assert visitor.grave(axe) == []
+        visitor.go("/first-steps")  # axe leaves marks behind, which the page's policy would not let htmx carry over
         page.fill("#f-code", code)
         page.fill("#f-user", "anna")
         page.fill("#f-password", "short")
@@ -255,6 +260,7 @@ def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
         page.keyboard.press("Enter")
         page.wait_for_selector("#recovery-key")
         page.screenshot(path=ARTIFACTS / "first-3-key.png", full_page=True)
+        assert "\n".join(visitor.troubles) == ""
         assert visitor.grave(axe) == []
         recovery = "-".join(page.locator("#recovery-key span").all_inner_texts())
         page.fill("#f-key", "not the key")
@@ -265,7 +271,6 @@ def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
         page.keyboard.press("Enter")
         page.wait_for_selector("#tiles")
         assert door.state() is VaultState.OPEN
-        assert visitor.troubles == []
     finally:
         visitor.close()
         server.close()

@@ -54,12 +54,13 @@ def health(moment: Moment) -> Health:
         and one.last_point is not None
         and not late(one)
     ]
+    copies = {test.copy_name for test in moment.tests}
     level = Level.BAD if failing or moment.vault is VaultState.AWAY else Level.WARN if behind else Level.GOOD
     if not protected:
         level = Level.OFF
     return Health(
         level=level,
-        vms=len(moment.statuses) - sum(1 for test in moment.tests if test.copy_name),
+        vms=sum(one.vm not in copies for one in moment.statuses),
         protected=len(protected),
         good=len(good),
         late=len(behind),

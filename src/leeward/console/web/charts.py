@@ -35,7 +35,8 @@ def spark(values: Sequence[float], target: float | None, width: int = 88, height
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A slice of time. count, apps: how many points it has, and how many of them are application-consistent."""
+    """A slice of time; x and width in percent of the picture, height in pixels. count, apps: how many points it has,
+    and how many of them are application-consistent."""
 
     x: float
     width: float
@@ -54,7 +55,6 @@ class Timeline:
     ends: float
     bars: tuple[Bar, ...]
     ticks: tuple[tuple[float, float], ...]
-    width: int
     height: int
     most: int
 
@@ -83,7 +83,7 @@ _SLICES = 60
 
 
 def timeline(
-    points: Sequence[RecoveryPoint], begins: float, ends: float, *, by_bytes: bool, width: int = 720, height: int = 72
+    points: Sequence[RecoveryPoint], begins: float, ends: float, *, by_bytes: bool, height: int = 84
 ) -> Timeline:
     """Points of one VM between two moments (UTC seconds), gathered in slices. by_bytes: bars as high as what the
     points added to the vault, else as how many there are."""
@@ -102,8 +102,8 @@ def timeline(
         start = begins + span * number / _SLICES
         bars.append(
             Bar(
-                x=round(width * number / _SLICES + 1, 1),
-                width=round(width / _SLICES - 2, 1),
+                x=round(100 * (number + 0.1) / _SLICES, 2),
+                width=round(100 * 0.8 / _SLICES, 2),
                 height=round(max(3.0, height * math.sqrt(weights[number] / most)), 1),
                 begins=start,
                 ends=start + span / _SLICES,
@@ -113,16 +113,16 @@ def timeline(
                 newest=found[-1].id,
             )
         )
-    return Timeline(begins, ends, tuple(bars), _ticks(begins, ends, width), width, height, most)
+    return Timeline(begins, ends, tuple(bars), _ticks(begins, ends), height, most)
 
 
-def _ticks(begins: float, ends: float, width: int) -> tuple[tuple[float, float], ...]:
-    """(x, UTC seconds) of four to eight round moments."""
+def _ticks(begins: float, ends: float) -> tuple[tuple[float, float], ...]:
+    """(x in percent, UTC seconds) of four to eight round moments."""
     span = max(ends - begins, 1.0)
     step = next((step for step in _STEPS if span / step <= 7), 30 * 86_400)
     first = math.ceil(begins / step) * step
     marks: list[tuple[float, float]] = []
     while first < ends and len(marks) < 10:
-        marks.append((round(width * (first - begins) / span, 1), float(first)))
+        marks.append((round(100 * (first - begins) / span, 2), float(first)))
         first += step
     return tuple(marks)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
@@ -122,6 +123,7 @@ def _room(language: Language, assets: Assets) -> Environment:
         "roleword": lambda value: language.gettext(words.ROLES[value]),
         "stepword": lambda value: language.gettext(words.STEPS[value]),
         "kindword": lambda value: language.gettext(words.KINDS[value]),
+        "digest": lambda text: hashlib.sha256(text.encode()).hexdigest()[:8],
         "query": lambda pairs: ("?" + urlencode(pairs)) if pairs else "",
     }
     room.globals |= {"asset": assets.url, "icon": icon, "languages": LANGUAGES, "themes": THEMES, "words": words}
