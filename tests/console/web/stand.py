@@ -14,11 +14,13 @@ from tests.vault.conftest import CHEAP
 from leeward.console import listeners
 from leeward.console.agents import Agents
 from leeward.console.authority import Authority
+from leeward.console.consoles import Consoles
 from leeward.console.routers import all_routers
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
 from leeward.domain.access import Role
 from leeward.domain.errors import NotFound
+from leeward.state.seat import Member
 
 
 class KeyFolder:
@@ -42,7 +44,7 @@ class Stand(Console):
     def __init__(self, folder, make_world=PlanWorld, make_door=None):
         def routers(console):
             agents = Agents(console.database, Authority.open(folder / "authority"), "")
-            return all_routers(agents, console.world.plans)
+            return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")))
 
         super().__init__(folder, make_world, routers)
         self.door = make_door() if make_door else self.door_of_world()

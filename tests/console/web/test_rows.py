@@ -40,6 +40,7 @@ def vm_status(name="db", state="enabled", phase="home", **more):
         "last_cycle_bytes": 0,
         "spool_bytes": 0,
         "test_failover": None,
+        "replica": None,
         "phase": phase,
         "home": "office",
         "away": "site2" if phase != "home" else "",

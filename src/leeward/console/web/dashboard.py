@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from leeward.console.access import unguarded
-from leeward.console.desk import VaultOpener
+from leeward.console.checks import VaultOpener
 from leeward.console.identity import Identity
 from leeward.console.plans import Plans
 from leeward.console.service import Service

@@ -6,7 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 
-from leeward.console.desk import VaultOpener
+from leeward.console.checks import VaultOpener
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 

@@ -42,7 +42,7 @@ PATTERNS = (
     N_("newest usable point: {point}"),
     N_("bringing the last changes into the vault"),
     N_("making the VM out of point {point}"),
-    N_("{copy} at point {point}, on {network}"),
+    N_("{copy} at point {point}, on {network}{source}"),
     N_("no network"),
     N_("giving the home site the time to find out and stop its VM"),
     N_("waiting for the guest"),

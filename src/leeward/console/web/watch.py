@@ -161,7 +161,7 @@ class Watch:
             number=self._moment.number + 1 if self._moment else 1,
             taken=now,
             statuses=statuses,
-            vms={vm.id: vm for vm in self._service.vms()},
+            vms={vm.id: vm for vm in self._service.vms()[0]},
             hosts=tuple(self._service.hosts()),
             tests=tuple(self._service.tests()),
             open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),

@@ -19,6 +19,7 @@ KINDS = {
     "unplanned": N_("Unplanned failover"),
     "commit": N_("Commit"),
     "failback": N_("Failback"),
+    "unplanned-failback": N_("Unplanned failback"),
     "finish": N_("Commit of a failback"),
 }
 # state of a run → (word, level)
@@ -52,6 +53,15 @@ VAULT = {
     "locked": (N_("Locked"), "bad"),
     "away": (N_("Cannot be reached"), "bad"),
     "unknown": (N_("Not known yet"), "off"),
+}
+# state of a warm replica
+REPLICAS = {
+    "copying": N_("being copied"),
+    "warm": N_("warm"),
+    "behind": N_("behind"),
+    "taken": N_("taken by a failover"),
+    "error": N_("error"),
+    "unknown": N_("not known yet"),
 }
 # what was seen of a copy's boot
 EVIDENCE = {
