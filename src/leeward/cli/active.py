@@ -8,7 +8,7 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
-from leeward.agent.keys import load_keys
+from leeward.agent.keys import load_keys, save_keys
 from leeward.agent.wiring import RunningAgent
 from leeward.cli.config import Settings
 from leeward.cli.seating import Seating
@@ -20,10 +20,15 @@ from leeward.console.consoles import Consoles
 from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https
 from leeward.console.routers import all_routers
+from leeward.console.web.dashboard import add_dashboard
+from leeward.console.web.vault_door import VaultDoor
+from leeward.console.web.watch import Watch
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.domain.errors import Refused
 from leeward.logs import log
+from leeward.ports.objects import ObjectStore
 from leeward.state.database import Database
+from leeward.vault.stores.opening import open_store
 from leeward.wire.tokens import split_address
 
 
@@ -47,6 +52,7 @@ class Active:
         self._agents: Agents | None = None
         self._listener: AgentsServer | None = None
         self._console: Console | None = None
+        self._watch: Watch | None = None
 
     def begin(self) -> ASGIApp:
         """Raises LeewardError when this console cannot work."""
@@ -73,7 +79,11 @@ class Active:
             _welcome(identity, self._https)
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
         consoles = Consoles(seating.book, seating.me)
-        return build_api(console.service, identity, all_routers(agents, console.plans, consoles))
+        api = build_api(console.service, identity, all_routers(agents, console.plans, consoles))
+        door = vault_door(settings)
+        self._watch = add_dashboard(api, console.service, console.plans, identity, database, console.vault, door)
+        self._watch.start()
+        return api
 
     def _config(self) -> ConsoleConfig:
         settings, seating = self._settings, self._seating
@@ -109,6 +119,8 @@ class Active:
     def end(self) -> None:
         with self._lock:
             self._over = True
+            if self._watch is not None:
+                self._watch.stop()
             if self._listener is not None:
                 self._listener.stop()
             if self._console is not None:
@@ -120,6 +132,16 @@ class Active:
         """After the last who may write something down."""
         if self._database is not None:
             self._database.close()
+
+
+def vault_door(settings: Settings) -> VaultDoor:
+    """For the dashboard's first steps."""
+    state, url = settings.daemon.state, settings.vault.url
+
+    def store(create: bool) -> ObjectStore:
+        return open_store(url, create=create, retry_s=0.0)  # a page says at once that the vault is away
+
+    return VaultDoor(url, store, partial(load_keys, state), partial(save_keys, state))
 
 
 def _welcome(identity: Identity, https: Https) -> None:

@@ -237,6 +237,11 @@ class Service:
             if copy.purpose == "test"
         ]
 
+    def begin_cleanup(self, ref: str, by: str = "operator") -> RunView:
+        """Remove the copy in the background."""
+        vm_id, name = self._known(ref)
+        return self._run_view(self._failovers.cleanup(vm_id, name, by))
+
     def cleanup_test(self, ref: str, by: str = "operator") -> TestView:
         """Remove the copy; returns when it is gone. Raises LeewardError when it could not be removed."""
         vm_id, name = self._known(ref)

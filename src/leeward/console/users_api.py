@@ -148,7 +148,7 @@ def _add_sessions(app: FastAPI, reception: Reception, authority: tuple[str, str]
         done = reception.sign_in(wanted.user, wanted.password, Via(wanted.kind), actor_of(request))
         browser = wanted.kind == "browser"
         if browser:
-            _set_cookie(response, done.secret, int(done.life_s))
+            set_login_cookie(response, done.secret, int(done.life_s))
         return LoginView(
             user=done.user,
             role=done.role,
@@ -174,7 +174,7 @@ def _add_sessions(app: FastAPI, reception: Reception, authority: tuple[str, str]
     @app.delete("/api/v1/session", dependencies=viewer)
     def logout(request: Request, response: Response) -> dict[str, str]:
         reception.sign_out(actor_of(request))
-        _set_cookie(response, "", 0)
+        set_login_cookie(response, "", 0)
         return {"who": actor_of(request).who, "state": "signed out"}
 
     @app.post("/api/v1/setup-code", dependencies=admin)
@@ -189,7 +189,7 @@ def _add_sessions(app: FastAPI, reception: Reception, authority: tuple[str, str]
         return UserView(name=made.name, role=made.role, created=made.created)
 
 
-def _set_cookie(response: Response, secret: str, life_s: int) -> None:
+def set_login_cookie(response: Response, secret: str, life_s: int) -> None:
     response.set_cookie(COOKIE, secret, max_age=life_s, path="/", secure=True, httponly=True, samesite="strict")
 
 

@@ -81,7 +81,7 @@ class Console:
         self._stopping = threading.Event()
         self._adopts = False
         self._shared = config.shared
-        self._vault = vault = LazyVault(config)
+        self.vault = vault = LazyVault(config)
         self._database = database
         self._fleet = Fleet(links)
         self._desk = Desk(database, self._fleet, vault)
@@ -140,7 +140,7 @@ class Console:
                     self.plans.adopt()
                     first = False
                 self.learner.look()
-                follow_names(self._database, self._fleet, self._desk, self._vault)
+                follow_names(self._database, self._fleet, self._desk, self.vault)
             except LeewardError as error:
                 log.info("the vault cannot be asked who reigns", error=str(error))
             except Exception:  # a bug here must not keep us from learning for ever

@@ -1,0 +1,63 @@
+"""Puts the dashboard's pages onto the console's app."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from leeward.console.access import unguarded
+from leeward.console.checks import VaultOpener
+from leeward.console.identity import Identity
+from leeward.console.plans import Plans
+from leeward.console.service import Service
+from leeward.console.web import (
+    door_pages,
+    home_pages,
+    move_pages,
+    people_pages,
+    plan_pages,
+    recovery_pages,
+    run_pages,
+    vault_pages,
+    vm_pages,
+)
+from leeward.console.web.assets import Assets
+from leeward.console.web.errors import install_pages
+from leeward.console.web.painter import Painter
+from leeward.console.web.parts import Parts
+from leeward.console.web.points import PointBook
+from leeward.console.web.vault_door import VaultDoor
+from leeward.console.web.watch import Watch
+from leeward.state.database import Database
+
+
+def add_dashboard(
+    app: FastAPI,
+    service: Service,
+    plans: Plans,
+    identity: Identity,
+    database: Database,
+    vault: VaultOpener,
+    door: VaultDoor,
+) -> Watch:
+    """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
+    assets = Assets()
+    painter = Painter(assets)
+    watch = Watch(service, database, door)
+    parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter)
+    install_pages(app, painter)
+    app.include_router(assets.router())
+    for pages in (
+        door_pages,
+        home_pages,
+        recovery_pages,
+        vm_pages,
+        move_pages,
+        run_pages,
+        plan_pages,
+        vault_pages,
+        people_pages,
+    ):
+        app.include_router(pages.router(parts))
+    if open_doors := unguarded(app):
+        raise RuntimeError(f"nobody guards {', '.join(open_doors)}")
+    return watch

@@ -1,0 +1,76 @@
+"""What a form brings: read as pages send it, checked field by field, with nothing lost when something is wrong."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import parse_qsl
+
+from fastapi import Depends, Request
+
+from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.domain.durations import seconds
+from leeward.domain.errors import BadInput
+
+_MOST_FIELDS = 2000
+
+
+class Form:
+    """Values by name; a name may come several times."""
+
+    def __init__(self, pairs: list[tuple[str, str]]) -> None:
+        self._pairs = pairs
+
+    def __getitem__(self, name: str) -> str:
+        """The first of this name, "" when there is none."""
+        return next((value for found, value in self._pairs if found == name), "")
+
+    def all(self, name: str) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(value for found, value in self._pairs if found == name))
+
+    def given(self, name: str) -> bool:
+        return bool(self[name])
+
+    def values(self, *names: str) -> dict[str, str]:
+        """To fill the form in again."""
+        return {name: self[name] for name in names}
+
+
+async def read_form(request: Request) -> Form:
+    """Of the kind that a page's form sends, and no other. Raises BadInput."""
+    body = await request.body()
+    if body and not request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        raise BadInput("a form is expected", subject="body")
+    try:
+        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS)
+    except (ValueError, UnicodeDecodeError):
+        raise BadInput("the form cannot be read", subject="body") from None
+    return Form([(name, value.replace("\0", "")) for name, value in pairs])
+
+
+Posted = Annotated[Form, Depends(read_form)]
+
+
+def required(form: Form, *names: str) -> dict[str, Phrase]:
+    return {name: phrase(N_("Fill this in.")) for name in names if not form[name].strip()}
+
+
+def span_field(form: Form, name: str, wrong: dict[str, Phrase]) -> float | None:
+    """Seconds of a field like "5s" or "2h"; None when it is empty."""
+    text = form[name].strip()
+    if not text:
+        return None
+    try:
+        return seconds(text)
+    except BadInput:
+        wrong[name] = phrase(N_("Write it like 5s, 10min, 2h or 7d."))
+        return None
+
+
+def whole_field(form: Form, name: str, wrong: dict[str, Phrase]) -> int | None:
+    text = form[name].strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        wrong[name] = phrase(N_("Write a whole number."))
+        return None
+    return int(text)

@@ -1,0 +1,60 @@
+"""Home: health at a glance, what needs attention, the services."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fastapi import APIRouter, Request, Response
+
+from leeward.console.access import GuardedRoute, viewer
+from leeward.console.web.attention import health, matters
+from leeward.console.web.live import Piece, stream
+from leeward.console.web.parts import Parts
+from leeward.console.web.services import cards, missing_for_recovery
+from leeward.console.web.watch import Moment
+
+_EVENTS = 8
+
+
+def router(parts: Parts) -> APIRouter:
+    pages = APIRouter(route_class=GuardedRoute)
+    paint, watch = parts.painter.page, parts.watch
+
+    @pages.get("/", dependencies=viewer)
+    def home(request: Request) -> Response:
+        moment = watch.look()
+        return paint(
+            request, "home.html", tab="home", health=health(moment), matters=matters(moment), moment=moment,
+            events=parts.service.events(_EVENTS),
+        )  # fmt: skip
+
+    @pages.get("/live", dependencies=viewer)
+    def home_live(request: Request) -> Response:
+        pieces = parts.painter.pieces(parts.painter.reader(request), "home_pieces.html")
+
+        def view(moment: Moment) -> Sequence[Piece]:
+            found, troubles = health(moment), matters(moment)
+            events = parts.service.events(_EVENTS)
+            return [
+                Piece("tiles", (found, moment.vault), lambda: str(pieces.tiles(found, moment))),
+                Piece("matters", tuple(troubles), lambda: str(pieces.attention(troubles))),
+                Piece("under-way", _shown(moment), lambda: str(pieces.under_way(moment))),
+                Piece("events", str(events), lambda: str(pieces.happened(events))),
+            ]
+
+        return stream(request, watch, view)
+
+    @pages.get("/services", dependencies=viewer)
+    def services(request: Request) -> Response:
+        return paint(request, "services.html", tab="services", cards=cards(watch.look(), len(parts.plans.all())))
+
+    @pages.get("/services/recovery", dependencies=viewer)
+    def integrate_recovery(request: Request) -> Response:
+        moment = watch.look()
+        return paint(request, "integrate.html", moment=moment, missing=missing_for_recovery(moment))
+
+    return pages
+
+
+def _shown(moment: Moment) -> object:
+    return [(run.id, run.state, [step.state for step in (*run.steps, *run.undo)]) for run in moment.open_runs]

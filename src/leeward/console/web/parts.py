@@ -1,0 +1,28 @@
+"""What the pages ask and what they are made with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from leeward.console.identity import Identity
+from leeward.console.plans import Plans
+from leeward.console.service import Service
+from leeward.console.web.painter import Painter
+from leeward.console.web.points import PointBook
+from leeward.console.web.vault_door import VaultDoor
+from leeward.console.web.watch import Watch
+from leeward.state.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """points: what the vault holds of a VM; door: how the vault comes about."""
+
+    service: Service
+    plans: Plans
+    identity: Identity
+    database: Database
+    points: PointBook
+    door: VaultDoor
+    watch: Watch
+    painter: Painter

@@ -1,0 +1,288 @@
+"""The list of the Recovery page: one row a VM, found, filtered, sorted and cut into pages. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+from leeward.console.views import HostView, StatusView
+from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.console.web.watch import Moment
+from leeward.domain.lifecycle import Phase, runs_away
+from leeward.domain.protection import ProtectionState
+
+PAGE = 50
+# An actual RPO counts as missed when it is this many times the target (and the agent's own patience is over).
+_LATE_FACTOR, _LATE_S = 3.0, 10.0
+
+
+class Level(StrEnum):
+    """How a row is doing, from bad to good; each has a sign and a colour of its own."""
+
+    BAD = "bad"
+    WARN = "warn"
+    BUSY = "busy"
+    GOOD = "good"
+    OFF = "off"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """kind: vm; shadow (what is left at home of a VM that runs elsewhere); copy (of a test). where: the host on which
+    it runs. reason: in English, as agents tell it."""
+
+    id: str
+    vm_id: str
+    name: str
+    kind: str
+    where: str
+    site: str
+    state: Phrase
+    level: Level
+    fraction: float | None
+    reason: str
+    target_s: float | None
+    late: bool
+    size: int
+    tested: float | None
+    last_point: str | None
+    selectable: bool
+
+
+STATES = {
+    ProtectionState.DISABLED: (N_("Disabled"), Level.OFF),
+    ProtectionState.REPLICATING: (N_("Replicating"), Level.BUSY),
+    ProtectionState.ENABLED: (N_("Enabled"), Level.GOOD),
+    ProtectionState.RESYNCHRONIZING: (N_("Resynchronizing"), Level.WARN),
+    ProtectionState.PAUSED: (N_("Paused"), Level.WARN),
+    ProtectionState.ERROR: (N_("Error"), Level.BAD),
+}
+_MOVED = {
+    Phase.FAILING_OVER: (N_("Failing over to {away}"), Level.BUSY),
+    Phase.FAILOVER_STALLED: (N_("Failover has stalled"), Level.BAD),
+    Phase.FAILOVER_UNDOING: (N_("Failover is being taken back"), Level.BUSY),
+    Phase.AWAY: (N_("Failed over – running at {away}"), Level.WARN),
+    Phase.COMMITTING: (N_("Committing – running at {away}"), Level.BUSY),
+    Phase.SETTLED: (N_("Running at {away}"), Level.GOOD),
+    Phase.FAILING_BACK: (N_("Coming home to {home}"), Level.BUSY),
+    Phase.FAILBACK_STALLED: (N_("Failback has stalled"), Level.BAD),
+    Phase.FAILBACK_UNDOING: (N_("Failback is being taken back"), Level.BUSY),
+    Phase.BACK: (N_("Home again, not committed"), Level.WARN),
+    Phase.FINISHING: (N_("Committing – home again"), Level.BUSY),
+}
+
+
+def late(status: StatusView) -> bool:
+    """Whether the actual RPO has clearly missed its target."""
+    if status.rpo_actual_s is None or status.rpo_target_s is None or status.state is ProtectionState.PAUSED:
+        return False
+    return status.rpo_actual_s > max(status.rpo_target_s * _LATE_FACTOR, _LATE_S)
+
+
+def state_of(status: StatusView) -> tuple[Phrase, Level]:
+    phase = Phase(status.phase)
+    if phase in _MOVED:
+        text, level = _MOVED[phase]
+        if phase is Phase.SETTLED and status.state is ProtectionState.ERROR:
+            level = Level.BAD
+        return phrase(text, away=status.away, home=status.home), level
+    text, level = STATES[status.state]
+    if level is Level.GOOD and late(status):
+        level = Level.WARN
+    return phrase(text), level
+
+
+def size_of(moment: Moment, status: StatusView) -> int:
+    vm = moment.vms.get(status.vm_id)
+    if vm is not None:
+        return sum(disk.size for disk in vm.disks)
+    return sum(disk.size for disk in status.last_point.disks) if status.last_point else 0
+
+
+@lru_cache(maxsize=2)
+def all_rows(moment: Moment) -> tuple[Row, ...]:
+    """Kept for the newest pictures: pages and streams of all readers begin with them."""
+    sites = {host.name: host.site for host in moment.hosts}
+    rows = []
+    for status in moment.statuses:
+        vm = moment.vms.get(status.vm_id)
+        copy = next((test for test in moment.tests if test.copy_name and test.copy_name == status.vm), None)
+        if vm is not None and status.policy is None and copy is not None:
+            continue  # shown as a copy below
+        rows.append(_row(moment, status, sites))
+        phase = Phase(status.phase)
+        if runs_away(phase) and status.home and status.home != status.host:
+            rows.append(_shadow(status, sites))
+    for test in moment.tests:
+        if test.copy_name:
+            rows.append(
+                Row(
+                    id=f"copy-{test.vm_id}",
+                    vm_id=test.vm_id,
+                    name=test.copy_name,
+                    kind="copy",
+                    where=test.host,
+                    site=sites.get(test.host, ""),
+                    state=phrase(N_("Test copy of {vm}"), vm=test.vm),
+                    level=Level.BAD if test.failed else Level.GOOD if test.done else Level.BUSY,
+                    fraction=None,
+                    reason=test.failed,
+                    target_s=None,
+                    late=False,
+                    size=0,
+                    tested=None,
+                    last_point=None,
+                    selectable=False,
+                )
+            )
+    return tuple(rows)
+
+
+def _row(moment: Moment, status: StatusView, sites: dict[str, str]) -> Row:
+    state, level = state_of(status)
+    copying = status.state in (ProtectionState.REPLICATING, ProtectionState.RESYNCHRONIZING)
+    return Row(
+        id=f"vm-{status.vm_id}",
+        vm_id=status.vm_id,
+        name=status.vm,
+        kind="vm",
+        where=status.host,
+        site=sites.get(status.host, ""),
+        state=state,
+        level=level,
+        fraction=round(status.progress.fraction, 3) if copying and status.progress else None,
+        reason="" if status.state is ProtectionState.DISABLED and not _why(moment, status) else status.reason,
+        target_s=status.rpo_target_s,
+        late=late(status),
+        size=size_of(moment, status),
+        tested=moment.tested.get(status.vm_id),
+        last_point=status.last_point.time if status.last_point else None,
+        selectable=True,
+    )
+
+
+def _why(moment: Moment, status: StatusView) -> bool:
+    vm = moment.vms.get(status.vm_id)
+    return bool(vm and vm.unsupported)
+
+
+def _shadow(status: StatusView, sites: dict[str, str]) -> Row:
+    return Row(
+        id=f"shadow-{status.vm_id}",
+        vm_id=status.vm_id,
+        name=status.vm,
+        kind="shadow",
+        where=status.home,
+        site=sites.get(status.home, ""),
+        state=phrase(N_("Kept off: it runs at {away}"), away=status.away),
+        level=Level.OFF,
+        fraction=None,
+        reason="",
+        target_s=None,
+        late=False,
+        size=0,
+        tested=None,
+        last_point=None,
+        selectable=False,
+    )
+
+
+# --- what the reader wants to see --------------------------------------------------------------------------
+
+
+_ORDER = list(Level)
+_SORTS: dict[str, Callable[[Row, dict[str, float]], Any]] = {
+    "host": lambda row, _: (row.site != "source", row.where, row.name.lower()),
+    "name": lambda row, _: row.name.lower(),
+    "state": lambda row, _: (_ORDER.index(row.level), row.name.lower()),
+    "rpo": lambda row, ages: (-ages.get(row.vm_id, -1.0) if row.kind == "vm" else 1.0, row.name.lower()),
+    "size": lambda row, _: (-row.size, row.name.lower()),
+    "tested": lambda row, _: (row.tested or 0.0, row.name.lower()),
+}
+SORTS = tuple(_SORTS)
+FILTERS = ("", "attention", "protected", "disabled", "away")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a reader wants to see of the list: words to find, one host, a filter, an order, a page, a selection."""
+
+    words: str = ""
+    host: str = ""
+    show: str = ""
+    sort: str = "host"
+    down: bool = False
+    page: int = 1
+    chosen: tuple[str, ...] = ()
+
+    def query(self, **changes: Any) -> list[tuple[str, str]]:
+        """As an address tells it; what is as by default is left out."""
+        given = {name: getattr(self, name) for name in ("words", "host", "show", "sort", "down", "page")} | changes
+        chosen = given.pop("chosen", self.chosen)
+        defaults = {"words": "", "host": "", "show": "", "sort": "host", "down": False, "page": 1}
+        names = {"words": "q", "down": "desc"}
+        pairs = [
+            (names.get(name, name), "1" if value is True else str(value))
+            for name, value in given.items()
+            if value != defaults[name]
+        ]
+        return pairs + [("vm", vm_id) for vm_id in chosen]
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """total: of all rows; found: of those that fit the wish; rows: of this page."""
+
+    rows: tuple[Row, ...]
+    total: int
+    found: int
+    page: int
+    pages: int
+
+    @property
+    def first(self) -> int:
+        return (self.page - 1) * PAGE + 1 if self.found else 0
+
+    @property
+    def last(self) -> int:
+        return min(self.page * PAGE, self.found)
+
+
+def listing(rows: Sequence[Row], wish: Wish, ages: dict[str, float]) -> Listing:
+    """ages: VM id → actual RPO."""
+    words = wish.words.lower().split()
+    found = [row for row in rows if _fits(row, wish, words)]
+    key = _SORTS[wish.sort if wish.sort in _SORTS else "host"]
+    found.sort(key=lambda row: key(row, ages), reverse=wish.down)
+    pages = max(1, -(-len(found) // PAGE))
+    page = min(max(1, wish.page), pages)
+    return Listing(tuple(found[(page - 1) * PAGE : page * PAGE]), len(rows), len(found), page, pages)
+
+
+def _fits(row: Row, wish: Wish, words: list[str]) -> bool:
+    if wish.host and row.where != wish.host:
+        return False
+    if wish.show == "attention" and row.level not in (Level.BAD, Level.WARN):
+        return False
+    if wish.show == "protected" and (row.kind != "vm" or row.target_s is None):
+        return False
+    if wish.show == "disabled" and not (row.kind == "vm" and row.target_s is None):
+        return False
+    if wish.show == "away" and not (row.kind == "shadow" or row.site == "recovery"):
+        return False
+    if not words:
+        return True
+    text = f"{row.name} {row.where} {row.vm_id}".lower()
+    return all(word in text for word in words)
+
+
+def host_groups(listed: Listing, hosts: Sequence[HostView]) -> dict[str, tuple[HostView | None, tuple[Row, ...]]]:
+    """The page's rows under their hosts, in the order in which they come."""
+    known = {host.name: host for host in hosts}
+    groups: dict[str, list[Row]] = {}
+    for row in listed.rows:
+        groups.setdefault(row.where, []).append(row)
+    return {name: (known.get(name), tuple(found)) for name, found in groups.items()}

@@ -1,0 +1,85 @@
+"""The vault as the dashboard's first steps see it: is there one, is it open, and how it comes about."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from enum import StrEnum
+
+from leeward.domain.errors import BadInput, LeewardError, NotFound, WrongKey
+from leeward.ports.objects import ObjectStore
+from leeward.vault.crypto import Argon2, VaultKeys
+from leeward.vault.facade import Vault, VaultInfo, fingerprint, read_keyring
+
+# Letters and digits without look-alikes; six groups of five are 148 bits.
+_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+LEAST = 12
+
+
+class VaultState(StrEnum):
+    """NONE: nothing at its place yet. LOCKED: there is one, whose key this machine does not hold. AWAY: its place
+    cannot be reached."""
+
+    OPEN = "open"
+    NONE = "none"
+    LOCKED = "locked"
+    AWAY = "away"
+    UNKNOWN = "unknown"
+
+
+class VaultDoor:
+    """url: as configured. store: opens its place; True: make its folder when that is missing. load, save: the key
+    that this machine holds; `load` raises NotFound when it holds none."""
+
+    def __init__(
+        self,
+        url: str,
+        store: Callable[[bool], ObjectStore],
+        load: Callable[[], VaultKeys],
+        save: Callable[[VaultKeys], object],
+        cost: Argon2 | None = None,
+    ) -> None:
+        self.url = url
+        self._store, self._load, self._save, self._cost = store, load, save, cost
+
+    def state(self) -> VaultState:
+        try:
+            store = self._store(False)
+            ring = read_keyring(store)
+        except NotFound:
+            return VaultState.NONE
+        except LeewardError:
+            return VaultState.AWAY
+        try:
+            return VaultState.OPEN if self._load().vault_id == ring.vault_id else VaultState.LOCKED
+        except LeewardError:
+            return VaultState.LOCKED
+
+    def create(self, passphrase: str) -> tuple[str, str]:
+        """(recovery key, fingerprint). The key is told this once and kept nowhere. Raises BadInput, Refused."""
+        if len(passphrase) < LEAST or len(set(passphrase)) < 4:
+            raise BadInput("the passphrase is too easy to guess", subject="passphrase")
+        vault, recovery = Vault.create(self._store(True), passphrase, cost=self._cost)
+        self._save(vault.keys)
+        return recovery, fingerprint(vault.public_key)
+
+    def unlock(self, secret: str) -> str:
+        """By passphrase or recovery key; returns the vault's fingerprint. Raises WrongKey, NotFound."""
+        store = self._store(False)
+        try:
+            vault = Vault.open(store, recovery_key=secret)
+        except WrongKey:
+            vault = Vault.open(store, passphrase=secret)
+        self._save(vault.keys)
+        return fingerprint(vault.public_key)
+
+    def prove(self, recovery_key: str) -> None:
+        """Whether this recovery key opens the vault. Raises WrongKey."""
+        Vault.open(self._store(False), recovery_key=recovery_key)
+
+    def info(self) -> VaultInfo:
+        return Vault.open(self._store(False), keys=self._load()).info()
+
+
+def suggested_passphrase() -> str:
+    return "-".join("".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(6))

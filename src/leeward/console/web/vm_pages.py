@@ -1,0 +1,173 @@
+"""One VM: what it is doing, its recovery points on a timeline, its curves, disks, policy and history."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from leeward.console.access import GuardedRoute, actor_of, viewer
+from leeward.console.views import RunView, StatusView, TestView
+from leeward.console.web.charts import Spark, Timeline, spark, timeline
+from leeward.console.web.live import Piece, stream
+from leeward.console.web.parts import Parts
+from leeward.console.web.phrases import Quote
+from leeward.console.web.possible import Act, of_vm
+from leeward.console.web.recovery_pages import Task, address
+from leeward.console.web.rows import Level, size_of, state_of
+from leeward.console.web.watch import Moment
+from leeward.domain.access import Role
+from leeward.domain.errors import LeewardError, NotFound
+from leeward.domain.lifecycle import Phase
+from leeward.domain.points import RecoveryPoint
+
+_LISTED = 20
+_SPANS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """What the timeline shows. shown: the newest of the window, newest first; found: how many it has in all."""
+
+    picture: Timeline
+    churn: Timeline
+    shown: tuple[RecoveryPoint, ...]
+    found: int
+    total: int
+    oldest: float | None
+    trouble: Quote | None
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The part of the page that is live."""
+
+    status: StatusView
+    words: Any
+    level: Level
+    power: str
+    size: int
+    tasks: tuple[Task, ...]
+    run: RunView | None
+    curve: Spark | None
+    test: TestView | None
+    tested: float | None
+
+
+def head_of(moment: Moment, vm_id: str, role: Role | None) -> Head:
+    """Raises NotFound."""
+    status = moment.status(vm_id)
+    if status is None:
+        raise NotFound("there is no such VM", subject=vm_id[:64])
+    words, level = state_of(status)
+    vm, run = moment.vms.get(vm_id), moment.run_of(vm_id)
+    chances = of_vm(status, vm, run, role)
+    tasks = tuple(Task(chances[act], address(act, [vm_id]) if chances[act].open else "") for act in _acts(status))
+    ages = moment.ages.get(vm_id, ())
+    curve = spark(ages, status.rpo_target_s, width=720, height=72, most=360) if len(ages) > 1 else None
+    test = next((test for test in moment.tests if test.vm_id == vm_id), None)
+    power, size = (vm.power.value if vm else ""), size_of(moment, status)
+    return Head(status, words, level, power, size, tasks, run, curve, test, moment.tested.get(vm_id))
+
+
+def _acts(status: StatusView) -> list[Act]:
+    """The tasks that make sense for where it stands; the list shows the others with their reasons."""
+    if status.policy is None:
+        return [Act.ENABLE]
+    paused = status.state == "paused" and status.phase in (Phase.HOME, Phase.SETTLED)
+    acts = [Act.CLEANUP if status.test_failover else Act.TEST, Act.FAILOVER]
+    if status.phase != Phase.HOME:
+        acts += [Act.COMMIT, Act.FAILBACK]
+    return [*acts, Act.POLICY, Act.RESUME if paused else Act.PAUSE, Act.DISABLE]
+
+
+def window(
+    points: list[RecoveryPoint], span: str, begins: float | None, ends: float | None, now: float
+) -> tuple[float, float]:
+    """What part of time to show, UTC seconds."""
+    if begins is not None and ends is not None and 0 <= begins < ends <= now + 86_400:
+        return begins, ends
+    if span in _SPANS:
+        return now - _SPANS[span], now
+    oldest = points[0].time_ns / 1e9 if points else now - 3600.0
+    return min(oldest, now - 60.0), now
+
+
+def points_of(
+    parts: Parts, vm_id: str, span: str, begins: float | None, ends: float | None
+) -> tuple[Points, list[RecoveryPoint]]:
+    points: list[RecoveryPoint] = []
+    trouble = None
+    try:
+        points = parts.points.of(vm_id)
+    except LeewardError as error:
+        trouble = Quote(f"the vault cannot be read: {error.message}")
+    start, end = window(points, span, begins, ends, time.time())
+    inside = [point for point in points if start <= point.time_ns / 1e9 <= end]
+    shown = Points(
+        picture=timeline(points, start, end, by_bytes=False),
+        churn=timeline(points, start, end, by_bytes=True),
+        shown=tuple(reversed(inside[-_LISTED:])),
+        found=len(inside),
+        total=len(points),
+        oldest=points[0].time_ns / 1e9 if points else None,
+        trouble=trouble,
+    )
+    return shown, points
+
+
+def router(parts: Parts) -> APIRouter:
+    pages = APIRouter(route_class=GuardedRoute)
+    paint, watch = parts.painter.page, parts.watch
+
+    @pages.get("/vms/{vm_id}", dependencies=viewer)
+    def vm_page(
+        request: Request, vm_id: str, span: str = "", begins: float | None = None, ends: float | None = None
+    ) -> Response:
+        moment = watch.look()
+        head = head_of(moment, vm_id, actor_of(request).role)
+        points, _ = points_of(parts, vm_id, span, begins, ends)
+        name = head.status.vm
+        events = [event for event in parts.service.events(300) if event["subject"] == name][:10]
+        return paint(
+            request,
+            "vm.html",
+            head=head,
+            vm=moment.vms.get(vm_id),
+            points=points,
+            span=span if begins is None else "zoom",
+            runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
+            events=events,
+        )
+
+    @pages.get("/vms/{vm_id}/live", dependencies=viewer)
+    def vm_live(request: Request, vm_id: str) -> Response:
+        pieces = parts.painter.pieces(parts.painter.reader(request), "vm_pieces.html")
+        role = actor_of(request).role
+
+        def view(moment: Moment) -> Sequence[Piece]:
+            head = head_of(moment, vm_id, role)
+            age = head.status.rpo_actual_s
+            return [
+                Piece("vm-head", (head.words, head.level, head.power, head.status.reason, head.status.host),
+                      lambda: str(pieces.head(head))),
+                Piece("vm-tasks", head.tasks, lambda: str(pieces.tasks(head))),
+                Piece("vm-facts", (age and int(age), head.status.progress, head.status.last_point, head.tested),
+                      lambda: str(pieces.facts(head))),
+                Piece("vm-run", _steps(head), lambda: str(pieces.run(head))),
+                Piece("vm-curve", head.curve, lambda: str(pieces.curve(head))),
+            ]  # fmt: skip
+
+        return stream(request, watch, view)
+
+    return pages
+
+
+def _steps(head: Head) -> object:
+    run = head.run
+    shown = [(step.name, step.state) for step in (*run.steps, *run.undo)] if run else []
+    copied = (head.test.copy_name, head.test.hydrated, head.test.failed, str(head.test.evidence)) if head.test else ()
+    return run and (run.id, run.state), shown, copied

@@ -1,0 +1,196 @@
+"""What the pages show: one picture of everything, taken twice a second while somebody looks.
+
+Pages and live streams share it, so a thousand VMs are asked for once and not for each reader; and how old each VM's
+newest recoverable instant was is remembered from picture to picture, for the small curves.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from leeward.console.service import Service
+from leeward.console.showing import run_view
+from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
+from leeward.console.web.vault_door import VaultDoor, VaultState
+from leeward.domain.errors import LeewardError
+from leeward.domain.lifecycle import Phase
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState
+from leeward.logs import log
+from leeward.state.database import Database
+
+_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
+_TICK_S = 0.5
+_REST_S = 10.0
+# Somebody looks: a page was asked for, or a stream is open, within this time.
+_WATCHED_S = 5.0
+# The curve of a VM: one value every ten seconds, for an hour.
+SAMPLE_S = 10.0
+_SAMPLES = 360
+# Rarely changing and dearer to ask for.
+_SLOW_S = 5.0
+_RUNS_BACK = 200
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moment:
+    """Equal to itself alone, so that what is made of it can be kept.
+
+    number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
+    its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first.
+    """
+
+    number: int
+    taken: float
+    statuses: tuple[StatusView, ...]
+    vms: Mapping[str, VmView]
+    hosts: tuple[HostView, ...]
+    tests: tuple[TestView, ...]
+    open_runs: tuple[RunView, ...]
+    tested: Mapping[str, float]
+    vault: VaultState
+    ages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+
+    def status(self, vm_id: str) -> StatusView | None:
+        return next((one for one in self.statuses if one.vm_id == vm_id), None)
+
+    def run_of(self, vm_id: str) -> RunView | None:
+        """The newest that is not over."""
+        return next((run for run in self.open_runs if run.vm_id == vm_id), None)
+
+
+class Watch:
+    """Thread-safe. `start` lets it look by itself; without, each question takes a new picture."""
+
+    def __init__(
+        self, service: Service, database: Database, door: VaultDoor, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._service, self._database, self._door = service, database, door
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._moment: Moment | None = None
+        self._ages: dict[str, deque[float]] = {}
+        self._tuples: dict[str, tuple[float, ...]] = {}
+        self._sampled = 0.0
+        self._tested: dict[str, float] = {}
+        self._vault = VaultState.UNKNOWN
+        self._slow = 0.0
+        self._wanted = 0.0
+        self._stopping = threading.Event()
+        self._awake = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    # --- asking -----------------------------------------------------------------------------------------
+
+    def look(self) -> Moment:
+        """Not older than a second."""
+        self._wanted = time.monotonic()
+        moment = self._moment
+        if moment is not None and self._thread is not None and self._clock() - moment.taken < 1.0:
+            return moment
+        self._awake.set()
+        return self.fresh()
+
+    def fresh(self) -> Moment:
+        """Taken now: after something was changed."""
+        with self._lock:
+            self._moment = self._take()
+            return self._moment
+
+    def newest(self) -> Moment | None:
+        """For streams: what there is, without waiting."""
+        self._wanted = time.monotonic()
+        self._awake.set()
+        return self._moment
+
+    @property
+    def ended(self) -> bool:
+        return self._stopping.is_set()
+
+    # --- looking by itself ------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._thread = threading.Thread(target=self._work, name="watch", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopping.set()
+        self._awake.set()
+        if self._thread:
+            self._thread.join(5)
+
+    def _work(self) -> None:
+        failing = False
+        while not self._stopping.is_set():
+            self._awake.clear()
+            began = time.monotonic()
+            try:
+                self.fresh()
+                failing = False
+            except LeewardError as error:
+                if not failing:
+                    log.warning("the dashboard cannot look", error=str(error))
+                failing = True
+            except Exception:  # a bug here must not end the live pages for good
+                log.exception("the dashboard failed to look")
+            # A picture that takes long is taken less often: pages and replication need the processor too.
+            pause = max(_TICK_S, 4 * (time.monotonic() - began))
+            if time.monotonic() - self._wanted < _WATCHED_S:
+                self._stopping.wait(pause)
+            else:
+                self._awake.wait(_REST_S)
+
+    # --- insides ----------------------------------------------------------------------------------------
+
+    def _take(self) -> Moment:
+        now = self._clock()
+        statuses = tuple(self._service.status())
+        lives = self._database.lives.all()
+        found = self._database.runs.find(states=_UNFINISHED, limit=1000)
+        phases = {vm_id: life.phase for vm_id, life in lives.items()}
+        if now - self._slow >= _SLOW_S or self._slow > now:
+            self._slow = now
+            self._vault = self._door.state()
+            self._tested |= newest_tests(self._database.runs.find(limit=_RUNS_BACK))
+        self._sample(now, statuses)
+        return Moment(
+            number=self._moment.number + 1 if self._moment else 1,
+            taken=now,
+            statuses=statuses,
+            vms={vm.id: vm for vm in self._service.vms()[0]},
+            hosts=tuple(self._service.hosts()),
+            tests=tuple(self._service.tests()),
+            open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),
+            tested=dict(self._tested),
+            vault=self._vault,
+            ages=self._tuples,
+        )
+
+    def forget_vault(self) -> None:
+        """Its state has just been changed: look anew."""
+        self._slow = 0.0
+
+    def _sample(self, now: float, statuses: tuple[StatusView, ...]) -> None:
+        if now - self._sampled < SAMPLE_S and self._sampled <= now:
+            return
+        self._sampled = now
+        ages: dict[str, deque[float]] = {}
+        for one in statuses:
+            if one.rpo_actual_s is not None:
+                ages[one.vm_id] = self._ages.get(one.vm_id) or deque(maxlen=_SAMPLES)
+                ages[one.vm_id].append(one.rpo_actual_s)
+        self._ages = ages
+        self._tuples = {vm_id: tuple(values) for vm_id, values in ages.items()}
+
+
+def newest_tests(runs: list[Run]) -> dict[str, float]:
+    """VM id → when its newest good test ended. runs: newest first."""
+    found: dict[str, float] = {}
+    for run in runs:
+        if run.kind is Kind.TEST and run.state is RunState.DONE and run.ended is not None:
+            found.setdefault(run.vm_id, run.ended)
+    return found

@@ -1,0 +1,101 @@
+"""Words for the values that pages show as badges and in tables."""
+
+from __future__ import annotations
+
+from leeward.console.web.phrases import N_, Phrase
+
+ROLES = {"viewer": N_("Viewer"), "operator": N_("Operator"), "admin": N_("Administrator")}
+STEPS = {
+    "waiting": N_("waiting"),
+    "running": N_("running"),
+    "done": N_("done"),
+    "failed": N_("failed"),
+    "skipped": N_("skipped"),
+}
+KINDS = {
+    "test": N_("Test failover"),
+    "cleanup": N_("Clean-up of a test"),
+    "planned": N_("Planned failover"),
+    "unplanned": N_("Unplanned failover"),
+    "commit": N_("Commit"),
+    "failback": N_("Failback"),
+    "unplanned-failback": N_("Unplanned failback"),
+    "finish": N_("Commit of a failback"),
+}
+# state of a run → (word, level)
+RUNS = {
+    "running": (N_("Under way"), "busy"),
+    "stalled": (N_("Stalled"), "bad"),
+    "undoing": (N_("Being taken back"), "busy"),
+    "done": (N_("Done"), "good"),
+    "undone": (N_("Taken back"), "off"),
+    "waiting": (N_("Waits for approval"), "warn"),
+    "paused": (N_("Paused"), "warn"),
+    "aborting": (N_("Being aborted"), "busy"),
+    "cleaning": (N_("Being cleaned up"), "busy"),
+    "aborted": (N_("Aborted"), "off"),
+    "cleaned": (N_("Cleaned up"), "off"),
+}
+POWER = {"running": N_("Running"), "paused": N_("Paused"), "off": N_("Off")}
+CONSISTENCY = {"crash": N_("Crash-consistent"), "app": N_("App-consistent")}
+SITES = {"source": N_("Source site"), "recovery": N_("Recovery site")}
+# outcome in the audit log → (word, level)
+OUTCOMES = {
+    "begun": (N_("Begun"), "busy"),
+    "done": (N_("Done"), "good"),
+    "refused": (N_("Refused"), "warn"),
+    "failed": (N_("Failed"), "bad"),
+}
+THEMES = {"auto": N_("As the device"), "light": N_("Light"), "dark": N_("Dark")}
+VAULT = {
+    "open": (N_("Open"), "good"),
+    "none": (N_("Not created yet"), "warn"),
+    "locked": (N_("Locked"), "bad"),
+    "away": (N_("Cannot be reached"), "bad"),
+    "unknown": (N_("Not known yet"), "off"),
+}
+# state of a warm replica
+REPLICAS = {
+    "copying": N_("being copied"),
+    "warm": N_("warm"),
+    "behind": N_("behind"),
+    "taken": N_("taken by a failover"),
+    "error": N_("error"),
+    "unknown": N_("not known yet"),
+}
+# what was seen of a copy's boot
+EVIDENCE = {
+    "answers": N_("its agent answers"),
+    "silent": N_("its agent is silent"),
+    "none": N_("it has no agent that could answer"),
+}
+
+# what the history says
+EVENTS = {
+    "protect": N_("replication enabled, or its policy changed"),
+    "unprotect": N_("replication disabled"),
+    "pause": N_("replication paused"),
+    "resume": N_("replication resumed"),
+    "adopted from the vault": N_("adopted from the vault"),
+    "vault created": N_("vault created"),
+    "vault unlocked": N_("vault unlocked"),
+    "recovery key confirmed": N_("recovery key confirmed"),
+    "plan created": N_("plan created"),
+    "plan changed": N_("plan changed"),
+    "plan deleted": N_("plan deleted"),
+    "plan adopted from the vault": N_("plan adopted from the vault"),
+}
+_ENDS = {
+    "begun": N_("{kind} begun"),
+    "done": N_("{kind} done"),
+    "undone": N_("{kind} taken back"),
+    "stalled": N_("{kind} has stalled"),
+}
+
+
+def event(what: str) -> Phrase | str:
+    """What the history says of a run, or of something else."""
+    kind, _, end = what.partition(" ")
+    if kind in KINDS and end in _ENDS:
+        return Phrase(_ENDS[end], (("kind", Phrase(KINDS[kind])),))
+    return EVENTS.get(what, what)

@@ -1,0 +1,142 @@
+"""A whole Leeward in memory with its dashboard, asked as a browser asks; and served over real HTTPS for real ones."""
+
+import asyncio
+import re
+import threading
+import time
+
+import httpx
+from tests.console.caller import PASSWORD, Caller, Console
+from tests.console.plan_world import PlanWorld
+from tests.console.world import Opener
+from tests.vault.conftest import CHEAP
+
+from leeward.console import listeners
+from leeward.console.agents import Agents
+from leeward.console.authority import Authority
+from leeward.console.consoles import Consoles
+from leeward.console.routers import all_routers
+from leeward.console.web.dashboard import add_dashboard
+from leeward.console.web.vault_door import VaultDoor
+from leeward.domain.access import Role
+from leeward.domain.errors import NotFound
+from leeward.state.seat import Member
+
+
+class KeyFolder:
+    """The key that this machine holds, as the daemon keeps it in a file."""
+
+    def __init__(self, keys=None):
+        self.keys = keys
+
+    def load(self):
+        if self.keys is None:
+            raise NotFound("this machine does not hold the vault's key")
+        return self.keys
+
+    def save(self, keys):
+        self.keys = keys
+
+
+class Stand(Console):
+    """door: of the world's own vault unless given."""
+
+    def __init__(self, folder, make_world=PlanWorld, make_door=None):
+        def routers(console):
+            agents = Agents(console.database, Authority.open(folder / "authority"), "")
+            return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")))
+
+        super().__init__(folder, make_world, routers)
+        self.door = make_door() if make_door else self.door_of_world()
+        self.watch = add_dashboard(
+            self.app,
+            self.service,
+            self.world.plans,
+            self.identity,
+            self.database,
+            Opener(self.world),
+            self.door,
+        )
+
+    def door_of_world(self):
+        key = KeyFolder(self.world.keys)
+        return VaultDoor("file:///vault", lambda create: self.world.store, key.load, key.save, CHEAP)
+
+    def pages(self, **more):
+        """A browser that nobody has signed in with."""
+        return Pages(self.app, **more)
+
+    def as_role(self, role, name=None, **more):
+        """A browser in which a user of this role has signed in."""
+        name = name or f"the-{role}"
+        if name not in {user.name for user in self.identity.reception.users()}:
+            self.identity.reception.add_user(name, PASSWORD, Role(role))
+        pages = Pages(self.app, **more)
+        answer = pages.post("/sign-in", {"user": name, "password": PASSWORD})
+        assert answer.status_code == 204, answer.text
+        pages.cookies |= dict(answer.cookies)
+        pages.csrf = re.search(r'"X-CSRF-Token": "(\w+)"', pages.get("/settings").text)[1]
+        return pages
+
+    def failovers_begun(self):
+        return [run.kind for run in self.world.failovers.runs() if run.kind in ("planned", "unplanned")]
+
+    def close(self):
+        self.watch.stop()
+        super().close()
+
+
+class Pages(Caller):
+    """Asks for pages as htmx does. csrf: what our own pages send along."""
+
+    def __init__(self, app, language="en", **more):
+        super().__init__(app, headers={"Accept-Language": language}, **more)
+        self.csrf = ""
+
+    def ask(self, method, path, form=None, bare=False, **more):
+        """bare: as a page that is not ours."""
+        headers = {**self.headers, **more.pop("headers", {})}
+        if method != "GET" and not bare:
+            headers |= {"HX-Request": "true", "X-CSRF-Token": self.csrf}
+
+        async def once():
+            transport = httpx.ASGITransport(self._app, client=(self._address, 5), raise_app_exceptions=False)
+            async with httpx.AsyncClient(
+                transport=transport, base_url="https://console", cookies=self.cookies
+            ) as client:
+                return await client.request(method, path, headers=headers, data=form, **more)
+
+        return asyncio.run(once())
+
+    def post(self, path, form=None, **more):
+        return self.ask("POST", path, form or {}, **more)
+
+
+class Served:
+    """The stand behind the console's own HTTPS listener, in a thread of this process."""
+
+    def __init__(self, stand, port=0):
+        authority = stand.authority = Authority.open(stand.folder / "authority")
+        files = authority.server_files(["127.0.0.1", "localhost"])
+        https = listeners.Https("127.0.0.1", port, lambda: files)
+        self._listener = listeners._tcp_listener(https)
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        config = listeners._config(listeners.public(stand.app), listeners.tls_context(https))
+        self._server = listeners._Server(config)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        if stand.watch._thread is None:
+            stand.watch.start()
+        self._thread.start()
+        ends = time.monotonic() + 20
+        while not self._server.started:
+            assert time.monotonic() < ends
+            time.sleep(0.02)
+
+    def _run(self):
+        asyncio.run(self._server.serve(sockets=[self._listener]))
+
+    def close(self):
+        self._server.should_exit = True
+        self._server.force_exit = True
+        self._thread.join(10)
+        self._listener.close()

@@ -1,0 +1,277 @@
+"""The dashboard in a real Chromium: the main job by keyboard alone, live pages, accessibility, pictures of pages."""
+
+import re
+import time
+
+import pytest
+from tests.console.caller import PASSWORD
+from tests.console.web.browser import ARTIFACTS, LOOKS, Visitor, axe_source, chromium
+from tests.console.web.showing import OfficeWorld, vm_id
+from tests.console.web.stand import KeyFolder, Served, Stand
+from tests.vault.conftest import CHEAP
+
+from leeward.console.web.vault_door import VaultDoor, VaultState
+from leeward.domain.access import Role
+from leeward.vault.stores.memory import MemoryStore
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
+
+CRM, MAIL, ACCOUNTING, DC = vm_id("crm"), vm_id("mail"), vm_id("accounting"), vm_id("dc01")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with chromium() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def office(tmp_path_factory):
+    made = Stand(tmp_path_factory.mktemp("office"), OfficeWorld)
+    made.world.settle()
+    for name, role in (("anna", "admin"), ("victor", "viewer")):
+        made.identity.reception.add_user(name, PASSWORD, Role(role))
+    # Walks of this module sign in more often than a person would.
+    made.identity.reception._tries.take = lambda *keys: 0
+    made.server = Served(made)
+    yield made
+    made.server.close()
+    made.close()
+
+
+@pytest.fixture
+def visit(browser, office):
+    made = []
+
+    def come(name="anna", url=None, **look):
+        visitor = Visitor(browser, url or office.server.url, **look)
+        made.append(visitor)
+        return visitor.sign_in(name) if name else visitor
+
+    yield come
+    troubles = [trouble for visitor in made for trouble in visitor.troubles]
+    for visitor in made:
+        visitor.close()
+    assert "\n".join(troubles) == ""
+
+
+def pages(office):
+    run = office.service.runs(MAIL, 1)[0]
+    return {
+        "home": "/",
+        "services": "/services",
+        "integrate": "/services/recovery",
+        "recovery": "/recovery",
+        "recovery-chosen": f"/recovery?vm={CRM}",
+        "vm": f"/vms/{CRM}",
+        "vm-away": f"/vms/{MAIL}",
+        "enable": f"/enable?vm={vm_id('printserver')}",
+        "failover": f"/failover?vm={ACCOUNTING}",
+        "failover-test": f"/failover?vm={ACCOUNTING}&type=test",
+        "commit": f"/do/commit?vm={MAIL}",
+        "runs": "/runs",
+        "run": f"/runs/{run.id}",
+        "plans": "/plans",
+        "plan": "/plans/shop",
+        "vault": "/vault",
+        "audit": "/audit",
+        "users": "/users",
+        "settings": "/settings",
+    }
+
+
+@pytest.mark.parametrize("look", LOOKS)
+def test_every_page_fits_its_window_and_is_accessible(office, visit, look):
+    ARTIFACTS.mkdir(parents=True, exist_ok=True)
+    axe = axe_source()
+    visitor = visit(None, **LOOKS[look])
+    visitor.go("/sign-in").screenshot(path=ARTIFACTS / f"{look}-sign-in.png")
+    assert visitor.grave(axe) == []
+    visitor.sign_in("anna")
+    visitor.go("/")  # in the browser's own time zone from here on
+    for name, path in pages(office).items():
+        page = visitor.go(path)
+        page.wait_for_timeout(700 if "vm" in name else 250)  # the streams' first pieces
+        page.screenshot(path=ARTIFACTS / f"{look}-{name}.png", full_page=True)
+        assert visitor.too_wide() <= 0, name
+        assert visitor.grave(axe) == [], name
+
+
+def test_the_first_page_is_light(office, browser):
+    visitor = Visitor(browser, office.server.url)
+    weights = []
+    session = visitor.context.new_cdp_session(visitor.page)
+    session.send("Network.enable")
+    session.on("Network.loadingFinished", lambda event: weights.append(event["encodedDataLength"]))
+    visitor.sign_in("anna")
+    visitor.page.wait_for_timeout(500)
+    visitor.close()
+    assert 10_000 < sum(weights) < 150_000
+
+
+def test_what_happens_is_seen_within_a_second_without_reloading(office, visit):
+    visitor = visit("victor")
+    page = visitor.go("/recovery?q=dc01")
+    page.wait_for_selector(f"#vm-{DC} .badge.good")
+    page.evaluate("window.stillTheSame = true")
+    office.service.set_paused("dc01", True)
+    office.world.wait(lambda: office.service.status("dc01")[0].state == "paused")
+    began = time.monotonic()
+    page.wait_for_selector(f"#vm-{DC} .badge.warn")
+    took = time.monotonic() - began
+    office.service.set_paused("dc01", False)
+    page.wait_for_selector(f"#vm-{DC} .badge.good")
+    assert page.evaluate("window.stillTheSame") is True
+    assert took < 1.0
+
+
+def test_searching_keeps_the_focus_and_the_selection(office, visit):
+    visitor = visit()
+    page = visitor.go("/recovery")
+    page.check(f"#pick-{CRM}")
+    page.wait_for_selector("#tasks strong >> text=crm")
+    page.click("#q")
+    page.keyboard.type("dc0", delay=40)
+    visitor.until("document.querySelectorAll('tr.row').length === 1")
+    page.keyboard.type("1")
+    assert page.input_value("#q") == "dc01"
+    assert page.evaluate("document.activeElement.id") == "q"
+    page.wait_for_timeout(1500)  # what comes by the stream now is of what is chosen and looked for
+    assert "crm" in page.inner_text("#tasks")
+    assert page.locator("tr.row").count() == 1
+    visitor.until("location.search.includes('q=dc01')")
+    page.fill("#q", "nothing like it")
+    page.wait_for_selector("text=Nothing fits")
+
+
+def test_a_vm_is_moved_and_brought_home_by_keyboard_alone(office, visit):
+    visitor = visit()
+    page = visitor.go("/recovery?q=accounting")
+    visitor.tab_to(f"#pick-{ACCOUNTING}")
+    visitor.keys("Space")
+    page.wait_for_selector("#tasks strong >> text=accounting")
+    page.wait_for_selector('a.task[href^="/failover"]')
+    visitor.tab_to('a.task[href^="/failover"]:not([href*="type=test"])')
+    visitor.keys("Enter")
+    page.wait_for_selector("text=What will happen")
+    visitor.tab_to("#f-confirm")
+    page.keyboard.type("wrong")
+    visitor.keys("Enter")
+    page.wait_for_selector("#why-confirm")
+    assert page.evaluate("document.activeElement.id") == "f-confirm"
+    page.keyboard.press("Control+a")
+    page.keyboard.type("accounting")
+    visitor.keys("Enter")
+    page.wait_for_selector(".badge.good >> text=Done")
+    assert page.locator("#run-steps .step.done").count() == 10
+    other = visit("victor").go(page.url.removeprefix(office.server.url))
+    assert other.locator("#run-steps .step.done").count() == 10
+    assert other.locator("button.danger").count() == 0
+    decide(visitor, '#run-tasks a[href^="/do/commit"]', "settled")
+    office.world.wait(lambda: office.service.status("accounting")[0].state == "enabled")
+    decide(visitor, '#run-tasks a[href^="/do/failback"]', "back")
+    decide(visitor, '#run-tasks a[href^="/do/commit"]', "home")
+
+
+def decide(visitor, link, phase):
+    """From a run's page to the next decision, and through it."""
+    page = visitor.page
+    page.wait_for_selector(link)
+    visitor.tab_to(link)
+    visitor.keys("Enter")
+    page.wait_for_selector("#sheet form")
+    visitor.tab_to("#sheet .actions button")
+    visitor.keys("Enter")
+    page.wait_for_selector(".badge.good >> text=Done")
+
+
+def test_another_kind_of_failover_shows_another_plan_at_once(office, visit):
+    page = visit().go(f"/failover?vm={DC}")
+    page.fill("#f-confirm", "dc0")
+    page.check('input[value="unplanned"]')
+    page.wait_for_selector("text=Stop the VM at home, if home can be reached")
+    assert page.input_value("#f-confirm") == "dc0"
+    page.check('input[value="test"]')
+    page.wait_for_selector("text=Start the test")
+    assert page.locator("#f-confirm").count() == 0
+
+
+def test_a_timeline_is_looked_at_closer_and_closer(office, visit):
+    page = visit().go(f"/vms/{CRM}")
+    before = page.locator("#timeline svg a").count()
+    page.locator("#timeline svg a").last.focus()
+    page.keyboard.press("Enter")
+    page.wait_for_url(re.compile("begins="))
+    assert page.locator("#timeline tbody tr").count() >= 1
+    assert page.locator("#timeline svg a").count() <= before + 60
+
+
+def test_language_and_colours_are_switched_and_stay(office, visit):
+    page = visit().go("/settings")
+    page.select_option("#f-language", "ja")
+    page.select_option("#f-theme", "dark")
+    page.click("text=Save")
+    page.wait_for_selector("h1 >> text=設定")
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    page.goto(page.url.replace("/settings", "/"))
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == ground == "rgb(16, 22, 24)"
+
+
+def test_a_console_that_is_away_is_told_and_the_page_goes_on_when_it_is_back(office, visit):
+    visitor = visit("victor")
+    page = visitor.go("/")
+    page.wait_for_timeout(800)
+    port = int(office.server.url.rsplit(":", 1)[1])
+    office.server.close()
+    page.wait_for_selector("#notice >> text=The console does not answer")
+    office.server = Served(office, port)
+    visitor.until("document.getElementById('notice').textContent === ''", 20)
+    visitor.troubles[:] = [text for text in visitor.troubles if "network error" not in text and "fetch" not in text]
+
+
+def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
+    store, key = MemoryStore(), KeyFolder()
+    door = VaultDoor("file:///var/lib/leeward/vault", lambda create: store, key.load, key.save, CHEAP)
+    fresh = Stand(tmp_path, make_door=lambda: door)
+    server = Served(fresh)
+    code, _ = fresh.identity.reception.offer_setup()
+    visitor = Visitor(browser, server.url)
+    axe = axe_source()
+    try:
+        page = visitor.go("/")
+        page.wait_for_url(re.compile("/first-steps$"))
+        page.screenshot(path=ARTIFACTS / "first-1-administrator.png", full_page=True)
+        assert visitor.grave(axe) == []
+        visitor.go("/first-steps")  # axe leaves marks behind, which the page's policy would not let htmx carry over
+        page.fill("#f-code", code)
+        page.fill("#f-user", "anna")
+        page.fill("#f-password", "short")
+        page.fill("#f-again", "short")
+        page.keyboard.press("Enter")
+        page.wait_for_selector('[role="alert"]')
+        assert page.input_value("#f-code") == code
+        page.fill("#f-password", PASSWORD)
+        page.fill("#f-again", PASSWORD)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("text=Create the vault")
+        page.screenshot(path=ARTIFACTS / "first-2-vault.png", full_page=True)
+        page.fill("#f-passphrase", "an unforgettable passphrase")
+        page.fill("#f-again", "an unforgettable passphrase")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#recovery-key")
+        page.screenshot(path=ARTIFACTS / "first-3-key.png", full_page=True)
+        assert "\n".join(visitor.troubles) == ""
+        assert visitor.grave(axe) == []
+        recovery = "-".join(page.locator("#recovery-key span").all_inner_texts())
+        page.fill("#f-key", "not the key")
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#why-key")
+        assert page.locator("#recovery-key").count() == 1  # still there to be written down
+        page.fill("#f-key", recovery)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#tiles")
+        assert door.state() is VaultState.OPEN
+    finally:
+        visitor.close()
+        server.close()
+        fresh.close()
