@@ -27,8 +27,8 @@ _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _NO_RETRY: RetryConfig = {"max_retries": 0}
 _CONNECT = timedelta(seconds=10)
 # Objects up to this size → seconds after which their put has failed, as long as put_timeout_s is no less. A kept
-# connection over a broken line is silent, and so is an upload over a thin one; they differ in how long that lasts. The
-# pace is 64 KiB/s and 10 s for the answer. Recovery points are small, and must not wait minutes for the spool.
+# connection over a broken line is silent, and so is an upload over a thin one; they differ in how long that lasts.
+# The pace is 64 KiB/s and 10 s for the answer. Recovery points are small, and must not wait minutes for the spool.
 _PUT_TIMEOUTS = ((256 << 10, 15.0), (4 << 20, 75.0))
 _SIZES = (*(size for size, _ in _PUT_TIMEOUTS), sys.maxsize)
 
@@ -171,10 +171,11 @@ def _clients(endpoint: str, options: CloudOptions, url: str) -> list[ClientConfi
     if options.ca_file:
         shared["root_certificate"] = _certificates(options.ca_file, url)
     # A day: obstore has no "no limit", and a large read over a thin line is in order as long as bytes come.
-    reads: ClientConfig = {"read_timeout": timedelta(seconds=options.read_timeout_s), "timeout": timedelta(days=1)}
-    longest = options.put_timeout_s
-    limits = [*(min(limit, longest) for _, limit in _PUT_TIMEOUTS), longest]
-    return [{**shared, **reads}, *({**shared, "timeout": timedelta(seconds=limit)} for limit in limits)]
+    silence, longest = timedelta(seconds=options.read_timeout_s), options.put_timeout_s
+    clients: list[ClientConfig] = [{**shared, "read_timeout": silence, "timeout": timedelta(days=1)}]
+    for limit in [*(min(limit, longest) for _, limit in _PUT_TIMEOUTS), longest]:
+        clients.append({**shared, "timeout": timedelta(seconds=limit)})
+    return clients
 
 
 def _certificates(path: str, url: str) -> bytes:
