@@ -90,6 +90,7 @@ def test_a_source_that_returns_finds_that_its_time_is_over(world):
     office.cut = False
     with pytest.raises(Refused):
         world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.wait(lambda: "office: it was started here and has been stopped" in world.service.status("web")[0].reason)
 
 
 def test_a_source_that_was_dead_all_the_time_stays_off_when_it_returns(world):
