@@ -303,7 +303,7 @@ def _step(given: Any) -> Step:
 class Scenario(_Part):
     """shows: what it proves, one sentence. guests: those that run at the office when it begins."""
 
-    name: str = Field(pattern=r"[a-z0-9][a-z0-9-]{0,62}")
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
     shows: str = Field(min_length=1, max_length=500)
     guests: dict[str, GuestPart] = {"web": GuestPart()}
     steps: tuple[Annotated[Any, BeforeValidator(_step)], ...] = Field(min_length=1)

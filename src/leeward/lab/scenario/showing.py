@@ -34,8 +34,11 @@ class Shown:
             return
         self._line(text, detail)
 
-    def end(self, outcome: Outcome) -> None:
+    def stop(self) -> None:
         self._status.stop()
+
+    def end(self, outcome: Outcome) -> None:
+        self.stop()
         if not outcome.passed:
             self._console.print(
                 f"  [red]✗[/] {escape(self._step)}\n    [red]{escape(outcome.failure)}[/]", soft_wrap=True

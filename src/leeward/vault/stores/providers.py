@@ -28,8 +28,9 @@ _NO_RETRY: RetryConfig = {"max_retries": 0}
 _CONNECT = timedelta(seconds=10)
 # Objects up to this size → seconds after which their put has failed, as long as put_timeout_s is no less. A kept
 # connection over a broken line is silent, and so is an upload over a thin one; they differ in how long that lasts.
-# The pace is 64 KiB/s and 10 s for the answer. Recovery points are small, and must not wait minutes for the spool.
-_PUT_TIMEOUTS = ((256 << 10, 15.0), (4 << 20, 75.0))
+# The pace is 64 KiB/s, and some seconds for the answer. Recovery points are small: minutes would be lost before they
+# come to the spool.
+_PUT_TIMEOUTS = ((256 << 10, 10.0), (4 << 20, 75.0))
 _SIZES = (*(size for size, _ in _PUT_TIMEOUTS), sys.maxsize)
 
 
