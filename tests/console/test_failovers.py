@@ -1,9 +1,14 @@
 """The life of a VM between its sites, on hypervisors in memory: real agents, vault, console and database."""
 
+from types import SimpleNamespace
+
 import pytest
 from tests.console.world import VM
 
-from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest
+from leeward.agent import room
+from leeward.agent.agent import Source
+from leeward.agent.config import HostConfig
+from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest, RetryRequest
 from leeward.domain.errors import Fenced, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
@@ -47,6 +52,24 @@ def test_a_planned_failover_loses_nothing_and_comes_home(world):
     # And all of it once more.
     world.write(world.office)
     planned(world)
+    assert world.running() == ["recovery"]
+
+
+def test_a_vm_is_not_shut_down_for_a_recovery_site_that_has_no_room(world, tmp_path, monkeypatch):
+    free = [200 << 20]
+    monkeypatch.setattr(room, "shutil", SimpleNamespace(disk_usage=lambda folder: SimpleNamespace(free=free[0])))
+    world.recovery.agent._hosts["recovery"] = Source(
+        HostConfig("recovery", "recovery", "memory", tmp_path / "images"), world.recovery.hypervisor
+    )
+    world.wait(lambda: world.service._fleet.view().hosts["recovery"].free == 192 << 20)
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.FAILOVER_STALLED)
+    assert "are free" in world.service.last_run("web").failure
+    assert world.running() == ["office"]
+    free[0] = 1 << 30
+    world.wait(lambda: world.service._fleet.view().hosts["recovery"].free == 1 << 30)
+    world.service.retry("web", RetryRequest())
+    world.until(Phase.AWAY)
     assert world.running() == ["recovery"]
 
 

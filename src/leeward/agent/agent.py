@@ -19,6 +19,7 @@ from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
 from leeward.agent.ledger import Ledger, Owed, StandDown
 from leeward.agent.owing import Owing
+from leeward.agent.room import room
 from leeward.agent.sentry import LOOK_S, Sentry
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, NotFound, Unavailable, VmGone
@@ -325,7 +326,8 @@ def _ask(source: Source) -> HostReport:
         vms, error = tuple(vm_message(facts) for facts in source.hypervisor.vms()), ""
     except LeewardError as failure:
         vms, error = (), str(failure)
-    return HostReport(name=config.name, site=config.site, uri=config.uri, error=error, vms=vms)
+    free = room(config.storage) if config.storage else None
+    return HostReport(name=config.name, site=config.site, uri=config.uri, error=error, vms=vms, free=free)
 
 
 def _idle(wish: ProtectionMessage, state: ProtectionState, reason: str) -> ProtectionReport:
