@@ -25,9 +25,12 @@ def expect(step: Expect, stage: Stage, watcher: Watcher) -> str:
         told.append(_records(stage, step.vm, vm))
     if step.tracking is not None and "resynchronizing" in vm.states:
         raise Failed("change tracking was lost: every block was compared", subject=step.vm)
-    stage.until("expected", step.within, lambda: _status_is(step, stage))
-    if step.step is not None:
-        told.append(_step_says(step, stage.run(step.vm)))
+    if step.state or step.phase or step.reason:
+        stage.until("as expected", step.within, lambda: _status_is(step, stage.row(step.vm)))
+    if step.run or step.failure or step.step:
+        stage.until("as expected", step.within, lambda: _run_is(step, stage.run(step.vm)))
+    if step.step:
+        told.append(f"{step.step}: {_detail(step.step, stage.run(step.vm))}")
     return "; ".join(told)
 
 
@@ -47,31 +50,31 @@ def _primary_is(vm: Watched, wanted: str) -> str:
     return ""
 
 
-def _status_is(step: Expect, stage: Stage) -> str:
-    if step.state or step.phase or step.reason:
-        row = stage.row(step.vm)
-        for field in ("state", "phase"):
-            wanted = getattr(step, field)
-            if wanted and row[field] != wanted:
-                return f"{field} is {row[field]!r}, not {wanted!r}: {row['reason']}"
-        if step.reason and step.reason not in row["reason"]:
-            return f"the reason is {row['reason']!r}"
-    if step.run or step.failure:
-        run = stage.run(step.vm)
-        if step.run and run["state"] != step.run:
-            return f"the run is {run['state']}, not {step.run}: {run['failure']}"
-        if step.failure and step.failure not in run["failure"]:
-            return f"the run's failure is {run['failure']!r}"
+def _status_is(step: Expect, row: dict[str, Any]) -> str:
+    for field in ("state", "phase"):
+        wanted = getattr(step, field)
+        if wanted and row[field] != wanted:
+            return f"{field} is {row[field]!r}, not {wanted!r}: {row['reason']}"
+    if step.reason and step.reason not in row["reason"]:
+        return f"the reason is {row['reason']!r}"
     return ""
 
 
-def _step_says(step: Expect, run: dict[str, Any]) -> str:
+def _run_is(step: Expect, run: dict[str, Any]) -> str:
+    if step.run and run["state"] != step.run:
+        return f"the run is {run['state']}, not {step.run}: {run['failure']}"
+    if step.failure and step.failure not in run["failure"]:
+        return f"the run's failure is {run['failure']!r}"
+    if step.step and (step.says or "") not in (detail := _detail(step.step, run)):
+        return f"step {step.step} says {detail!r}"
+    return ""
+
+
+def _detail(name: str, run: dict[str, Any]) -> str:
     for record in [*run["steps"], *run["undo"]]:
-        if record["name"] == step.step:
-            if step.says and step.says not in record["detail"]:
-                raise Failed(f"step {step.step} says {record['detail']!r}", subject=step.vm)
-            return f"{step.step}: {record['detail']}"
-    raise Failed(f"the run has no step {step.step}", subject=step.vm)
+        if record["name"] == name:
+            return str(record["detail"])
+    raise Failed(f"the run has no step {name}", subject=run["vm"])
 
 
 def _records(stage: Stage, name: str, vm: Watched) -> str:
@@ -80,10 +83,11 @@ def _records(stage: Stage, name: str, vm: Watched) -> str:
     A move that was planned loses nothing. Another one keeps what was durable at the instant of its point.
     """
     run = stage.run(name)
-    site = "office" if run["phase"] in ("back", "home") else "recovery"
-    answered, status = vm.status.get(site, (0.0, {}))
-    if time.time() - answered > _FRESH_S:
-        raise Failed(f"the guest does not answer at {site}", subject=name)
+    now = time.time()
+    answers = [status for answered, status in vm.status.values() if now - answered < _FRESH_S]
+    if len(answers) != 1:
+        raise Failed(f"the guest answers at {len(answers)} sites", subject=name)
+    status = answers[0]
     found = [int(disk["boot_seq"]) for disk in status["disks"]]
     if status["error"] or not all(disk["boot_intact"] for disk in status["disks"]):
         raise Failed(f"the guest found damaged records: {status}", subject=name)
