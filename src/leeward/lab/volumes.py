@@ -27,10 +27,13 @@ def fill(folder: Path, leave_mib: int = 0) -> None:
     """Take all the room there is, but for `leave_mib`."""
     left = os.statvfs(folder)
     file = _ballast(folder)
-    tools.run(["fallocate", "-l", max(left.f_bavail * left.f_frsize - (leave_mib << 20), 1), file])
+    # Others write too meanwhile, and the file needs bookkeeping of its own.
+    size = left.f_bavail * left.f_frsize - (max(leave_mib, 2) << 20)
+    if size > 0:
+        tools.run(["fallocate", "-l", size, file])
     if leave_mib:
         return
-    with file.open("ab", buffering=0) as target:  # what the file system kept for its own bookkeeping
+    with file.open("ab", buffering=0) as target:
         for size in (1 << 16, 512):
             try:
                 while True:

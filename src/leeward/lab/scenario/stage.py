@@ -81,6 +81,13 @@ class Stage:
         self.parts.renew()
         for wish in scenario.guests.values():
             self.lab.wait_http("office", wish.ip, timeout_s=90)
+        self.until("both agents", 60, self._not_heard_of)
+
+    def _not_heard_of(self) -> str:
+        """What the agents have not told the console yet."""
+        hosts = {host["name"] for host in self.asker.get("/hosts") if host["reachable"]}
+        vms = {row["vm"] for row in self.status()}
+        return ", ".join(({"office", "recovery"} - hosts) | (set(self._parts_of) - vms))
 
     def _domains(self, name: str) -> set[str]:
         with site.connect(self.lab.libvirt(name)) as connection:
