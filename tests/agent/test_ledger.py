@@ -1,12 +1,19 @@
 """The ledger survives restarts and kills, and says what to do when it is damaged."""
 
 import os
+import resource
+from contextlib import contextmanager
 
 import pytest
 
+from leeward.agent.agent import Agent, Source
+from leeward.agent.config import HostConfig
 from leeward.agent.ledger import Ledger, StandDown
-from leeward.domain.errors import BadInput
-from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
+from leeward.agent.worker import Services
+from leeward.domain.errors import BadInput, Unavailable
+from leeward.hypervisors.memory import MemoryHypervisor
+from leeward.replication.copy import copy_pool
+from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage, StandDownMessage
 
 WISH = ProtectionMessage(vm_id="a" * 8, vm_name="web", host="office", policy=PolicyMessage(rpo_s=1))
 
@@ -109,3 +116,54 @@ def test_who_has_begun_a_later_epoch_does_not_stand_down_for_an_earlier_one(tmp_
     assert not ledger.holds("vm", "office")
     assert ledger.stand_down(off, after=4) is True
     assert ledger.holds("vm", "office")
+
+
+@pytest.fixture
+def full():
+    """No file can grow any more: to a program it is as good as a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    @contextmanager
+    def disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (8, before[1]))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    return disk
+
+
+def test_on_a_full_disk_nothing_is_half_taken_over_but_a_vm_stays_off(tmp_path, full):
+    ledger = Ledger(tmp_path / "agent.json")
+    ledger.save_desired(DesiredState(generation=1))
+    with full():
+        with pytest.raises(Unavailable, match="cannot keep what it was told") as raised:
+            ledger.save_desired(DesiredState(generation=2, protections=(WISH,)))
+        with pytest.raises(Unavailable):
+            ledger.hold("vm", "office")
+        with pytest.raises(Unavailable):
+            ledger.stand_down(StandDown("vm", "web", "office", "it runs at recovery"))
+    assert "room" in raised.value.hint
+    assert ledger.desired.generation == 1  # so it will be told again
+    assert ledger.standdown("vm", "office") is not None
+    assert [path.name for path in tmp_path.iterdir()] == ["agent.json"]
+    ledger.save_desired(DesiredState(generation=2, protections=(WISH,)))
+    again = Ledger(tmp_path / "agent.json")
+    assert (again.desired.generation, again.standdown("vm", "office") is not None) == (2, True)
+
+
+def test_an_order_that_cannot_be_kept_is_carried_out_when_there_is_room(tmp_path, full):
+    """The console tells it again; the VM is kept off at once."""
+    ledger, host = Ledger(tmp_path / "agent.json"), MemoryHypervisor("office")
+    hosts = {"office": Source(HostConfig("office", "source", ""), host)}
+    agent = Agent("office", hosts, None, ledger, Services("office", copy_pool(1)), None)
+    off = [StandDownMessage(vm_id=vm, vm_name=vm, host="office", reason="it runs at recovery") for vm in ("a", "b")]
+    order = DesiredState(generation=7, standdowns=tuple(off))
+    with full(), pytest.raises(Unavailable):
+        agent.apply(order)
+    assert agent.report().generation == 0
+    assert {standdown.vm_id for standdown in ledger.standdowns()} == {"a", "b"}
+    agent.apply(order)
+    assert agent.report().generation == 7
+    assert len(Ledger(tmp_path / "agent.json").standdowns()) == 2

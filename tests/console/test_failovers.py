@@ -1,9 +1,14 @@
 """The life of a VM between its sites, on hypervisors in memory: real agents, vault, console and database."""
 
+from types import SimpleNamespace
+
 import pytest
 from tests.console.world import VM
 
-from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest
+from leeward.agent import room
+from leeward.agent.agent import Source
+from leeward.agent.config import HostConfig
+from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest, RetryRequest
 from leeward.domain.errors import Fenced, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
@@ -50,6 +55,24 @@ def test_a_planned_failover_loses_nothing_and_comes_home(world):
     assert world.running() == ["recovery"]
 
 
+def test_a_vm_is_not_shut_down_for_a_recovery_site_that_has_no_room(world, tmp_path, monkeypatch):
+    free = [200 << 20]
+    monkeypatch.setattr(room, "shutil", SimpleNamespace(disk_usage=lambda folder: SimpleNamespace(free=free[0])))
+    world.recovery.agent._hosts["recovery"] = Source(
+        HostConfig("recovery", "recovery", "memory", tmp_path / "images"), world.recovery.hypervisor
+    )
+    world.wait(lambda: world.service._fleet.view().hosts["recovery"].free == 192 << 20)
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.FAILOVER_STALLED)
+    assert "are free" in world.service.last_run("web").failure
+    assert world.running() == ["office"]
+    free[0] = 1 << 30
+    world.wait(lambda: world.service._fleet.view().hosts["recovery"].free == 1 << 30)
+    world.service.retry("web", RetryRequest())
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+
+
 def test_an_unplanned_failover_closes_the_log_to_a_source_that_cannot_be_reached(world):
     world.write(world.office)
     world.until_current(world.office)
@@ -90,6 +113,7 @@ def test_a_source_that_returns_finds_that_its_time_is_over(world):
     office.cut = False
     with pytest.raises(Refused):
         world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.wait(lambda: "office: it was started here and has been stopped" in world.service.status("web")[0].reason)
 
 
 def test_a_source_that_was_dead_all_the_time_stays_off_when_it_returns(world):

@@ -1,6 +1,7 @@
 """Scratch images: empty each time, of the disks' sizes, gone afterwards."""
 
 import json
+import resource
 import subprocess
 
 import pytest
@@ -49,6 +50,19 @@ def test_nothing_of_the_cycle_before_is_left(scratch):
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(HypervisorError, match="scratch image"):
         Scratch(tmp_path / "absent", VM).make({"vda": 1 << 20})
+
+
+def test_a_folder_without_room_is_told_and_nothing_is_left(scratch):
+    scratch.make({"vda": 1 << 20})  # the blank image is there from now on
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # to a program it is as good as a full disk
+    try:
+        with pytest.raises(HypervisorError, match="no scratch image can be made") as raised:
+            scratch.make({"vda": 1 << 20})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "has room" in raised.value.hint
+    assert not image(scratch, "vda").exists()
 
 
 def test_vms_whose_ids_begin_alike_do_not_share_an_image(tmp_path):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -18,9 +19,10 @@ from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
 from leeward.agent.ledger import Ledger, Owed, StandDown
 from leeward.agent.owing import Owing
+from leeward.agent.room import room
 from leeward.agent.sentry import LOOK_S, Sentry
 from leeward.agent.worker import Services, Worker
-from leeward.domain.errors import LeewardError, NotFound, VmGone
+from leeward.domain.errors import LeewardError, NotFound, Unavailable, VmGone
 from leeward.domain.protection import ProtectionState
 from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
@@ -120,11 +122,15 @@ class Agent:
             if desired.generation <= self._ledger.desired.generation:
                 return
             before = {wish.vm_id: wish for wish in self._ledger.desired.protections}
-            self._ledger.save_desired(desired)
+            # First of all, and whether or not there is room to write it down. Without room the desired state is not
+            # taken over, so that all of it is told once more.
             for off in desired.standdowns:
                 if off.host in self._hosts and self._ledger.standdown(off.vm_id, off.host) is None:
-                    self._ledger.unowe(off.vm_id, off.host)
-                    self._ledger.stand_down(StandDown(off.vm_id, off.vm_name, off.host, off.reason))
+                    with suppress(Unavailable):
+                        self._ledger.unowe(off.vm_id, off.host)
+                    with suppress(Unavailable):
+                        self._ledger.stand_down(StandDown(off.vm_id, off.vm_name, off.host, off.reason))
+            self._ledger.save_desired(desired)
             if self._running:
                 self._reconcile()
             wanted = {wish.vm_id for wish in desired.protections}
@@ -320,7 +326,8 @@ def _ask(source: Source) -> HostReport:
         vms, error = tuple(vm_message(facts) for facts in source.hypervisor.vms()), ""
     except LeewardError as failure:
         vms, error = (), str(failure)
-    return HostReport(name=config.name, site=config.site, uri=config.uri, error=error, vms=vms)
+    free = room(config.storage) if config.storage else None
+    return HostReport(name=config.name, site=config.site, uri=config.uri, error=error, vms=vms, free=free)
 
 
 def _idle(wish: ProtectionMessage, state: ProtectionState, reason: str) -> ProtectionReport:

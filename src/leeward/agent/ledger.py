@@ -6,11 +6,12 @@ from __future__ import annotations
 import json
 import os
 import threading
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from leeward.domain.errors import BadInput
+from leeward.domain.errors import BadInput, LeewardError, Unavailable
 from leeward.wire.messages import DesiredState
 
 
@@ -51,7 +52,10 @@ class Owed:
 
 
 class Ledger:
-    """One JSON file, replaced atomically and durably; safe from several threads."""
+    """One JSON file, replaced atomically and durably; safe from several threads.
+
+    Methods that change something raise Unavailable when it cannot be written down.
+    """
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -88,9 +92,14 @@ class Ledger:
     # --- desired state and epochs ---------------------------------------------------------------------
 
     def save_desired(self, desired: DesiredState) -> None:
+        """Kept, or not taken over at all: half a change of mind would never be told again."""
         with self._lock:
-            self.desired = desired
-            self._write()
+            before, self.desired = self.desired, desired
+            try:
+                self._write()
+            except LeewardError:
+                self.desired = before
+                raise
 
     def epoch_of(self, vm_id: str, host: str) -> int | None:
         """The epoch in which the VM's log is written from this host; None when it is not, as far as we know."""
@@ -120,7 +129,11 @@ class Ledger:
         with self._lock:
             if (host, vm_id) not in self._held:
                 self._held.add((host, vm_id))
-                self._write()
+                try:
+                    self._write()
+                except LeewardError:
+                    self._held.discard((host, vm_id))
+                    raise
 
     def unhold(self, vm_id: str, host: str) -> None:
         with self._lock:
@@ -158,7 +171,7 @@ class Ledger:
 
     def stand_down(self, standdown: StandDown, after: int | None = None) -> bool:
         """after: the epoch by which the VM went elsewhere; False, and nothing is done, when we have begun a later one
-        since."""
+        since. Where it cannot be written down the VM is kept off all the same, until the agent's end."""
         with self._lock:
             ours = self._reigns.get(standdown.vm_id)
             if after is not None and ours is not None and ours.host == standdown.host and ours.epoch > after:
@@ -206,14 +219,26 @@ def _older(held: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def write_durably(path: Path, document: dict[str, Any]) -> None:
-    """Temporary file, fsync, rename, fsync of the folder: after a power cut the old or the new one is there."""
+    """Temporary file, fsync, rename, fsync of the folder: after a power cut the old or the new one is there.
+
+    Raises Unavailable when the disk takes nothing: it is full, or broken.
+    """
     temporary = path.with_suffix(".new")
-    with temporary.open("w") as file:
-        json.dump(document, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    sync_folder(path.parent)
+    try:
+        with temporary.open("w") as file:
+            json.dump(document, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise Unavailable(
+            f"the agent cannot keep what it was told: {error.strerror or error}",
+            subject=str(path.parent),
+            hint="See whether its disk has room",
+        ) from error
 
 
 def sync_folder(path: Path) -> None:

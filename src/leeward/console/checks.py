@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from typing import Any, Protocol
 
 from leeward.console.fleet import Fleet
-from leeward.domain.errors import NotFound, Refused, Unavailable
+from leeward.domain.errors import NotFound, Refused, StoreFull, Unavailable
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState, ReplicaState
 from leeward.domain.runs import Run, RunState
 from leeward.orchestrator.desk import Done
+from leeward.recovery.copies import room_for
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
@@ -62,6 +63,8 @@ class Checks:
         claim = self._claim_from(run, vm_log, run.home)
         with vm_log.open_point(point.id, cache_bytes=0) as image:
             definition = image.definition
+            if run.kind is Kind.PLANNED and self._fleet.view().replica(run.vm_id, run.away) is None:
+                self._must_have_room(run.away, room_for(image))
         return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
 
     def _check_replica(self, run: Run, replica: ReplicaReport, away: Unavailable) -> Done:
@@ -181,6 +184,16 @@ class Checks:
 
     def _wish(self, vm_id: str) -> ProtectionMessage | None:
         return self._database.wish(vm_id)
+
+    def _must_have_room(self, host: str, needed: int) -> None:
+        """A VM that is to be shut down for it must find room. (The host itself looks again, more closely.)"""
+        report = self._fleet.view().hosts.get(host)
+        if report is not None and report.free is not None and report.free < needed:
+            raise StoreFull(
+                f"the VM may need up to {needed:,} bytes there, and about {report.free:,} are free",
+                subject=host,
+                hint="Make room on the recovery host's storage, or clean up test copies, then retry",
+            )
 
     def _must_answer(self, host: str, what: str) -> None:
         ends = time.monotonic() + _PATIENCE_S

@@ -75,6 +75,11 @@ class FleetView:
         found = (replica for _, report in self._reports for replica in report.replicas)
         return next((replica for replica in found if (replica.vm_id, replica.host) == (vm_id, host)), None)
 
+    @cached_property
+    def notes(self) -> dict[str, str]:
+        """VM id → what a host that keeps it off has to say of it, where there is something."""
+        return {off.vm_id: f"{off.host}: {off.note}" for off in self.standdowns if off.note}
+
     @property
     def standdowns(self) -> list[StandDownReport]:
         return [standdown for _, report in self._reports for standdown in report.standdowns]

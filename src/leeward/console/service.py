@@ -88,7 +88,9 @@ class Service:
         copy = listing.copies.get(row.vm_id)
         if row.wish is not None:
             replica = view.replica(row.vm_id, row.wish.policy.warm)
-            return status_view(row.wish, self._told(view, row.wish), row.vm, copy, life, replica)
+            elsewhere = view.notes.get(row.vm_id, "")
+            told = self._told(view, row.wish)
+            return status_view(row.wish, told, row.vm, copy, life, replica, elsewhere)
         assert row.vm is not None
         return disabled_view(row.vm, copy, life)
 

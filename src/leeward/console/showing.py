@@ -57,7 +57,9 @@ def status_view(
     test: CopyReport | None,
     life: Life | None,
     replica: ReplicaReport | None = None,
+    elsewhere: str = "",
 ) -> StatusView:
+    """elsewhere: what a host that keeps this VM off has to say of it."""
     gone = "" if vm else "the VM is not on its host now"
     phase = life.phase if life else Phase.HOME
     return StatusView(
@@ -65,7 +67,7 @@ def status_view(
         vm_id=wish.vm_id,
         host=wish.host,
         state=report.state if report else ProtectionState.REPLICATING,
-        reason=(report.reason if report else "starting") or gone,
+        reason=(report.reason if report else "starting") or gone or elsewhere,
         progress=report.progress if report else None,
         rpo_target_s=wish.policy.rpo_s,
         rpo_actual_s=report.rpo_actual_s if report else None,

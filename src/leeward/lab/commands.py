@@ -62,6 +62,31 @@ def demo(
     run_demo(once)
 
 
+@app.command()
+def scenario(
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Files, or names of scenarios that come with Leeward (see --list).")
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="All that come with Leeward.")] = False,
+    listed: Annotated[bool, typer.Option("--list", help="Tell what there is, and what it shows.")] = False,
+    hold: Annotated[
+        bool, typer.Option("--hold", help="When one fails, leave everything as it is until Enter.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Play what may happen to two sites, on real VMs, with a watcher that nobody fools; see docs/scenarios.md.
+
+    In a lab of its own, with console, agents and vault apart; it is taken down at the end. Exit code 1 when something
+    was not as the scenario says.
+    """
+    from leeward.lab.scenario.commands import list_scenarios, play_scenarios
+
+    if listed:
+        _guarded(as_json, lambda: list_scenarios(as_json))
+    else:
+        _guarded(as_json, lambda: play_scenarios(files or [], every=every, hold=hold, as_json=as_json))
+
+
 def _lab() -> Lab:
     from leeward.lab.lab import Lab
 

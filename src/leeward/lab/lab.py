@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from leeward.domain.errors import LeewardError, Refused
-from leeward.lab import kvm, netns, processes, site, tools
+from leeward.lab import kvm, netns, processes, site, tools, wan
 from leeward.lab.client import Client
 from leeward.lab.guest import cache
 from leeward.lab.guests import Guest, Guests, Wish
@@ -177,6 +177,7 @@ class Lab:
         names = [
             namespace(plan.name) for plan in SITES for namespace in (self.places.client_netns, self.places.host_netns)
         ]
+        names += wan.namespaces(self.places)
         if self.places.probes.is_dir():
             names += [record.name for record in self.places.probes.iterdir()]
         return names

@@ -38,6 +38,10 @@ class SitePlan:
 OFFICE = SitePlan("office", lan="10.77.0", wan="10.99.0.1")
 RECOVERY = SitePlan("recovery", lan="10.78.0", wan="10.99.0.2")
 SITES = (OFFICE, RECOVERY)
+# Places on the wide-area link that have no LAN: where the vault's server and the console may stand.
+CLOUD_ADDRESS = "10.99.0.3"
+HQ_ADDRESS = "10.99.0.4"
+WAN = {OFFICE.name: OFFICE.wan, RECOVERY.name: RECOVERY.wan, "cloud": CLOUD_ADDRESS, "hq": HQ_ADDRESS}
 BRIDGE = "br0"
 DAEMON_STATE = "/var/lib/libvirt"  # compiled into libvirtd
 

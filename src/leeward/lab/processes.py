@@ -6,7 +6,7 @@ import os
 import select
 import signal
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
@@ -41,15 +41,20 @@ def is_leeward(words: list[bytes]) -> bool:
     return any(option == b"-m" and module in _MODULES for option, module in pairwise(words))
 
 
-def end(pids: Iterable[int], still_ours: Callable[[int], bool], patience_s: float = 5.0) -> None:
-    """SIGTERM, then SIGKILL after `patience_s`; returns when all are gone.
+def end(
+    pids: Iterable[int],
+    still_ours: Callable[[int], bool],
+    patience_s: float = 5.0,
+    numbers: Sequence[signal.Signals] = (signal.SIGTERM, signal.SIGKILL),
+) -> None:
+    """SIGTERM, then SIGKILL after `patience_s` (or these other signals); returns when all are gone.
 
     A process is held by a pidfd and looked at once more (`still_ours`) before it is signalled, so a number that was
     given to somebody else meanwhile does no harm.
     """
     handles = [handle for pid in pids if (handle := _hold(pid, still_ours)) is not None]
     try:
-        for number in (signal.SIGTERM, signal.SIGKILL):
+        for number in numbers:
             for handle in handles:
                 _send(handle, number)
             handles = _wait(handles, patience_s)

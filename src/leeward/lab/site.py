@@ -12,7 +12,7 @@ from pathlib import Path
 import libvirt
 
 from leeward.domain.errors import LeewardError, Unavailable
-from leeward.lab import kvm, netns, tools
+from leeward.lab import kvm, netns, tools, wan
 from leeward.lab.places import BRIDGE, DAEMON_STATE, SITES, Places, SitePlan
 
 # What libvirtd and swtpm have compiled in, by the folder of the site that takes its place in the daemon's mount
@@ -63,7 +63,7 @@ def build_networks(places: Places) -> None:
             f"route replace default via {plan.host_address}",
         )
         quicken_neighbours(client)
-    _link_sites(places)
+    wan.build(places)
 
 
 def attach(host: str, bridge: str, port: str, other: str, link: str) -> None:
@@ -79,13 +79,6 @@ def _ensure_bridge(host: str, plan: SitePlan) -> None:
         netns.ip(host, f"link add {BRIDGE} address 52:54:00:ff:ff:{octet} type bridge")
     netns.ip(host, f"addr replace {plan.host_address}/24 dev {BRIDGE}", f"link set {BRIDGE} up")
     netns.set_sysctl(host, net__ipv4__ip_forward="1")
-
-
-def _link_sites(places: Places) -> None:
-    ends = [(places.host_netns(plan.name), "wan") for plan in SITES]
-    netns.connect_links(ends[0], ends[1])
-    for (host, link), plan, other in zip(ends, SITES, reversed(SITES), strict=True):
-        netns.ip(host, f"addr replace {plan.wan}/24 dev {link}", f"route replace {other.lan}.0/24 via {other.wan}")
 
 
 def quicken_neighbours(client: str) -> None:

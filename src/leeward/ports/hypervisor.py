@@ -233,8 +233,9 @@ class RecoveryHost(Protocol):
 
     def running(self, vm_id: str) -> bool: ...
 
-    def resume_after_error(self, vm_id: str) -> bool:
-        """Let a VM go on that an I/O error paused, and start one again whose hypervisor died; True when it did."""
+    def resume_after_error(self, vm_id: str, *, revive: bool) -> bool:
+        """Let a VM go on that an I/O error paused, and with `revive` start one again whose hypervisor died; True when
+        it did."""
 
     def has_agent(self, vm_id: str) -> bool: ...
 

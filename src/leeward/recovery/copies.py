@@ -151,7 +151,7 @@ class Copies:
         with self._vault.log(record.vm_id).open_point(record.point_id, cache_bytes=0) as image:
             # How much of what others need they have already is not looked up: rather refuse too early.
             promised = sum(record.bytes for record in self.records() if not record.hydrated)
-            self._host.require_room(_data(image) + _RESERVE, promised)
+            self._host.require_room(room_for(image), promised)
             record.point_id, record.token, record.bytes = image.point.id, image.tracking, _data(image)
 
     def _from_replica(self, record: CopyRecord) -> bool:
@@ -371,6 +371,11 @@ class Copies:
             shutil.rmtree(place / "x", ignore_errors=True)  # the record last: without it nobody would come again
             shutil.rmtree(place, ignore_errors=True)
             return record
+
+
+def room_for(image: PointImage) -> int:
+    """Bytes that the storage must have free for a copy of this point."""
+    return _data(image) + _RESERVE
 
 
 def _data(image: PointImage) -> int:

@@ -78,6 +78,8 @@ class Nurse:
             if record.hydrated:
                 self._records.export(record).stop()
             self._keep_pin(record)
+            if record.done("start") and record.hydrated:
+                self.look(record)
         except VmGone:
             return  # removed behind our back; it can still be discarded
         except LeewardError as error:
@@ -93,12 +95,13 @@ class Nurse:
             self._renew_pin(record)
 
     def look(self, record: CopyRecord) -> None:
-        """See that the point is served and the copy is not held up by a server that was away."""
-        if not record.replica and self._records.export(record).ensure():
+        """See that the point is served and the copy is not held up by a server that was away, or by a disk that was
+        full. One that is hydrated needs no server, and when its hypervisor dies that is not our doing."""
+        if not (record.replica or record.hydrated) and self._records.export(record).ensure():
             log.warning("the export process was started again", vm=record.copy_name)
         if record.purpose == Purpose.FAILOVER and not self._may_run(record.vm_id):
             return
-        if self._host.resume_after_error(record.copy_id):
+        if self._host.resume_after_error(record.copy_id, revive=not record.hydrated):
             log.info("resumed after an I/O error", vm=record.copy_name)
 
     def watch_boot(self, record: CopyRecord, timeout_s: float) -> str:

@@ -143,13 +143,17 @@ class VmMessage(Message):
 
 
 class HostReport(Message):
-    """One host as its agent sees it. error: why it cannot be reached, "" when it can."""
+    """One host as its agent sees it. error: why it cannot be reached, "" when it can.
+
+    free: bytes of room for recovered VMs, rounded down so that it is seldom news; None where there is none for them.
+    """
 
     name: str
     site: str
     uri: str
     error: str
     vms: tuple[VmMessage, ...]
+    free: int | None = None
 
 
 class StepMessage(Message):

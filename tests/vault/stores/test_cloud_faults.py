@@ -5,7 +5,9 @@ from __future__ import annotations
 import http.client
 import itertools
 import random
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -22,6 +24,7 @@ from leeward.domain.errors import (
     StoreUnavailable,
 )
 from leeward.ports.objects import ObjectStore
+from leeward.vault.stores import providers
 from leeward.vault.stores.cloud import _before
 from leeward.vault.stores.opening import open_store
 from leeward.vault.stores.retry import Backoff, RetryingStore
@@ -217,6 +220,25 @@ def test_silent_server_is_unavailable(server: Misbehaving, store: ObjectStore) -
         assert_raises([*read_calls(store), *write_calls(store)], StoreUnavailable)
     finally:
         release.set()
+
+
+def test_a_small_put_is_given_up_sooner_than_a_large_one(
+    server: Misbehaving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(providers, "_PUT_TIMEOUTS", ((1000, 0.3), (4 << 20, 75.0)))
+    monkeypatch.setattr(providers, "_SIZES", (1000, 4 << 20, sys.maxsize))
+    store = open_store("s3://bucket/x", retry_s=0, endpoint=server.endpoint, **KEYS)
+
+    def act(handler: Handler) -> None:
+        time.sleep(1.0)
+        handler.send_response(200)
+        handler.send_header("Content-Length", "0")
+        handler.send_header("ETag", '"x"')
+        handler.end_headers()
+
+    server.act = act
+    assert_raises([lambda: store.put("a/small", [b"x" * 1000]), lambda: store.delete("a/small")], StoreUnavailable)
+    store.put("a/large", [b"x" * 1001])
 
 
 def test_answer_that_stops_in_the_middle_is_unavailable(server: Misbehaving, store: ObjectStore) -> None:

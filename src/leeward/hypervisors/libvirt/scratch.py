@@ -37,10 +37,14 @@ class Scratch:
         return self.folder / f"{short_name(self._vm_id)}.scratch"
 
     def make(self, sizes: Mapping[str, int]) -> None:
-        """Empty images for disks of these sizes, in place of what there was."""
+        """Empty images for disks of these sizes, in place of what there was. Raises HypervisorError: a full disk."""
         self.remove()
-        for disk, size in sizes.items():
-            shutil.copyfile(self._blank(size), self.prefix.with_name(f"{self.prefix.name}.{disk}"))
+        try:
+            for disk, size in sizes.items():
+                shutil.copyfile(self._blank(size), self.prefix.with_name(f"{self.prefix.name}.{disk}"))
+        except OSError as error:
+            self.remove()
+            raise self._trouble(error.strerror or str(error)) from error
 
     def remove(self) -> None:
         for image in self.folder.glob(f"{self.prefix.name}.*"):
@@ -54,10 +58,13 @@ class Scratch:
             command = ["qemu-img", "create", "-q", "-f", "qcow2", str(draft), str(size)]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             if done.returncode:
-                raise HypervisorError(
-                    f"no scratch image can be made: {done.stderr.strip()}",
-                    subject=str(self.folder),
-                    hint="See whether the folder has room",
-                )
+                raise self._trouble(done.stderr.strip())
             draft.replace(blank)
         return blank
+
+    def _trouble(self, why: str) -> HypervisorError:
+        return HypervisorError(
+            f"no scratch image can be made: {why}",
+            subject=str(self.folder),
+            hint="See whether the folder has room; changes stay tracked",
+        )

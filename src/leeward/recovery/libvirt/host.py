@@ -210,11 +210,12 @@ class LibvirtRecoveryHost:
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
 
-    def resume_after_error(self, vm_id: str) -> bool:
+    def resume_after_error(self, vm_id: str, *, revive: bool) -> bool:
         """Let a VM go on that QEMU paused because of an I/O error; True when there was one to resume.
 
-        QEMU pauses again at once while its NBD server is not back: call again. Rarely QEMU itself dies when its NBD
-        server does: the copy is started again then, on the overlay that it had, as after a power cut.
+        QEMU pauses again at once while its NBD server is not back, or its storage is full: call again. Rarely QEMU
+        itself dies when its NBD server does: with `revive` the copy is started again then, on the overlay that it
+        had, as after a power cut.
         """
         domain = self._connection.domain(vm_id)
         try:
@@ -222,7 +223,7 @@ class LibvirtRecoveryHost:
             if state == libvirt.VIR_DOMAIN_PAUSED and reason == libvirt.VIR_DOMAIN_PAUSED_IOERROR:
                 domain.resume()
                 return True
-            if state == libvirt.VIR_DOMAIN_SHUTOFF and reason in _DIED:
+            if revive and state == libvirt.VIR_DOMAIN_SHUTOFF and reason in _DIED:
                 domain.create()
                 return True
         except libvirt.libvirtError as error:

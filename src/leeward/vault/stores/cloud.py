@@ -30,13 +30,14 @@ _ORDER = "-." + "0123456789" + "_" + "abcdefghijklmnopqrstuvwxyz"
 class CloudStore:
     """Objects in one bucket or container, below an optional prefix.
 
-    reader, writer: the same place through two HTTP clients, because a read that stalls is noticed by the silence
-    while a long upload is silent by nature (leeward.vault.stores.providers builds both).
+    reader, writers: the same place through several HTTP clients, because a read that stalls is noticed by the
+    silence while a long upload is silent by nature (leeward.vault.stores.providers builds them). writers: each with
+    the largest object that it is for, ascending; their patience fits that size.
     """
 
-    def __init__(self, reader: Bucket, writer: Bucket, url: str) -> None:
+    def __init__(self, reader: Bucket, writers: Sequence[tuple[int, Bucket]], url: str) -> None:
         self._reader = reader
-        self._writer = writer
+        self._writers = writers
         self._url = url
 
     @property
@@ -46,12 +47,16 @@ class CloudStore:
     def put(self, key: str, parts: Sequence[Buffer]) -> None:
         check_key(key)
         with _translating(key, writing=True):
-            obstore.put(self._writer, key, b"".join(parts), mode="create", use_multipart=False)
+            content = b"".join(parts)
+            obstore.put(self._writer(len(content)), key, content, mode="create", use_multipart=False)
+
+    def _writer(self, size: int) -> Bucket:
+        return next(writer for largest, writer in self._writers if size <= largest)
 
     def delete(self, key: str) -> None:
         check_key(key)
         try:
-            obstore.delete(self._writer, key)
+            obstore.delete(self._writer(0), key)
         except FileNotFoundError as fault:  # Azure says so when there is nothing to delete; S3 does not
             error = translated(fault, key, writing=True)
             if type(error) is StoreError:

@@ -7,6 +7,7 @@ a timeout at best and a stranger's answer at worst. So that is done only on `ins
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -25,6 +26,12 @@ if TYPE_CHECKING:  # obstore has these in its stubs only
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _NO_RETRY: RetryConfig = {"max_retries": 0}
 _CONNECT = timedelta(seconds=10)
+# Objects up to this size → seconds after which their put has failed, as long as put_timeout_s is no less. A kept
+# connection over a broken line is silent, and so is an upload over a thin one; they differ in how long that lasts.
+# The pace is 64 KiB/s, and some seconds for the answer. Recovery points are small: minutes would be lost before they
+# come to the spool.
+_PUT_TIMEOUTS = ((256 << 10, 10.0), (4 << 20, 75.0))
+_SIZES = (*(size for size, _ in _PUT_TIMEOUTS), sys.maxsize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +42,8 @@ class CloudOptions:
     ca_file: PEM certificates to trust besides the system's.
     allow_http: talk to an endpoint without TLS (always allowed on loopback).
     instance_credentials: get credentials from the metadata service of the cloud machine we run on.
-    read_timeout_s: a read fails after this long a silence. put_timeout_s: a put or delete fails after this long.
+    read_timeout_s: a read fails after this long a silence. put_timeout_s: a put fails after this long; of a small
+    object, and a delete, sooner (see _PUT_TIMEOUTS).
     """
 
     endpoint: str = ""
@@ -94,13 +102,13 @@ def s3_store(bucket: str, prefix: str, options: S3Options) -> CloudStore:
         config["session_token"] = options.session_token
     url = _url("s3", bucket, prefix)
     try:
-        reader, writer = (
+        reader, *writers = (
             S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_NO_RETRY)
             for client in _clients(endpoint, options, url)
         )
     except BaseError as fault:
         raise _unusable(fault, url) from None
-    return CloudStore(reader, writer, url)
+    return CloudStore(reader, list(zip(_SIZES, writers, strict=True)), url)
 
 
 def azure_store(container: str, prefix: str, options: AzureOptions) -> CloudStore:
@@ -114,13 +122,13 @@ def azure_store(container: str, prefix: str, options: AzureOptions) -> CloudStor
     if endpoint:
         config["endpoint"] = endpoint
     try:
-        reader, writer = (
+        reader, *writers = (
             AzureStore(container, prefix=prefix or None, config=config, client_options=client, retry_config=_NO_RETRY)
             for client in _clients(endpoint, options, url)
         )
     except BaseError as fault:
         raise _unusable(fault, url) from None
-    return CloudStore(reader, writer, url)
+    return CloudStore(reader, list(zip(_SIZES, writers, strict=True)), url)
 
 
 def _azure_credentials(options: AzureOptions, url: str) -> AzureConfig:
@@ -152,7 +160,8 @@ def _azure_credentials(options: AzureOptions, url: str) -> AzureConfig:
     raise BadInput("no credentials for Azure Blob", subject=url, hint=hint)
 
 
-def _clients(endpoint: str, options: CloudOptions, url: str) -> tuple[ClientConfig, ClientConfig]:
+def _clients(endpoint: str, options: CloudOptions, url: str) -> list[ClientConfig]:
+    """One for reads, then those for puts, by the objects' size as in _SIZES."""
     parts = urlsplit(endpoint)
     if endpoint and (parts.scheme not in ("http", "https") or not parts.hostname):
         raise BadInput("the endpoint is not an http(s) address", subject=url, hint="For example https://host:9000")
@@ -163,8 +172,11 @@ def _clients(endpoint: str, options: CloudOptions, url: str) -> tuple[ClientConf
     if options.ca_file:
         shared["root_certificate"] = _certificates(options.ca_file, url)
     # A day: obstore has no "no limit", and a large read over a thin line is in order as long as bytes come.
-    silence, put = timedelta(seconds=options.read_timeout_s), timedelta(seconds=options.put_timeout_s)
-    return {**shared, "read_timeout": silence, "timeout": timedelta(days=1)}, {**shared, "timeout": put}
+    silence, longest = timedelta(seconds=options.read_timeout_s), options.put_timeout_s
+    clients: list[ClientConfig] = [{**shared, "read_timeout": silence, "timeout": timedelta(days=1)}]
+    for limit in [*(min(limit, longest) for _, limit in _PUT_TIMEOUTS), longest]:
+        clients.append({**shared, "timeout": timedelta(seconds=limit)})
+    return clients
 
 
 def _certificates(path: str, url: str) -> bytes:
