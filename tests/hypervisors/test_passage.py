@@ -4,6 +4,7 @@ import os
 import subprocess
 
 import pytest
+from tests.anyone import let_pass
 
 from leeward.domain.errors import HypervisorError
 from leeward.hypervisors.libvirt.qemu_user import parse_user
@@ -15,12 +16,7 @@ NOBODY = Owner(65534, 65534)
 
 @pytest.fixture
 def top(tmp_path):
-    """tmp_path itself is private; so are the folders above it."""
-    for place in (tmp_path, *tmp_path.parents):
-        if place.stat().st_uid == os.geteuid() and place.name.startswith("pytest-"):
-            place.chmod(0o711)
-    tmp_path.chmod(0o711)
-    return tmp_path
+    return let_pass(tmp_path)
 
 
 def test_what_is_missing_is_made_passable_whatever_the_umask(top):

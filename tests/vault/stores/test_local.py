@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.anyone import let_pass
 
 from leeward.domain.errors import NotFound, ObjectNotFound, StoreError, StoreReadOnly, StoreUnavailable
 from leeward.vault.stores.local import LocalStore
@@ -161,9 +162,7 @@ def ordinary_user(*folders: Path) -> Iterator[None]:
 
 
 def test_folder_without_write_permission_is_read_only(tmp_path_factory: pytest.TempPathFactory) -> None:
-    base = tmp_path_factory.mktemp("modes")
-    for folder in (base, base.parent, base.parent.parent):
-        folder.chmod(0o755)
+    base = let_pass(tmp_path_factory.mktemp("modes"))
     root = base / "store"
     LocalStore(root).put("a/b", [b"hello"])
     folders = [root, root / "a", root / ".tmp"]
