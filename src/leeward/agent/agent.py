@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from leeward.agent.config import HostConfig
+from leeward.agent.groups import Groups
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
 from leeward.agent.ledger import Ledger, Owed, StandDown
@@ -53,8 +54,10 @@ class Agent:
         ledger: Ledger,
         services: Services,
         open_plain_vault: Callable[[], Vault],
+        groups: Groups | None = None,
     ) -> None:
-        """open_vault: through a VM's own spool. open_plain_vault: what is really in the vault."""
+        """open_vault: through a VM's own spool. open_plain_vault: what is really in the vault. groups: without them
+        VMs are replicated each for itself."""
         self.name = name
         self._hosts = hosts
         self._open_vault = open_vault
@@ -66,6 +69,7 @@ class Agent:
         self._hosts_cache: tuple[float, list[HostReport]] | None = None
         self._running = False
         self._open_plain_vault = open_plain_vault
+        self._groups = groups
         self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
         drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, drivers, self._end_held)
@@ -94,6 +98,7 @@ class Agent:
         """Begin to act on the desired state of the last run."""
         with self._lock:
             self._running = True
+            self._release_left()  # guests that we have stopped, and died
             self._guard.look()  # before anything else: what runs elsewhere must not run here
             self._reconcile()
             self._keeper.start()
@@ -147,6 +152,8 @@ class Agent:
 
     def _reconcile(self) -> None:
         wishes = self._wishes()
+        if self._groups is not None:
+            self._groups.change(wishes.values())
         for vm_id in list(self._workers):
             if wishes.get(vm_id) != self._workers[vm_id].wish:
                 worker = self._workers.pop(vm_id)
@@ -161,6 +168,11 @@ class Agent:
         with self._lock:
             if self._running and self._workers.keys() - self._wishes().keys():
                 self._reconcile()
+        self._release_left()
+
+    def _release_left(self) -> None:
+        if self._groups is not None:
+            self._groups.release_left()
 
     # --- what jobs do -------------------------------------------------------------------------------
 
@@ -255,6 +267,7 @@ class Agent:
             self._services,
             save_epoch=lambda vm_id, number: self._ledger.save_epoch(vm_id, number, wish.host),
             on_fenced=self._fenced,
+            group=self._groups.of if self._groups is not None else self._services.group,
         )
         worker = Worker(wish, source.hypervisor, partial(self._open_vault, wish.vm_id), services, epoch)
         self._workers[wish.vm_id] = worker

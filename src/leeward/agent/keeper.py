@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from leeward.domain.errors import LeewardError, Refused
 from leeward.domain.retention import Retention
@@ -19,6 +19,16 @@ _SHARE, _SHORTEST_S, _LONGEST_S = 1 / 24, 60.0, 3600.0
 
 def retention_of(policy: PolicyMessage) -> Retention:
     return Retention(policy.retain_s, policy.hourly_s, policy.daily_s)
+
+
+def together(wish: ProtectionMessage, wishes: Iterable[ProtectionMessage]) -> dict[str, Retention]:
+    """The other VMs of its consistency group, and what they keep."""
+    group = wish.policy.group
+    return {
+        other.vm_id: retention_of(other.policy)
+        for other in wishes
+        if group and other.policy.group == group and other.vm_id != wish.vm_id
+    }
 
 
 def interval(policy: PolicyMessage) -> float:
@@ -85,7 +95,8 @@ class Keeper:
         try:
             if self._vault is None:
                 self._vault = self._open_vault()
-            plan = self._vault.prune_plan(wish.vm_id, retention_of(wish.policy), epoch=epoch)
+            others = together(wish, self._wishes())
+            plan = self._vault.prune_plan(wish.vm_id, retention_of(wish.policy), epoch=epoch, together=others)
             if not plan.empty:
                 done = self._vault.prune(plan)
                 log.info("pruned", vm=wish.vm_name, points=done.points, objects=done.objects, bytes=done.bytes)

@@ -21,12 +21,14 @@ class Facts:
     """Times in UTC ns. failure: the last cycle's error, one line.
 
     unsent: points that are not known to be in the vault, oldest first; waiting: how many of them are in the spool.
-    away: why the vault does not take what is in the spool, "" when it does or nothing is there.
+    away: why the vault does not take what is in the spool, "" when it does or nothing is there. marked_ns: when the
+    newest point was made that has a mark of the VM's consistency group.
     """
 
     known: bool = False  # the vault has been read since this worker started
     newest: RecoveryPoint | None = None
     verified_ns: int | None = None
+    marked_ns: int | None = None
     kind: Kind | None = None
     kind_reason: str = ""
     running: bool = False
@@ -51,6 +53,8 @@ class Facts:
             self.note = "; ".join(result.warnings)
             if result.point is not None:
                 self.unsent.append(result.point)
+                if result.point.mark is not None:
+                    self.marked_ns = result.point.mark.time_ns
             self.verified_ns = result.time_ns
             self.kind = Kind.DELTA
             self.kind_reason = ""

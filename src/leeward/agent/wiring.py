@@ -13,6 +13,7 @@ from leeward.agent.agent import Agent, Source
 from leeward.agent.config import AgentConfig
 from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
 from leeward.agent.follower import Follower
+from leeward.agent.groups import Groups
 from leeward.agent.jobs import JobRunner
 from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
@@ -20,6 +21,7 @@ from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
 from leeward.agent.probing import ProbeTasks
 from leeward.agent.restoring import HostCopies, HostHomes
+from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
@@ -86,7 +88,9 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}
     spooled = partial(_open_vault, config)
     plain = partial(_open_plain_vault, config)
-    agent = Agent(config.name, hosts, spooled, ledger, Services(config.name, pool), plain)
+    standstill = Standstill(config.state_dir / "standstill.json")
+    groups = Groups({name: source.hypervisor for name, source in hosts.items()}, standstill)
+    agent = Agent(config.name, hosts, spooled, ledger, Services(config.name, pool), plain, groups)
 
     def hypervisor(host: str) -> Hypervisor:
         return agent.source(host).hypervisor

@@ -10,10 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from leeward.agent.catchup import CatchUp
+from leeward.agent.groups import Group, Seat
 from leeward.agent.pace import backoff, next_start, usual
 from leeward.agent.status import Facts, state_of
 from leeward.domain.errors import Fenced, LeewardError, VmGone, WrongKey
 from leeward.domain.points import RecoveryPoint
+from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Consistency
 from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
@@ -42,7 +44,8 @@ _CATCH_UP_S = 10.0
 class Services:
     """What every worker of an agent shares. save_epoch: durably remembers the epoch a VM's writer reigns in.
 
-    on_fenced: told the wish whose epoch is over; what it raises is tried again a little later.
+    on_fenced: told the wish whose epoch is over; what it raises is tried again a little later. group: the consistency
+    group of a wish, if it has one.
     """
 
     agent: str
@@ -50,6 +53,7 @@ class Services:
     save_epoch: Callable[[str, int], None] = lambda vm_id, epoch: None
     on_step: Callable[[str], None] = lambda step: None
     on_fenced: Callable[[ProtectionMessage], None] = lambda wish: None
+    group: Callable[[ProtectionMessage], Group | None] = lambda wish: None
 
 
 OpenVault = Callable[[], tuple[Vault, SpoolingStore]]
@@ -125,6 +129,7 @@ class Worker:
         try:
             self._replicate()
         finally:
+            self._able(False)
             if self._opened:
                 self._opened.catch_up.stop(_CATCH_UP_S)
 
@@ -134,8 +139,9 @@ class Worker:
             try:
                 self._look_who_reigns()
                 began = time.monotonic()
-                if began < self._due:
-                    self._wake.wait(min(self._due - began, _REIGN_S))
+                due = self._next_cycle(began)
+                if began < due:
+                    self._wake.wait(min(due - began, _REIGN_S))
                     continue
                 opened = self._open()
                 if self._facts.paused:
@@ -159,11 +165,13 @@ class Worker:
                 return
             except LeewardError as error:
                 failures += 1
+                self._able(False)
                 log.warning("cycle failed", vm=self.wish.vm_name, error=str(error), failures=failures)
                 self._facts.fail(self._told(error), permanent=isinstance(error, VmGone))
                 self._due = time.monotonic() + backoff(failures)
             except Exception as error:  # a bug of ours must not end protection silently
                 failures += 1
+                self._able(False)
                 log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
                 self._facts.fail(f"internal error: {error!r}", permanent=False)
                 self._due = time.monotonic() + backoff(failures)
@@ -205,7 +213,7 @@ class Worker:
                 limiter=limiter,
                 stop=self._stop,
                 on_step=self._services.on_step,
-                on_kind=self._facts.begin,
+                on_kind=self._begin_kind,
             )
             points = vm_log.points()
             waiting = [point for point in points if store.is_pending(_log_key(self._vm_id, point))]
@@ -218,14 +226,50 @@ class Worker:
             self._opened = Opened(vault, store, replicator, catch_up)
         return self._opened
 
+    # --- with others --------------------------------------------------------------------------------
+
+    def _next_cycle(self, now: float) -> float:
+        """When the next cycle is due. One that would make us late for the round of our group is left to that."""
+        group = self._services.group(self.wish)
+        if group is None or self._facts.paused:
+            return self._due
+        meets = group.due(self._vm_id)
+        if self._due > meets or now + (self._usual or 0.0) > meets:
+            return meets
+        return self._due
+
+    def _able(self, able: bool) -> None:
+        group = self._services.group(self.wish)
+        if group is not None:
+            group.able(self._vm_id) if able else group.unable(self._vm_id)
+
+    def _begin_kind(self, kind: Kind, reason: str) -> None:
+        self._facts.begin(kind, reason)
+        if kind is not Kind.DELTA:
+            self._able(False)  # it reads everything: nobody is to wait for that
+
+    def _seat(self) -> Seat | None:
+        group = self._services.group(self.wish)
+        return group.join(self._vm_id) if group is not None else None
+
     def _cycle(self, opened: Opened, began: float) -> None:
+        seat = self._seat()
+        try:
+            self._cycle_with(opened, began, seat)
+        finally:
+            if seat is not None:
+                seat.withdraw(f"{self.wish.vm_name} could not come")
+        self._able(True)
+
+    def _cycle_with(self, opened: Opened, began: float, seat: Seat | None) -> None:
         app = self.wish.policy.app_interval_s
-        due = app > 0 and began >= self._next_app and self._facts.newest is not None
+        # Freezing takes its time, in which others would wait.
+        due = app > 0 and began >= self._next_app and self._facts.newest is not None and seat is None
         # The epoch is remembered before the first point is written in it: after a kill we are its writer still.
         epoch = opened.replicator.open().state.epoch
         self._services.save_epoch(self._vm_id, epoch)
         opened.store.belong(epoch)
-        result = opened.replicator.cycle(Consistency.APP if due else Consistency.CRASH)
+        result = opened.replicator.cycle(Consistency.APP if due else Consistency.CRASH, seat)
         if due:
             self._next_app = began + app
         self._facts.record(result)
@@ -292,9 +336,12 @@ class Worker:
         if self._opened:
             self._settle(self._opened.store)  # the spool is sent at any time, and the cycles may be far apart
         meter = self._opened.replicator.meter if self._opened else None
+        group = self._services.group(self.wish)
         with facts.lock:
             actual = self._actual_s(now_ns)
             state, reason = state_of(facts, self.wish.policy.rpo_s, actual)
+            if state is ProtectionState.ENABLED and not reason and group is not None:
+                reason = group.trouble()
             bulk = facts.kind in (Kind.INITIAL, Kind.RESYNC) or facts.newest is None
             return ProtectionReport(
                 vm_id=self._vm_id,
@@ -310,6 +357,7 @@ class Worker:
                 last_cycle_ms=round(facts.last_cycle_s * 1000, 1) if facts.last_cycle_s else None,
                 last_cycle_bytes=facts.last_cycle_bytes,
                 spool_bytes=self._opened.store.pending_bytes if self._opened else 0,
+                marked_at=utc(facts.marked_ns) if facts.marked_ns else None,
             )
 
     def _actual_s(self, now_ns: int) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from leeward.domain.durations import number
+from leeward.domain.durations import number, show
 from leeward.domain.durations import seconds as seconds
 
 _BYTES = {"": 1, "b": 1, "k": 1000, "m": 1000**2, "g": 1000**3, "t": 1000**4}
@@ -26,17 +26,7 @@ def show_bytes(count: float) -> str:
 
 
 def show_seconds(value: float | None) -> str:
-    if value is None:
-        return "–"
-    if value < 10:
-        return f"{value:.1f} s"
-    if value < 120:
-        return f"{value:.0f} s"
-    if value < 7200:
-        return f"{value / 60:.0f} min"
-    if value < 172_800:
-        return f"{value / 3600:.0f} h"
-    return f"{value / 86_400:.0f} d"
+    return "–" if value is None else show(value)
 
 
 def show_time(iso: str) -> str:

@@ -20,3 +20,16 @@ def number(text: str, units: dict[str, int], what: str, example: str) -> float:
 def seconds(text: str) -> float:
     """ "1s", "5m", "24h", "7d"; a plain number is seconds. Raises BadInput."""
     return number(text, _SECONDS, "a duration", "1s, 5m, 24h or 7d")
+
+
+def show(seconds: float) -> str:
+    """As people read them, in one unit."""
+    if seconds < 10:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if seconds < 7200:
+        return f"{seconds / 60:.0f} min"
+    if seconds < 172_800:
+        return f"{seconds / 3600:.0f} h"
+    return f"{seconds / 86_400:.0f} d"

@@ -33,7 +33,8 @@ class Policy:
     points are kept. hourly_s, daily_s: for how long the newest point of each hour, of each day is kept; 0 = not.
     app_interval_s: seconds between application-consistent points; 0 = never.
     bandwidth: upload limit in bytes a second, and that of what a warm replica fetches; 0 = none.
-    warm: host that keeps a warm replica; "" = none.
+    warm: host that keeps a warm replica; "" = none. group: name of the VM's consistency group, "" = none;
+    group_s: seconds between two instants at which all VMs of the group have a point, the same for each of them.
     """
 
     rpo_s: float = 5.0
@@ -43,3 +44,5 @@ class Policy:
     app_interval_s: float = 3_600.0
     bandwidth: int = 0
     warm: str = ""
+    group: str = ""
+    group_s: float = 60.0

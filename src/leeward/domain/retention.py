@@ -38,13 +38,18 @@ def ages(points: Sequence[RecoveryPoint], now_ns: int, window_s: float) -> list[
 
 
 def kept(
-    points: Sequence[RecoveryPoint], retention: Retention, now_ns: int, pinned: Collection[str] = ()
+    points: Sequence[RecoveryPoint],
+    retention: Retention,
+    now_ns: int,
+    pinned: Collection[str] = (),
+    favoured: Collection[str] = (),
 ) -> list[RecoveryPoint]:
-    """The points that stay, ascending. pinned: ids that stay whatever their age."""
+    """The points that stay, ascending. pinned: ids that stay whatever their age. favoured: ids that are taken before
+    others where one of many stays (the VMs of a consistency group then keep the same instants)."""
     old = ages(points, now_ns, retention.window_s)
     wanted = set(pinned)
-    wanted.update(_newest_of(points, old, retention.hourly_s, "%Y-%m-%d %H"))
-    wanted.update(_newest_of(points, old, retention.daily_s, "%Y-%m-%d"))
+    wanted.update(_newest_of(points, old, retention.hourly_s, "%Y-%m-%d %H", favoured))
+    wanted.update(_newest_of(points, old, retention.daily_s, "%Y-%m-%d", favoured))
     last = len(points) - 1
     return [
         point
@@ -53,15 +58,20 @@ def kept(
     ]
 
 
-def _newest_of(points: Sequence[RecoveryPoint], old: Sequence[float], upto_s: float, period: str) -> Iterator[str]:
-    """Ids of the newest point of each period that is at most `upto_s` old."""
+def _newest_of(
+    points: Sequence[RecoveryPoint], old: Sequence[float], upto_s: float, period: str, favoured: Collection[str]
+) -> Iterator[str]:
+    """Ids of the newest point of each period that is at most `upto_s` old: a favoured one where there is any."""
     if upto_s <= 0:
         return
-    before = ""
+    found: dict[str, RecoveryPoint] = {}
     for point, age in zip(reversed(points), reversed(old), strict=True):
         if age > upto_s:
-            return
-        name = datetime.fromtimestamp(point.time_ns / 1e9, UTC).strftime(period)
-        if name != before:
-            yield point.id
-        before = name
+            break
+        # Of a mark all points count as being of its own time, or they could fall into two periods.
+        favour = point.id in favoured and point.mark is not None
+        time_ns = point.mark.time_ns if favour and point.mark else point.time_ns
+        name = datetime.fromtimestamp(time_ns / 1e9, UTC).strftime(period)
+        if name not in found or (favour and found[name].id not in favoured):
+            found[name] = point
+    yield from (point.id for point in found.values())

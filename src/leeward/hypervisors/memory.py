@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -183,6 +184,22 @@ class MemoryHypervisor:
     def force_off(self, vm_id: str) -> None:
         self._vm(vm_id).set_power(Power.OFF)
 
+    def pause(self, vm_id: str) -> bool:
+        vm = self._vm(vm_id)
+        with vm.lock:
+            ran = vm.facts.power is Power.RUNNING
+            if ran:
+                vm.set_power(Power.PAUSED)
+            return ran
+
+    def resume(self, vm_id: str) -> bool:
+        vm = self._vm(vm_id)
+        with vm.lock:
+            stood = vm.facts.power is Power.PAUSED
+            if stood:
+                vm.set_power(Power.RUNNING)
+            return stood
+
     def autostart(self, vm_id: str) -> bool:
         return self._vm(vm_id).autostart
 
@@ -190,7 +207,13 @@ class MemoryHypervisor:
         self._vm(vm_id).autostart = wanted
 
     def open_cycle(
-        self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
+        self,
+        vm_id: str,
+        *,
+        base: str | None,
+        new: str,
+        consistency: Consistency = Consistency.CRASH,
+        moment: AbstractContextManager[None] | None = None,
     ) -> MemoryCycle:
         vm = self._vm(vm_id)
         with vm.lock:
@@ -200,6 +223,10 @@ class MemoryHypervisor:
             for token in [token for token in vm.points if token != base]:
                 del vm.points[token]
             if base is not None and not vm.disks.keys() <= vm.points.get(base, {}).keys():
+                raise TrackingLost("the tracking point is gone", subject=vm.facts.name)
+        # Not under the lock: others must be able to stop and resume this VM while it waits for them.
+        with moment or nullcontext(), vm.lock:
+            if base is not None and base not in vm.points:
                 raise TrackingLost("the tracking point is gone", subject=vm.facts.name)
             cycle = MemoryCycle(vm, base, new, consistency)
             if not cycle.offline:

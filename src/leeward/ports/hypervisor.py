@@ -8,6 +8,7 @@ ends in `commit` (the new tracking point replaces the old one) or `abort` (the o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -113,19 +114,35 @@ class Hypervisor(Protocol):
     def force_off(self, vm_id: str) -> None:
         """As if its power was cut; tracking survives. Nothing when it is off."""
 
+    def pause(self, vm_id: str) -> bool:
+        """Let the guest stand still, its writes done. True: it ran until now. False, and nothing is done: it is off,
+        or stands still already."""
+
+    def resume(self, vm_id: str) -> bool:
+        """Let a guest go on that `pause` has stopped. True: it stood still until now. Nothing, and False, when it
+        runs, is off, or stands still for another reason than somebody's wish (an I/O error, a migration)."""
+
     def autostart(self, vm_id: str) -> bool:
         """Whether the host starts the VM by itself when it boots."""
 
     def set_autostart(self, vm_id: str, wanted: bool) -> None: ...
 
     def open_cycle(
-        self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
+        self,
+        vm_id: str,
+        *,
+        base: str | None,
+        new: str,
+        consistency: Consistency = Consistency.CRASH,
+        moment: AbstractContextManager[None] | None = None,
     ) -> Cycle:
         """Freeze all disks of the VM at one instant.
 
         base: token of the last committed tracking point; None = read everything. Leftovers of our own dead runs
         (a stale job, tracking points other than `base`) are cleared first; foreign ones are never touched.
         new: token for the new tracking point (`[A-Za-z0-9._-]{1,64}`), unique for the VM.
+        moment: is entered when all that takes time before the instant is done, and left when the instant is fixed,
+        so that several VMs can have theirs while all of them stand still. What it raises goes to the caller.
         Raises TrackingLost (base unknown or broken, a disk was added or replaced: call again with base=None),
         HostBusy (foreign job), VmGone, HypervisorError.
         """

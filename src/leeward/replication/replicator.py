@@ -13,12 +13,13 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
 
-from leeward.domain.errors import Fenced, StoreError, TrackingLost
-from leeward.domain.points import RecoveryPoint
+from leeward.domain.errors import Fenced, HostBusy, StoreError, TrackingLost
+from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency
 from leeward.ports.hypervisor import Cycle, Hypervisor
 from leeward.replication.copy import Mode, copy_cycle
@@ -53,6 +54,20 @@ class CycleResult:
     stored: int
     seconds: float
     warnings: tuple[str, ...]
+
+
+class Joint(Protocol):
+    """A cycle that begins at one instant with those of other VMs."""
+
+    def moment(self) -> AbstractContextManager[None]:
+        """See `leeward.ports.hypervisor.Hypervisor.open_cycle`."""
+
+    @property
+    def mark(self) -> Mark | None:
+        """After the moment: what the point is to carry; None when the others did not come."""
+
+    def withdraw(self, why: str) -> None:
+        """The moment will not be entered. Nothing when it was."""
 
 
 class Replicator:
@@ -125,8 +140,10 @@ class Replicator:
                 hint="Nothing more is written from here; see where the VM runs before you protect it again",
             )
 
-    def cycle(self, consistency: Consistency = Consistency.CRASH) -> CycleResult:
+    def cycle(self, consistency: Consistency = Consistency.CRASH, joint: Joint | None = None) -> CycleResult:
         """One incremental copy, or a full comparison where there is no tracking to go by.
+
+        joint: together with others; when it comes to that there is a point with its mark, also if nothing has changed.
 
         Raises what the hypervisor or the vault raised; the vault then still has all it had, and the next cycle
         includes everything that this one would have brought.
@@ -135,10 +152,10 @@ class Replicator:
         writer = self.open()
         mark = self._hypervisor.idle_mark(self._vm_id)
         if mark is not None and mark == self._mark:
-            return CycleResult(Kind.DELTA, None, time.time_ns(), 0, 0, time.monotonic() - began, ())
+            return self._idle(writer, mark, joint, began)
         self._mark = None
         try:
-            result = self._cycle(writer, consistency, began)
+            result = self._cycle(writer, consistency, began, joint)
             self._mark = mark
         except BaseException:
             self._doubt(writer)
@@ -146,6 +163,35 @@ class Replicator:
         finally:
             self.meter = None
         return result
+
+    def _idle(self, writer: LogWriter, mark: str, joint: Joint | None, began: float) -> CycleResult:
+        """Of a VM that is off and has not changed since its newest point; that is said again where it has a mark."""
+        point, time_ns = None, time.time_ns()
+        if joint is not None:
+            with joint.moment():
+                time_ns = time.time_ns()
+                if self._hypervisor.idle_mark(self._vm_id) != mark:
+                    raise HostBusy("the VM was started just now", subject=self._vm_id)
+            if joint.mark is not None:
+                point = self._say_again(writer, time_ns, joint.mark)
+        return CycleResult(Kind.DELTA, point, time_ns, 0, 0, time.monotonic() - began, ())
+
+    def _say_again(self, writer: LogWriter, time_ns: int, mark: Mark) -> RecoveryPoint | None:
+        state = writer.state
+        transaction = writer.begin(
+            time_ns=time_ns,
+            consistency=Consistency.CRASH,
+            disks=state.disks,
+            definition=state.definition,
+            tracking=state.tracking,
+            compare=False,
+            mark=mark,
+        )
+        try:
+            return transaction.commit(keep_empty=True)
+        except BaseException:
+            self._doubt(writer)
+            raise
 
     def compact(self, budget: int) -> int:
         """One slice of the log's compaction, between two cycles. budget: blocks. Returns blocks moved."""
@@ -165,22 +211,31 @@ class Replicator:
         if not writer.sure:
             self._writer = None
 
-    def _cycle(self, writer: LogWriter, consistency: Consistency, began: float) -> CycleResult:
+    def _cycle(self, writer: LogWriter, consistency: Consistency, began: float, joint: Joint | None) -> CycleResult:
         state = writer.state
         token = f"{state.seq + 1}-{secrets.token_hex(4)}"
         base = state.tracking or None
         first = state.last_point is None
         reason = ""
         try:
-            opened = self._hypervisor.open_cycle(self._vm_id, base=base, new=token, consistency=consistency)
+            opened = self._hypervisor.open_cycle(
+                self._vm_id,
+                base=base,
+                new=token,
+                consistency=consistency,
+                moment=joint.moment() if joint is not None else None,
+            )
         except TrackingLost as lost:
             base, reason = None, lost.message
+            if joint is not None:
+                joint.withdraw("one has lost its tracking")
+                joint = None
             opened = self._hypervisor.open_cycle(self._vm_id, base=None, new=token, consistency=consistency)
         kind = Kind.INITIAL if first else Kind.DELTA if base else Kind.RESYNC
         self._on_kind(kind, reason)
         with opened as cycle:
             self._on_step("cycle-opened")
-            point, examined, stored = self._copy(writer, cycle, kind, base)
+            point, examined, stored = self._copy(writer, cycle, kind, base, joint.mark if joint is not None else None)
             if point is not None:
                 cycle.commit()
                 self._on_step("tracking-advanced")
@@ -189,7 +244,7 @@ class Replicator:
             return CycleResult(kind, point, cycle.time_ns, examined, stored, time.monotonic() - began, cycle.warnings)
 
     def _copy(
-        self, writer: LogWriter, cycle: Cycle, kind: Kind, base: str | None
+        self, writer: LogWriter, cycle: Cycle, kind: Kind, base: str | None, mark: Mark | None
     ) -> tuple[RecoveryPoint | None, int, int]:
         """Returns (point or None, bytes examined, bytes stored)."""
         mode = Mode(compare=base is None or cycle.superset, full=base is None)
@@ -201,6 +256,7 @@ class Replicator:
             tracking=cycle.tracking,
             firmware=cycle.vm.firmware,
             compare=mode.compare,
+            mark=mark,
         )
         self._on_step("copy-begun")
         try:
@@ -219,7 +275,7 @@ class Replicator:
             # A full read that found no difference still has to record the new tracking point, or the next cycle
             # would have to read everything again. An application-consistent point is worth keeping for itself.
             new_tracking = base is None and cycle.tracking != writer.state.tracking
-            wanted = kind is Kind.INITIAL or cycle.consistency is Consistency.APP
+            wanted = kind is Kind.INITIAL or cycle.consistency is Consistency.APP or mark is not None
             point = transaction.commit(keep_empty=new_tracking or wanted)
         except BaseException:
             transaction.abort()

@@ -25,6 +25,8 @@ class ProtectedVm(Base):
     app_interval_s: Mapped[float] = mapped_column(Float)
     bandwidth: Mapped[int] = mapped_column(BigInteger)
     warm: Mapped[str] = mapped_column(String(255), default="")
+    group: Mapped[str] = mapped_column("consistency_group", String(64), default="")
+    group_s: Mapped[float] = mapped_column(Float, default=60.0)
     paused: Mapped[bool] = mapped_column(Boolean)
     claim: Mapped[int] = mapped_column(Integer, default=0)
     created: Mapped[str] = mapped_column(String(32))

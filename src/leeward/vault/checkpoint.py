@@ -19,6 +19,7 @@ from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault.firmware import firmware_info, firmware_of
 from leeward.vault.format import HASH_SIZE
 from leeward.vault.index import DiskMap, MapState, ObjectRef, ObjectTable
+from leeward.vault.marks import mark_info, mark_of, marks_info
 
 # Which arrays a map consists of, and in what order.
 LAYOUT = 2
@@ -94,6 +95,8 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
     }
     if state.firmware != FirmwareState():
         info["firmware"] = firmware_info(state.firmware)
+    if marks := marks_info(checkpoint.points):
+        info["marks"] = marks
     return info, b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in arrays)
 
 
@@ -140,7 +143,7 @@ def points_start(info: dict[str, Any]) -> int:
 def decode_points(info: dict[str, Any], tail: bytes) -> Listing:
     """tail: the stream from `points_start` on."""
     rows = np.frombuffer(tail, "<i8").reshape(-1, 6).tolist()
-    return Listing(info["prev_map"], points_of(info["layouts"], rows))
+    return Listing(info["prev_map"], points_of(info["layouts"], rows, info.get("marks", {})))
 
 
 def point_rows(points: Sequence[RecoveryPoint]) -> tuple[list[list[list[Any]]], list[list[int]]]:
@@ -156,12 +159,20 @@ def point_rows(points: Sequence[RecoveryPoint]) -> tuple[list[list[list[Any]]], 
     return layouts, rows
 
 
-def points_of(layouts: list[list[list[Any]]], rows: list[list[int]]) -> list[RecoveryPoint]:
-    """The reverse of `point_rows`."""
+def points_of(
+    layouts: list[list[list[Any]]], rows: list[list[int]], marks: dict[str, dict[str, Any]]
+) -> list[RecoveryPoint]:
+    """The reverse of `point_rows`. marks: see `marks_info`."""
     disks = [tuple(Disk(name, size) for name, size in layout) for layout in layouts]
     return [
         RecoveryPoint(
-            str(number), epoch, time_ns, Consistency.APP if app else Consistency.CRASH, disks[layout], stored
+            str(number),
+            epoch,
+            time_ns,
+            Consistency.APP if app else Consistency.CRASH,
+            disks[layout],
+            stored,
+            mark_of(marks.get(str(number))),
         )
         for number, epoch, time_ns, app, stored, layout in rows
     ]
@@ -170,7 +181,7 @@ def points_of(layouts: list[list[list[Any]]], rows: list[list[int]]) -> list[Rec
 def _point_info(point: RecoveryPoint | None) -> dict[str, Any] | None:
     if point is None:
         return None
-    return {
+    found = {
         "seq": point.seq,
         "epoch": point.epoch,
         "time_ns": point.time_ns,
@@ -178,6 +189,7 @@ def _point_info(point: RecoveryPoint | None) -> dict[str, Any] | None:
         "disks": [[disk.name, disk.size] for disk in point.disks],
         "stored": point.stored,
     }
+    return found if point.mark is None else {**found, "mark": mark_info(point.mark)}
 
 
 def _point_of(info: dict[str, Any] | None) -> RecoveryPoint | None:
@@ -185,4 +197,5 @@ def _point_of(info: dict[str, Any] | None) -> RecoveryPoint | None:
         return None
     disks = tuple(Disk(name, size) for name, size in info["disks"])
     consistency = Consistency(info["consistency"])
-    return RecoveryPoint(str(info["seq"]), info["epoch"], info["time_ns"], consistency, disks, info["stored"])
+    mark = mark_of(info.get("mark"))
+    return RecoveryPoint(str(info["seq"]), info["epoch"], info["time_ns"], consistency, disks, info["stored"], mark)

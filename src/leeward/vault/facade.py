@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -255,11 +255,17 @@ class Vault:
             yield chosen
 
     def prune_plan(
-        self, vm_id: str, retention: Retention, *, epoch: int | None = None, now_ns: int | None = None
+        self,
+        vm_id: str,
+        retention: Retention,
+        *,
+        epoch: int | None = None,
+        now_ns: int | None = None,
+        together: Mapping[str, Retention] | None = None,
     ) -> PrunePlan:
         """What `prune` would do. epoch: the one that the caller reigns in; raises Fenced when another has begun.
 
-        Raises Damaged, StoreError.
+        together: the other VMs of its consistency group, and what they keep. Raises Damaged, StoreError.
         """
         if epoch is not None:
             newest = History(self._reader, vm_id).tail_epoch()
@@ -269,7 +275,8 @@ class Vault:
                     subject=vm_id,
                     hint="Nothing is pruned from here any more",
                 )
-        return prune.plan(History(self._reader, vm_id), retention, self._pinned(vm_id), now_ns)
+        others = {other: (History(self._reader, other), theirs) for other, theirs in (together or {}).items()}
+        return prune.plan(History(self._reader, vm_id), retention, self._pinned(vm_id), now_ns, others)
 
     def prune(self, plan: PrunePlan, on_step: Callable[[str], None] = lambda step: None) -> Pruned:
         """Carry a plan out. Raises Refused when what it rests on has changed (plan again), else as `prune_plan`."""

@@ -21,6 +21,7 @@ from leeward.vault.firmware import firmware_of
 from leeward.vault.format import Kind
 from leeward.vault.horizon import Horizon
 from leeward.vault.index import MapState, ObjectRef
+from leeward.vault.marks import mark_of
 from leeward.vault.segment import Meta, ObjectReader, Opened, decrypt_from
 
 # Requests under way at once when the log's tail is read: hides the distance to a cloud, bounds memory.
@@ -74,6 +75,7 @@ class Entry:
             Consistency(info["consistency"]),
             disks,
             info["stored"] + self.opened.header.total,
+            mark_of(info.get("mark")),
         )
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from leeward.domain.points import RecoveryPoint
 from leeward.vault import checkpoint
+from leeward.vault.marks import marks_info
 from leeward.vault.segment import Meta
 
 
@@ -37,9 +38,11 @@ class Horizon:
 
     def meta(self) -> Meta:
         layouts, rows = checkpoint.point_rows(self.points)
-        return Meta.of({"layouts": layouts, "points": rows, **({"move": self.move} if self.move else {})})
+        marks = marks_info(self.points)
+        more = {**({"move": self.move} if self.move else {}), **({"marks": marks} if marks else {})}
+        return Meta.of({"layouts": layouts, "points": rows, **more})
 
     @staticmethod
     def of(number: int, base: int, epoch: int, head: bytes, info: dict[str, Any]) -> Horizon:
-        points = tuple(checkpoint.points_of(info["layouts"], info["points"]))
+        points = tuple(checkpoint.points_of(info["layouts"], info["points"], info.get("marks", {})))
         return Horizon(number, base, epoch, head, points, info.get("move", {}))

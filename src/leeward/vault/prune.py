@@ -10,12 +10,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from leeward.domain.consistency import kept_together
 from leeward.domain.errors import Damaged, ObjectExists, Refused, StoreError, StoreUnavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.retention import Retention, kept
@@ -69,11 +70,20 @@ class Pruned:
     locked: int
 
 
-def plan(history: History, retention: Retention, pinned: Collection[str], now_ns: int | None = None) -> PrunePlan:
-    """What pruning by `retention` would do. pinned: ids of points that are in use. Reads, never writes."""
+def plan(
+    history: History,
+    retention: Retention,
+    pinned: Collection[str],
+    now_ns: int | None = None,
+    together: Mapping[str, tuple[History, Retention]] | None = None,
+) -> PrunePlan:
+    """What pruning by `retention` would do. pinned: ids of points that are in use. Reads, never writes.
+
+    together: the other VMs of its consistency group, by id: points of one mark stay in all of them or in none.
+    """
     before = history.horizon()
     points = history.points()
-    keep = {point.id for point in kept(points, retention, now_ns or time.time_ns(), pinned)}
+    keep = _keep(history.vm_id, points, retention, pinned, now_ns or time.time_ns(), together or {})
     maps = history.maps()
     base = _base(points, keep, maps, before, retention)
     after = before
@@ -91,6 +101,24 @@ def plan(history: History, retention: Retention, pinned: Collection[str], now_ns
             after = replace(after, epoch=state.epoch, head=state.head)
     missing = tuple(seq for seq in _anchors(after) if seq not in maps)
     return PrunePlan(history.vm_id, before, after, drop, missing, _unneeded(history, after, live))
+
+
+def _keep(
+    vm_id: str,
+    points: Sequence[RecoveryPoint],
+    retention: Retention,
+    pinned: Collection[str],
+    now_ns: int,
+    together: Mapping[str, tuple[History, Retention]],
+) -> set[str]:
+    """Ids of the points that stay."""
+    if not together:
+        return {point.id for point in kept(points, retention, now_ns, pinned)}
+    all_points = {other: theirs.points() for other, (theirs, _) in together.items()} | {vm_id: points}
+    rules = {other: by for other, (_, by) in together.items()} | {vm_id: retention}
+    marks = kept_together(all_points, rules, now_ns)
+    marked = [point.id for point in points if point.mark and point.mark.id in marks]
+    return {point.id for point in kept(points, retention, now_ns, [*pinned, *marked], marked)}
 
 
 def _base(

@@ -12,7 +12,7 @@ import numpy as np
 
 from leeward.domain.blocks import U64, Runs
 from leeward.domain.errors import Damaged, ObjectExists
-from leeward.domain.points import RecoveryPoint
+from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import keyspace
 from leeward.vault.firmware import firmware_info
@@ -20,6 +20,7 @@ from leeward.vault.format import HASH_SIZE, OBJECT_FRAMES, Identity, Kind
 from leeward.vault.hashes import BlockHashes
 from leeward.vault.history import History, Part
 from leeward.vault.index import DiskMap, MapState, ObjectRef, run_rows
+from leeward.vault.marks import mark_info
 from leeward.vault.segment import EMPTY_FRAME, Frame, Meta, Sealer, header_hash
 
 
@@ -64,8 +65,9 @@ class PointTransaction:
         firmware: FirmwareState | None,
         compare: bool,
         kind: Kind = Kind.COMMIT,
+        mark: Mark | None = None,
     ) -> None:
-        """firmware: None when it is not known; that of the point before is carried on then.
+        """firmware: None when it is not known; that of the point before is carried on then. mark: see `Mark`.
 
         kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on.
         """
@@ -80,6 +82,7 @@ class PointTransaction:
         self.tracking = tracking
         self.firmware = state.firmware if firmware is None else firmware
         self.compare = compare
+        self.mark = mark
         self._before = state
         self._base = state
         self._put_entry = put_entry
@@ -255,6 +258,8 @@ class PointTransaction:
             info["definition"] = self.definition
         if before.firmware != self.firmware:
             info["firmware"] = firmware_info(self.firmware)
+        if self.mark is not None:
+            info["mark"] = mark_info(self.mark)
         # Zeros come first: in an object's runs the order counts, and a block is in at most one of the two anyway.
         meta = Meta(info, run_rows(self._zeros + rows), hashes)
         buffers, header = self._draft.sealer.seal(self._identity(self.kind, 0), before.head, meta, frames)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from leeward.domain.errors import Fenced, ObjectExists, SpoolFull, StoreError
-from leeward.domain.points import RecoveryPoint
+from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
@@ -105,6 +105,7 @@ class LogWriter:
         tracking: str,
         firmware: FirmwareState | None = None,
         compare: bool,
+        mark: Mark | None = None,
     ) -> PointTransaction:
         """Start a point. See `PointTransaction`."""
         return PointTransaction(
@@ -118,6 +119,7 @@ class LogWriter:
             tracking=tracking,
             firmware=firmware,
             compare=compare,
+            mark=mark,
         )
 
     def begin_move(self) -> PointTransaction:

@@ -31,6 +31,8 @@ class PolicyMessage(Message):
     app_interval_s: float = Field(default=3_600.0, ge=0, le=CENTURY_S)
     bandwidth: int = Field(default=0, ge=0, le=1 << 50)
     warm: str = Field(default="", max_length=255)
+    group: str = Field(default="", pattern=r"^[A-Za-z0-9._-]{0,64}$")
+    group_s: float = Field(default=60.0, ge=5, le=86_400)
 
 
 class ProtectionMessage(Message):
@@ -84,8 +86,18 @@ class DiskMessage(Message):
     size: int
 
 
+class MarkMessage(Message):
+    """See `leeward.domain.points.Mark`; `time` is UTC, ISO 8601 with microseconds."""
+
+    id: str
+    group: str
+    time: str
+    members: tuple[str, ...]
+
+
 class PointMessage(Message):
-    """One recovery point; `time` is UTC, ISO 8601 with microseconds; bytes: what it added to the vault."""
+    """One recovery point; `time` is UTC, ISO 8601 with microseconds; bytes: what it added to the vault. mark: the
+    instant of its consistency group, if it is of one."""
 
     id: str
     time: str
@@ -93,6 +105,7 @@ class PointMessage(Message):
     disks: tuple[DiskMessage, ...]
     bytes: int
     epoch: int
+    mark: MarkMessage | None = None
 
 
 class ProgressMessage(Message):
@@ -112,6 +125,7 @@ class ProtectionReport(Message):
 
     rpo_actual_s: age of the newest instant that the vault can bring back (None: there is none). verified_at: UTC of
     the last cycle that found the vault current, with or without changes. tracking: incremental | full, why.
+    marked_at: UTC of the newest point with a mark of its consistency group that the agent has made since its start.
     """
 
     vm_id: str
@@ -127,6 +141,7 @@ class ProtectionReport(Message):
     last_cycle_ms: float | None = None
     last_cycle_bytes: int = 0
     spool_bytes: int = 0
+    marked_at: str | None = None
 
 
 class VmMessage(Message):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from leeward.domain.points import RecoveryPoint
+from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.progress import Progress
 from leeward.domain.vm import VmFacts
-from leeward.wire.messages import DiskMessage, PointMessage, ProgressMessage, VmMessage
+from leeward.wire.messages import DiskMessage, MarkMessage, PointMessage, ProgressMessage, VmMessage
 
 
 def utc(time_ns: int) -> str:
@@ -23,7 +23,12 @@ def point_message(point: RecoveryPoint) -> PointMessage:
         disks=tuple(DiskMessage(name=disk.name, size=disk.size) for disk in point.disks),
         bytes=point.stored,
         epoch=point.epoch,
+        mark=mark_message(point.mark) if point.mark else None,
     )
+
+
+def mark_message(mark: Mark) -> MarkMessage:
+    return MarkMessage(id=mark.id, group=mark.group, time=utc(mark.time_ns), members=mark.members)
 
 
 def progress_message(progress: Progress) -> ProgressMessage:

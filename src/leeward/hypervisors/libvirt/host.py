@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -144,6 +145,12 @@ class LibvirtHost:
     def force_off(self, vm_id: str) -> None:
         power.force_off(self._connection.domain(vm_id))
 
+    def pause(self, vm_id: str) -> bool:
+        return power.pause(self._connection.domain(vm_id))
+
+    def resume(self, vm_id: str) -> bool:
+        return power.resume(self._connection.domain(vm_id))
+
     def autostart(self, vm_id: str) -> bool:
         return bool(call(vm_id, self._connection.domain(vm_id).autostart))
 
@@ -153,7 +160,13 @@ class LibvirtHost:
     # --- cycles -------------------------------------------------------------------------------------
 
     def open_cycle(
-        self, vm_id: str, *, base: str | None, new: str, consistency: Consistency = Consistency.CRASH
+        self,
+        vm_id: str,
+        *,
+        base: str | None,
+        new: str,
+        consistency: Consistency = Consistency.CRASH,
+        moment: AbstractContextManager[None] | None = None,
     ) -> HostCycle:
         domain = self._connection.domain(vm_id)
         if not self._scratch.is_dir() or not self._passable:
@@ -176,9 +189,9 @@ class LibvirtHost:
                 self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
             if running:
                 cycle: LiveCycle | OfflineCycle
-                cycle, token = self._open_live(vm_id, domain, live, base, new, consistency)
+                cycle, token = self._open_live(vm_id, domain, live, base, new, consistency, moment or nullcontext())
             else:
-                cycle, token = self._open_offline(domain, live, base), base or ""
+                cycle, token = self._open_offline(domain, live, base, moment or nullcontext()), base or ""
             return HostCycle(self, vm_id, cycle, base, token, turn)
         except BaseException:
             turn.close()
@@ -216,6 +229,7 @@ class LibvirtHost:
         base: str | None,
         new: str,
         consistency: Consistency,
+        moment: AbstractContextManager[None],
     ) -> tuple[LiveCycle, str]:
         """The cycle, and the token of the tracking point that it made, "" when there is none."""
         untracked = domain_xml.untracked(live)
@@ -245,9 +259,10 @@ class LibvirtHost:
             else:
                 reached = Consistency.APP
         try:
-            # The clock before the begin: the instant must never be told as later than it was.
-            time_ns = time.time_ns()
-            call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, _BEGIN_FLAGS)
+            with moment:
+                # The clock before the begin: the instant must never be told as later than it was.
+                time_ns = time.time_ns()
+                call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, _BEGIN_FLAGS)
             firmware, troubles = self._firmware.read(vm_id, live, running=True)
             warnings += troubles
         finally:
@@ -279,7 +294,9 @@ class LibvirtHost:
         )
         return cycle, "" if untracked else new
 
-    def _open_offline(self, domain: libvirt.virDomain, live: DomainXml, base: str | None) -> OfflineCycle:
+    def _open_offline(
+        self, domain: libvirt.virDomain, live: DomainXml, base: str | None, moment: AbstractContextManager[None]
+    ) -> OfflineCycle:
         vm_id = domain.UUIDString()
         targets = [disk.target for disk in live.disks]
         sizes = tuple(Disk(target, int(call(live.name, domain.blockInfo, target)[0])) for target in targets)
@@ -291,6 +308,13 @@ class LibvirtHost:
             base=name_of(base) if base else None,
             tracking=base or "",
         )
+        try:
+            with moment:
+                cycle.check()
+                cycle.time_ns = time.time_ns()
+        except BaseException:
+            cycle.abort()
+            raise
         # Only now: from here on the cycle sees a start of the VM.
         firmware, warnings = self._firmware.read(vm_id, live, running=False)
         cycle.vm, cycle.warnings = replace(cycle.vm, firmware=firmware), tuple(warnings)

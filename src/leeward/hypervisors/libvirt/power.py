@@ -67,6 +67,32 @@ def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
     return _is_off(domain)
 
 
+def pause(domain: libvirt.virDomain) -> bool:
+    """See `leeward.ports.hypervisor.Hypervisor.pause`. QEMU writes its caches out before this returns."""
+    try:
+        if power_of(domain) is not Power.RUNNING:
+            return False
+        domain.suspend()
+    except libvirt.libvirtError as error:
+        if _is_off(domain):
+            return False
+        raise translate(error, domain.name()) from error
+    return True
+
+
+def resume(domain: libvirt.virDomain) -> bool:
+    """See `leeward.ports.hypervisor.Hypervisor.resume`."""
+    try:
+        if tuple(domain.state()) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_USER):
+            return False
+        domain.resume()
+    except libvirt.libvirtError as error:
+        if _is_off(domain):
+            return False
+        raise translate(error, domain.name()) from error
+    return True
+
+
 def force_off(domain: libvirt.virDomain) -> None:
     try:
         if power_of(domain) is not Power.OFF:
