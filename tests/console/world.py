@@ -14,11 +14,13 @@ from leeward.agent.agent import Agent, Source
 from leeward.agent.config import HostConfig
 from leeward.agent.copy_tasks import CopyTasks
 from leeward.agent.follower import Follower
+from leeward.agent.groups import Groups
 from leeward.agent.jobs import JobRunner
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.agent.link import LocalAgent
 from leeward.agent.probing import ProbeTasks
+from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.console.desk import Desk
@@ -108,6 +110,7 @@ class Place:
             ledger,
             Services(f"agent-{self.name}", pool),
             self.open_vault,
+            Groups({self.name: self.hypervisor}, Standstill(self.folder / "standstill.json")),
         )
         last = LastCycle(lambda host: self.hypervisor, self.spooled, ledger, pool, self.agent.name)
         self.follower = Follower(lambda: ledger.desired.replicas, {self.name: lambda: self.replicas})

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import closing, contextmanager, nullcontext
 
 import pytest
 from tests.ports.rigs import MIB, NOBODY, LibvirtRig, MemoryRig
@@ -138,6 +138,8 @@ def test_a_vm_that_is_not_there_is_gone(rig):
         host.force_off,
         host.forget,
         host.autostart,
+        host.pause,
+        host.resume,
         lambda vm_id: host.set_autostart(vm_id, True),
         lambda vm_id: host.shutdown(vm_id, 1),
         lambda vm_id: host.open_cycle(vm_id, base=None, new=new_token()),
@@ -253,6 +255,41 @@ def test_all_disks_are_of_one_instant_that_is_not_later_than_told(live):
             stop.set()
         writer.result()
     copy.take()
+    copy.assert_equal()
+
+
+def test_the_instant_is_fixed_within_the_moment_that_is_given(live, copy):
+    """So that several VMs can have theirs while all of them stand still."""
+
+    @contextmanager
+    def moment():
+        live.write("vdb", 0, 10, 0x44)
+        then.update({disk: bytes(data) for disk, data in live.expected.items()})
+        yield
+        live.write("vdb", BLOCK_SIZE, 10, 0x45)
+
+    then = {}
+    with copy.open(moment=moment()) as cycle:
+        assert set(copy.read(cycle)["vdb"]) == {0}
+        copy.commit(cycle)
+    assert copy.disks == then
+    assert set(copy.take()["vdb"]) == {1}
+    copy.assert_equal()
+
+
+def test_a_moment_that_does_not_come_leaves_nothing(live, copy):
+    @contextmanager
+    def moment():
+        raise HostBusy("the others did not come")
+        yield
+
+    base = copy.base
+    live.write("vdb", 0, 10, 0x46)
+    with pytest.raises(HostBusy):
+        copy.open(moment=moment())
+    assert live.points() == {base}
+    assert live.idle()
+    assert set(copy.take()["vdb"]) == {0}
     copy.assert_equal()
 
 
@@ -510,6 +547,37 @@ def test_shutdown_start_and_force_off(running):
     for _ in range(2):
         host.force_off(vm_id)
         assert running.power is Power.OFF
+
+
+def test_pause_stops_whom_it_finds_running_and_resume_starts_nobody(running):
+    host, vm_id = running.host, running.vm_id
+    assert host.pause(vm_id)
+    assert not host.pause(vm_id)
+    assert running.power is Power.PAUSED
+    assert running.restarted().resume(vm_id)
+    assert not host.resume(vm_id)
+    assert running.power is Power.RUNNING
+    host.force_off(vm_id)
+    assert not host.pause(vm_id)
+    assert not host.resume(vm_id)
+    assert running.power is Power.OFF
+
+
+def test_one_that_is_off_keeps_to_the_moment_too(off):
+    seen = []
+
+    @contextmanager
+    def moment():
+        seen.append("entered")
+        yield
+        seen.append("left")
+
+    copy = Copy(off)
+    with copy.open(moment=moment()) as cycle:
+        assert seen == ["entered", "left"]
+        copy.read(cycle)
+        copy.commit(cycle)
+    copy.assert_equal()
 
 
 def test_the_idle_mark_changes_with_disks_and_definition_only(off):

@@ -41,7 +41,7 @@ class Pen:
         self.dirty.setdefault(disk, set()).update(range(block, block - (-len(data) // BLOCK_SIZE)))
         return self
 
-    def begin(self, compare=False):
+    def begin(self, compare=False, mark=None):
         self.time += 10**9  # a point a second
         return self.writer.begin(
             time_ns=self.time,
@@ -51,6 +51,7 @@ class Pen:
             tracking=f"t{self.time}",
             firmware=self.firmware,
             compare=compare,
+            mark=mark,
         )
 
     def fill(self, transaction, compare=False):
@@ -78,8 +79,8 @@ class Pen:
                     [digest for _, _, digest in some],
                 )
 
-    def commit(self, compare=False, keep_empty=True):
-        transaction = self.begin(compare)
+    def commit(self, compare=False, keep_empty=True, mark=None):
+        transaction = self.begin(compare, mark)
         self.fill(transaction, compare)
         point = transaction.commit(keep_empty=keep_empty)
         self.dirty = {}

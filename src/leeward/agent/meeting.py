@@ -70,7 +70,8 @@ class Meeting:
         self._arrived: set[str] = set()
         self._stopping: set[str] = set()  # a call that stops this one may be under way
         self._still: set[str] = set()
-        self._ours: set[str] = set()  # stopped by us, and not let go on yet
+        self._stopped: set[str] = set()  # by us
+        self._ours: set[str] = set()  # of these, not let go on yet
         self._fixed: set[str] = set()
         self._gone_on: set[str] = set()
         self._time_ns = 0
@@ -140,7 +141,6 @@ class Meeting:
             self._void(str(error))
             return
         self._on_step("noted")
-        self._stopping = set(self.members)
         self._began = time.monotonic()
         self._phase = Phase.STOPPING
         self._changed.notify_all()
@@ -149,13 +149,18 @@ class Meeting:
     def _stop(self, vm_id: str) -> bool:
         """True when all stand still."""
         ours, trouble = False, ""
+        with self._changed:
+            if self._phase is not Phase.STOPPING:
+                return False  # it went wrong before this one's turn
+            self._stopping.add(vm_id)
         try:
             ours = self._hypervisor.pause(vm_id)
-        except LeewardError as error:
+        except Exception as error:  # also of a bug the watch must hear
             trouble = str(error)
         with self._changed:
             if ours:
                 self._ours.add(vm_id)
+                self._stopped.add(vm_id)
             self._stopping.discard(vm_id)
             self._changed.notify_all()  # the watch waits for the last of these calls
             if trouble:
@@ -186,7 +191,7 @@ class Meeting:
             self._changed.wait_for(lambda: self._phase is not Phase.BEGINNING)
             if self._phase is Phase.OVER:
                 return
-        undisturbed = self._let_go(vm_id)
+        undisturbed = self._let_go(vm_id) if vm_id in self._stopped else self._stayed(vm_id)
         with self._changed:
             if not undisturbed:
                 self._void("one was let go on by somebody else")
@@ -202,23 +207,27 @@ class Meeting:
     # --- going on -----------------------------------------------------------------------------------
 
     def _let_go(self, vm_id: str) -> bool:
-        """True when it stood still until now."""
-        with self._changed:
-            ours = vm_id in self._ours
+        """Of one that we have stopped. True when it stood still until now."""
         try:
-            if ours:
-                stood = self._hypervisor.resume(vm_id)
-            else:
-                # It was off or stopped by its operator, and must have stayed so.
-                stood = not self._hypervisor.pause(vm_id)
-                if not stood:
-                    self._hypervisor.resume(vm_id)
+            stood = self._hypervisor.resume(vm_id)
         except LeewardError as error:
             log.warning("a guest cannot be let go on", vm_id=vm_id, error=str(error))
             return False
         with self._changed:
             self._ours.discard(vm_id)
+            self._changed.notify_all()
         return stood
+
+    def _stayed(self, vm_id: str) -> bool:
+        """Of one that was off or stopped by its operator: True when it still is."""
+        try:
+            ran = self._hypervisor.pause(vm_id)
+            if ran:
+                self._hypervisor.resume(vm_id)
+        except LeewardError as error:
+            log.warning("a guest cannot be looked at", vm_id=vm_id, error=str(error))
+            return False
+        return not ran
 
     def _watch(self) -> None:
         """Whatever happens: nobody stands still for longer than that."""
@@ -226,13 +235,11 @@ class Meeting:
             if not self._changed.wait_for(lambda: self._phase is Phase.OVER, self._hold_s):
                 self._void(f"not all had begun within {self._hold_s:g} s")
             standing = sorted(self._ours)
-        threads = [threading.Thread(target=self._let_go, args=(vm_id,), daemon=True) for vm_id in standing]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for vm_id in standing:
+            threading.Thread(target=self._let_go, args=(vm_id,), daemon=True).start()
         with self._changed:
             self._changed.wait_for(lambda: not self._stopping)
+            self._changed.wait_for(lambda: not self._ours, self._hold_s)
             left = set(self._ours)
         self._standstill.end(self.host, self.members - left)
         for vm_id in left:

@@ -30,6 +30,14 @@ WithoutVault = Annotated[
     ),
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Newest = Annotated[
+    bool | None,
+    typer.Option(
+        "--newest/--common",
+        help="Of a VM of a consistency group: its newest point / the instant at which the group agrees, however old. "
+        "Without either that instant, unless it is old.",
+    ),
+]
 
 
 def planned(
@@ -68,6 +76,7 @@ def unplanned(
     ] = None,
     from_vault: FromVault = None,
     without_vault: WithoutVault = None,
+    newest: Newest = None,
     wait: Wait = True,
     yes: Yes = False,
     as_json: JSON = False,
@@ -82,7 +91,7 @@ def unplanned(
     """
     client = current().client()
     _confirm(client, vm, "is started from a recovery point; what is newer than that is lost", yes or as_json)
-    body: dict[str, Any] = {"point": point, "to": to, "networks": _networks(network)}
+    body: dict[str, Any] = {"point": point, "to": to, "networks": _networks(network), "newest": newest}
     body |= {"from_vault": from_vault, "without_vault": without_vault}
     _follow(client, client.post(f"/vms/{vm}/failover/unplanned", body), wait, as_json)
 

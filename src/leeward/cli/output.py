@@ -117,11 +117,12 @@ def replica_text(replica: dict[str, Any]) -> str:
 
 
 def points_table(points: list[dict[str, Any]]) -> Table:
-    made = table("POINT", "TIME", "CONSISTENCY", "DISKS", "STORED", right=("POINT", "STORED"))
+    made = table("POINT", "TIME", "CONSISTENCY", "GROUP", "DISKS", "STORED", right=("POINT", "STORED"))
     for point in points:
         disks = ", ".join(f"{disk['name']} {show_bytes(disk['size'])}" for disk in point["disks"])
         time = show_time(point["time"]) + point["time"][19:23]
-        made.add_row(point["id"], time, point["consistency"], disks, show_bytes(point["bytes"]))
+        group = point["mark"]["group"] if point["mark"] else ""
+        made.add_row(point["id"], time, point["consistency"], group, disks, show_bytes(point["bytes"]))
     return made
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 import typer
 
 from leeward.cli.context import JSON, current
+from leeward.cli.moves import Newest
 from leeward.cli.output import err, out, print_json
 from leeward.cli.plan_files import read_document
 from leeward.cli.plan_output import outcome, plan_run_table, plan_table, plans_table, title
@@ -89,6 +90,7 @@ def run(
     unplanned: Annotated[bool, typer.Option("--unplanned", help="Home is gone.")] = False,
     point: Annotated[str, typer.Option("--point", help="latest or app.")] = "latest",
     to: Annotated[str | None, typer.Option("--to", help="Recovery host; the first one without it.")] = None,
+    newest: Newest = None,
     force: Force = None,
     timeout: Timeout = None,
     wait: Wait = False,
@@ -101,7 +103,8 @@ def run(
         raise BadInput("say which: --test, --planned or --unplanned", subject=plan)
     client = current().client()
     _confirm(client, plan, wanted[0], yes or as_json)
-    body = {"kind": wanted[0], "point": point, "to": to, "force": force, "timeout_s": _seconds(timeout)}
+    body: dict[str, Any] = {"kind": wanted[0], "point": point, "to": to, "newest": newest}
+    body |= {"force": force, "timeout_s": _seconds(timeout)}
     _follow(client, client.post(_path(plan, "/runs"), body), wait, as_json)
 
 

@@ -57,6 +57,13 @@ def protect(
     warm_host: Annotated[
         str | None, typer.Option("--warm-host", help="At which one; --warm alone takes the first.")
     ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Consistency group: VMs of one host that have points of one instant; '' leaves it."),
+    ] = None,
+    group_every: Annotated[
+        str | None, typer.Option(help="Time between two instants of the group, for all of its VMs. Default 1m.")
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the first copy is complete.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -77,6 +84,8 @@ def protect(
         "daily_s": seconds(daily) if daily is not None else None,
         "app_interval_s": seconds(app_interval) if app_interval is not None else None,
         "bandwidth": size(bandwidth) if bandwidth is not None else None,
+        "group": group,
+        "group_s": seconds(group_every) if group_every is not None else None,
     }
     client = current().client()
     view = client.put(f"/vms/{vm}/protection", request)

@@ -27,13 +27,26 @@ def prune(
 
     The agent does this by itself for the VMs it protects; this is for the others, and for looking: --dry-run shows
     the plan. Ages count from a VM's newest point, so a VM that is no longer replicated keeps its last points. A point
-    that is in use is never pruned.
+    that is in use is never pruned. VMs of a consistency group keep their common instants together.
     """
     from leeward.console.service import find_in_vault
 
     vault = open_vault(passphrase_file)
-    chosen = [find_in_vault(vault, vm)] if vm else _all_vms(vault)
-    rows = [_prune_one(vault, vm_id, name, (retain, hourly, daily), dry_run) for vm_id, name in chosen]
+    policies = _policies(vault)
+    chosen = [find_in_vault(vault, vm)] if vm else [(vm_id, name) for vm_id, (name, _) in policies.items()]
+    instead = [seconds(text) if text is not None else None for text in (retain, hourly, daily)]
+    asked = {vm_id for vm_id, _ in chosen}
+    rules = {
+        vm_id: _rules(policy, instead if vm_id in asked else [None] * 3) for vm_id, (_, policy) in policies.items()
+    }
+    groups = {vm_id: policy.group for vm_id, (_, policy) in policies.items()}
+    rows = []
+    for vm_id, name in chosen:
+        fellows = [
+            other for other, group in groups.items() if group and other != vm_id and group == groups.get(vm_id)
+        ]
+        plan = vault.prune_plan(vm_id, rules[vm_id], together={other: rules[other] for other in fellows})
+        rows.append(_prune_one(vault, vm_id, name, plan, dry_run))
     if as_json:
         print_json({"dry_run": dry_run, "vms": rows})
         return
@@ -48,24 +61,29 @@ def prune(
         out.print(f"{locked:,} objects are locked by the store; they go when a later run finds them free.")
 
 
-def _all_vms(vault: Any) -> list[tuple[str, str]]:
+def _policies(vault: Any) -> dict[str, tuple[str, Any]]:
+    """(name, policy) of every VM in the vault, by id."""
     from leeward.console.learning import CATALOG
-
-    return [(vm_id, str((vault.document(vm_id, CATALOG) or {}).get("name") or vm_id)) for vm_id in vault.vm_ids()]
-
-
-def _prune_one(
-    vault: Any, vm_id: str, name: str, instead: tuple[str | None, str | None, str | None], dry_run: bool
-) -> dict[str, Any]:
-    from leeward.agent.keeper import retention_of
-    from leeward.console.learning import CATALOG
-    from leeward.domain.retention import Retention
     from leeward.wire.messages import PolicyMessage
 
-    policy = retention_of(PolicyMessage.model_validate((vault.document(vm_id, CATALOG) or {}).get("policy", {})))
-    given = [seconds(text) if text is not None else None for text in instead]
-    usual = (policy.window_s, policy.hourly_s, policy.daily_s)
-    plan = vault.prune_plan(vm_id, Retention(*(u if g is None else g for u, g in zip(usual, given, strict=True))))
+    found = {}
+    for vm_id in vault.vm_ids():
+        document = vault.document(vm_id, CATALOG) or {}
+        policy = PolicyMessage.model_validate(document.get("policy", {}))
+        found[vm_id] = (str(document.get("name") or vm_id), policy)
+    return found
+
+
+def _rules(policy: Any, instead: list[float | None]) -> Any:
+    from leeward.agent.keeper import retention_of
+    from leeward.domain.retention import Retention
+
+    usual = retention_of(policy)
+    values = (usual.window_s, usual.hourly_s, usual.daily_s)
+    return Retention(*(value if given is None else given for value, given in zip(values, instead, strict=True)))
+
+
+def _prune_one(vault: Any, vm_id: str, name: str, plan: Any, dry_run: bool) -> dict[str, Any]:
     row = {
         "vm": name,
         "vm_id": vm_id,

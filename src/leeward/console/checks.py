@@ -65,7 +65,9 @@ class Checks:
             definition = image.definition
             if run.kind is Kind.PLANNED and self._fleet.view().replica(run.vm_id, run.away) is None:
                 self._must_have_room(run.away, room_for(image))
-        return Done(f"newest usable point: {point.id}", {"claim": claim, "definition": definition})
+        note = run.options.get("note")
+        told = f"point {point.id}: {note}" if note else f"newest usable point: {point.id}"
+        return Done(told, {"claim": claim, "definition": definition})
 
     def _check_replica(self, run: Run, replica: ReplicaReport, away: Unavailable) -> Done:
         """What the replica's host last saw of the log is all that can be known now."""

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.console.marks import Marks
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, StoreUnavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import (
@@ -54,6 +55,7 @@ class Failovers:
         self._desk = desk
         self._engine = engine
         self._away = away
+        self.marks = Marks(database, desk.vault)
 
     # --- looking --------------------------------------------------------------------------------------
 
@@ -113,9 +115,9 @@ class Failovers:
     def failover(
         self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
     ) -> Run:
-        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, from_vault,
-        without_vault (see `leeward.domain.runs.may_owe`), hold (see `leeward.domain.runs.held`). run_id: asking with
-        the same one twice is the same as asking once."""
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, newest (see `Marks`),
+        from_vault, without_vault (see `leeward.domain.runs.may_owe`), hold (see `leeward.domain.runs.held`). run_id:
+        asking with the same one twice is the same as asking once."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
@@ -142,6 +144,7 @@ class Failovers:
         # Where a replica may do, nobody waits here for a vault that does not answer; the run itself looks at both.
         if not warm or point not in ("latest", warm.point):
             self._point_exists(vm_id, name, point)
+        point = self._agree(life, event, point, options, warm=bool(warm))
         other = self._give_way(life)
         if other is not None:
             options = {**options, **inheritance(other)}
@@ -151,6 +154,24 @@ class Failovers:
             if other is not None:
                 self._desk.follow(self._database.runs.replace(other.id, unabandon))
             raise
+
+    def _agree(self, life: Life, event: Event, point: str, options: dict[str, Any], *, warm: bool) -> str:
+        """The point at which a VM of a consistency group agrees with the others, where the newest was asked for. warm:
+        there is a replica, which has to do when the vault cannot be asked."""
+        newest = options.pop("newest", None)
+        if event is not Event.UNPLANNED or point != "latest":
+            return point
+        if under_way(life.phase) and self._database.runs.run(life.run_id).result("last-cycle"):
+            return point  # it was shut down for it, and its newest point holds everything
+        try:
+            chosen, note = self.marks.for_one(life.vm_id, newest)
+        except StoreUnavailable:
+            if not warm:
+                raise
+            chosen, note = "", "the newest point: the vault cannot be asked for an instant of its group"
+        if note:
+            options["note"] = note
+        return chosen or point
 
     def _give_way(self, life: Life, ready: Callable[[Run], bool] = gives_way, why: str = _TOO_LATE) -> Run | None:
         """The run that an unplanned failover or failback takes over from, since a site broke down under it; from here

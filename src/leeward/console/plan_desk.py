@@ -7,6 +7,7 @@ from typing import Any
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
+from leeward.console.marks import Marks
 from leeward.console.plan_scripts import Call, Scripts
 from leeward.domain.errors import Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase
@@ -30,6 +31,10 @@ class PlanDesk:
         self._failovers = failovers
         self._scripts = scripts
 
+    @property
+    def marks(self) -> Marks:
+        return self._failovers.marks
+
     # --- VMs --------------------------------------------------------------------------------------------
 
     def ride(self, run_id: str) -> Run | None:
@@ -41,8 +46,12 @@ class PlanDesk:
 
     def begin(self, run: PlanRun, member: Member, run_id: str, hold: str) -> None:
         options: dict[str, Any] = {"to": run.options.get("to"), "plan": run.id}
-        point = str(run.options.get("point") or "latest")
+        # Those of a consistency group go to the instant that was chosen for all of them when the run began.
+        chosen = run.options.get("points", {}).get(member.vm_id)
+        point = str(chosen or run.options.get("point") or "latest")
         vm = (member.vm_id, member.vm_name)
+        if note := run.options.get("notes", {}).get(member.vm_id):
+            options["note"] = note
         if run.kind is PlanKind.TEST:
             # Copies of one run share a switch: an application finds its database there.
             options["networks"] = {"*": f"isolated:{run.id}"}
@@ -50,6 +59,7 @@ class PlanDesk:
             return
         for name in ("force", "timeout_s"):
             options[name] = run.options.get(name)
+        options["newest"] = run.options.get("newest")
         if run.plan.networks:
             options["networks"] = dict(run.plan.networks)
         if hold:

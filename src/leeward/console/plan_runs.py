@@ -73,20 +73,37 @@ class PlanRuns:
         kept = self._plans.plan(name)
         other = self._may_begin(kept.plan, request)
         given = request.model_dump(exclude={"kind"})
+        rides = self._rides(other) if other else {}
+        points, notes = self._agree(kept.plan, request, rides)
         run = PlanRun(
             id=f"{PLAN}{uuid.uuid4().hex[:12]}",
             plan=kept.plan,
             kind=request.kind,
             by=by,
             created=time.time(),
-            options={option: value for option, value in given.items() if value is not None},
-            rides=self._rides(other) if other else {},
+            options={option: value for option, value in given.items() if value is not None}
+            | ({"points": points, "notes": notes} if points or notes else {}),
+            rides=rides,
         )
         run = new_run(run)
         self._plans.begin(kept, run, other)
-        self._desk.tell(run, "begun")
+        self._desk.tell(run, "begun", "; ".join(sorted(set(notes.values()))))
         self._engine.walk(run.id)
         return plan_run_view(run)
+
+    def _agree(
+        self, plan: Plan, request: PlanRunRequest, rides: dict[str, str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """What VMs of consistency groups are brought to, decided once for all of them; see `Marks.for_plan`."""
+        if request.kind is PlanKind.PLANNED or request.point != "latest":
+            return {}, {}
+        vm_ids = [member.vm_id for member in plan.members if not self._desk.is_away(member.vm_id)]
+        settled = {
+            vm_id
+            for vm_id, run_id in rides.items()
+            if (ride := self._desk.ride(run_id)) and ride.result("last-cycle")
+        }
+        return self._desk.marks.for_plan(plan.name, vm_ids, settled, request.newest)
 
     def _rides(self, other: PlanRun) -> dict[str, str]:
         """Those that were really begun."""

@@ -87,11 +87,12 @@ class _Request(BaseModel):
 
 class PlanRunRequest(_Request):
     """point: latest or app (the newest app-consistent one); a planned run always takes the latest. to: name of a
-    recovery host. force, timeout_s: of shutting the guests down, see FailoverRequest."""
+    recovery host. force, timeout_s, newest: see FailoverRequest; newest counts in tests too."""
 
     kind: PlanKind
     point: str = Field(default="latest", pattern="^(latest|app)$")
     to: str | None = None
+    newest: bool | None = None
     force: bool | None = None
     timeout_s: float | None = Field(default=None, gt=0, le=3600)
 

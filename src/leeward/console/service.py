@@ -132,6 +132,8 @@ class Service:
         if request.warm is not None:
             home = self._failovers.life(vm_id, ref).home or (present.host if present else "")
             policy = policy.model_copy(update={"warm": self._warm_host(request.warm, home)})
+        fellows = self._fellows(vm_id, policy.group)
+        policy = _grouped(policy, fellows, request, known, ref)
         # Without the vault's key nothing could ever be replicated: say so now, not in a state that stays red.
         vault = self._vault.open()
         if known is not None:
@@ -144,8 +146,14 @@ class Service:
             wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy, claim=claim)
         else:
             raise NotFound("there is no such VM", subject=ref)
-        vault.put_document(vm_id, CATALOG, catalog_document(wish))
-        self._database.protect(wish)
+        if known is None or known.policy.group != policy.group:
+            _one_host(wish, fellows)
+        # All of a group have its interval; those that are changed first are told first.
+        others = [other for other in fellows if other.policy.group_s != policy.group_s]
+        changed = [_with_interval(other, policy.group_s) for other in others]
+        for each in (*changed, wish):
+            vault.put_document(each.vm_id, CATALOG, catalog_document(each))
+            self._database.protect(each)
         self._desk.spread()
         self._database.record("protect", wish.vm_name, policy.model_dump_json())
         return self.status(vm_id)[0]
@@ -159,6 +167,10 @@ class Service:
             raise BadInput("a warm replica is kept at another host than the VM's own", subject=host)
         self._fleet.link(host)
         return host
+    def _fellows(self, vm_id: str, group: str) -> list[ProtectionMessage]:
+        """The other VMs of a consistency group."""
+        wishes = self._database.desired().protections
+        return [wish for wish in wishes if group and wish.policy.group == group and wish.vm_id != vm_id]
 
     def _rightful_host(self, vm_id: str) -> str | None:
         """Where a VM runs that is defined at both sites; None: wherever it is found."""
@@ -338,3 +350,35 @@ def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMes
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise BadInput(f"{name} = {first['input']}: {first['msg'].lower()}", subject=ref) from None
+
+
+def _grouped(
+    policy: PolicyMessage,
+    fellows: list[ProtectionMessage],
+    request: ProtectRequest,
+    known: ProtectionMessage | None,
+    ref: str,
+) -> PolicyMessage:
+    """Who joins a group without saying how often takes its interval."""
+    if request.group_s is not None and not policy.group:
+        raise BadInput("an interval needs a consistency group", subject=ref, hint="Name one with --group")
+    joins = known is None or known.policy.group != policy.group
+    if fellows and joins and request.group_s is None:
+        return policy.model_copy(update={"group_s": fellows[0].policy.group_s})
+    return policy
+
+
+def _with_interval(wish: ProtectionMessage, group_s: float) -> ProtectionMessage:
+    return wish.model_copy(update={"policy": wish.policy.model_copy(update={"group_s": group_s})})
+
+
+def _one_host(wish: ProtectionMessage, fellows: list[ProtectionMessage]) -> None:
+    """Across hosts there is no instant that all agree on. Those that have been moved since they joined may stay."""
+    for other in fellows:
+        if other.host != wish.host:
+            raise Refused(
+                f"group {wish.policy.group} is on host {other.host} ({other.vm_name}): VMs agree on an instant only "
+                "while all of them stand still, which nobody can promise across hosts",
+                subject=wish.vm_name,
+                hint="Choose another name for the group, or bring the VMs to one host",
+            )

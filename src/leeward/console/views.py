@@ -110,7 +110,8 @@ class TestView(BaseModel):
 class ProtectRequest(BaseModel):
     """Only what is given changes; a new protection takes the rest from the defaults.
 
-    warm: host that is to keep a warm replica; true lets it be the first recovery host, false ends it.
+    warm: host that is to keep a warm replica; true lets it be the first recovery host, false ends it. group: name of a
+    consistency group, "" to leave it. group_s: of the group, so of all its VMs.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -122,6 +123,8 @@ class ProtectRequest(BaseModel):
     app_interval_s: float | None = None
     bandwidth: int | None = None
     warm: bool | str | None = None
+    group: str | None = None
+    group_s: float | None = None
 
 
 class TestRequest(BaseModel):
@@ -170,9 +173,11 @@ class RunView(BaseModel):
 
 class FailoverRequest(BaseModel):
     """point: latest, app or an id. to: name of a recovery host. force: power the VM off when it does not shut down
-    within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}. from_vault: do
-    not use a warm replica. without_vault: the operator has made sure that the VM is off at home, which a vault that
-    cannot be reached cannot."""
+    within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}. newest: of a VM
+    of a consistency group, true: its newest point; false: the instant at which the group agrees, however old; null:
+    that instant, unless it is old (planned failovers always bring the newest data). from_vault: do not use a warm
+    replica. without_vault: the operator has made sure that the VM is off at home, which a vault that cannot be reached
+    cannot."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -183,6 +188,7 @@ class FailoverRequest(BaseModel):
     networks: dict[str, str] | None = None
     from_vault: bool | None = None
     without_vault: bool | None = None
+    newest: bool | None = None
 
 
 class FailbackRequest(BaseModel):

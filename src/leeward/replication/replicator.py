@@ -143,7 +143,7 @@ class Replicator:
     def cycle(self, consistency: Consistency = Consistency.CRASH, joint: Joint | None = None) -> CycleResult:
         """One incremental copy, or a full comparison where there is no tracking to go by.
 
-        joint: together with others; when it comes to that there is a point with its mark, also if nothing has changed.
+        joint: together with others; when it comes to that there is a point with its mark, changed or not.
 
         Raises what the hypervisor or the vault raised; the vault then still has all it had, and the next cycle
         includes everything that this one would have brought.

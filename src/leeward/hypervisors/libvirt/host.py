@@ -45,6 +45,8 @@ class LibvirtHost:
 
     def __init__(self, name: str, uri: str, scratch: Path, *, agent_grace_s: float = GRACE_S) -> None:
         self._connection = Connection(name, uri)
+        # libvirtd serves five requests of a connection at a time: letting guests go on must not wait for slow ones.
+        self._control = Connection(name, uri)
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
@@ -146,10 +148,10 @@ class LibvirtHost:
         power.force_off(self._connection.domain(vm_id))
 
     def pause(self, vm_id: str) -> bool:
-        return power.pause(self._connection.domain(vm_id))
+        return power.pause(self._control.domain(vm_id))
 
     def resume(self, vm_id: str) -> bool:
-        return power.resume(self._connection.domain(vm_id))
+        return power.resume(self._control.domain(vm_id))
 
     def autostart(self, vm_id: str) -> bool:
         return bool(call(vm_id, self._connection.domain(vm_id).autostart))

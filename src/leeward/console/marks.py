@@ -1,0 +1,141 @@
+"""What VMs of a consistency group are brought back to: the newest instant at which all of them agree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+
+from leeward.domain.consistency import Choice, choose, point_of
+from leeward.domain.durations import show
+from leeward.domain.errors import Refused, StoreUnavailable
+from leeward.domain.points import Mark, RecoveryPoint
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run
+from leeward.logs import log
+from leeward.state.database import Database
+from leeward.vault.facade import Vault
+from leeward.wire.messages import ProtectionMessage
+
+
+class Marks:
+    """newest, of those who ask: True: each VM's newest point, whatever its group. False: the common instant, however
+    old it is. None: the common one; somebody has to decide when it is old."""
+
+    def __init__(self, database: Database, open_vault: Callable[[], Vault]) -> None:
+        self._database = database
+        self._open_vault = open_vault
+
+    def for_one(self, vm_id: str, newest: bool | None) -> tuple[str, str]:
+        """(point id, why) for an unplanned failover of one VM; ("", "") or ("", why) when it takes its newest point.
+
+        Raises Refused when somebody has to decide.
+        """
+        wish = self._wishes().get(vm_id)
+        if wish is None or not wish.policy.group or newest:
+            return "", ""
+        vault = self._open_vault()
+        after = self._gone_before(vault, wish)
+        if after is not None:
+            return after
+        members = self._members(wish)
+        if len(members) < 2:
+            return "", ""
+        chosen = self._choice(vault, wish.policy.group, wish.policy.group_s, members, newest, wish.vm_name)
+        return chosen.points.get(vm_id, ""), chosen.note
+
+    def for_plan(
+        self, name: str, vm_ids: Collection[str], settled: Collection[str], newest: bool | None
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """(VM → point id, VM → why) for those of a plan's VMs that are of a group with another one of it.
+
+        settled: VMs whose newest point holds everything, since they were shut down for it. Raises Refused like
+        `for_one`.
+        """
+        points: dict[str, str] = {}
+        notes: dict[str, str] = {}
+        if newest:
+            return points, notes
+        wishes = [wish for vm_id, wish in self._wishes().items() if vm_id in vm_ids]
+        try:
+            vault = self._open_vault()
+            for wish in list(wishes):
+                if (after := self._gone_before(vault, wish)) is not None:
+                    points[wish.vm_id], notes[wish.vm_id] = after
+                    wishes.remove(wish)
+            for (group, host), members in _groups(wishes).items():
+                if len(members) < 2 or all(wish.vm_id in settled for wish in members):
+                    continue
+                every_s = min(wish.policy.group_s for wish in members)
+                chosen = self._choice(vault, group, every_s, [wish.vm_id for wish in members], newest, name)
+                points |= chosen.points
+                notes |= dict.fromkeys((wish.vm_id for wish in members), chosen.note)
+                log.info("common instant chosen", plan=name, host=host, group=group, note=chosen.note)
+        except StoreUnavailable as error:
+            # A warm replica may still be able to do it: then each has its newest point.
+            log.warning("marks cannot be read", plan=name, error=str(error))
+            return {}, {}
+        return points, notes
+
+    # --- insides ------------------------------------------------------------------------------------
+
+    def _wishes(self) -> dict[str, ProtectionMessage]:
+        return {wish.vm_id: wish for wish in self._database.desired().protections}
+
+    def _members(self, wish: ProtectionMessage) -> list[str]:
+        """Those of its group that are replicated beside it: they can have agreed with it lately."""
+        return [
+            other.vm_id
+            for other in self._wishes().values()
+            if (other.policy.group, other.host) == (wish.policy.group, wish.host)
+            and (other.vm_id == wish.vm_id or not other.paused)
+        ]
+
+    def _choice(
+        self, vault: Vault, group: str, every_s: float, members: Sequence[str], newest: bool | None, subject: str
+    ) -> Choice:
+        points = {vm_id: found for vm_id in members if (found := vault.log(vm_id).points())}
+        chosen = choose(group, every_s, points)
+        if chosen.late and newest is None:
+            raise Refused(
+                chosen.late,
+                subject=subject,
+                hint="Say --common to go back to that instant, or --newest to let each VM take its newest point",
+            )
+        return chosen
+
+    def _gone_before(self, vault: Vault, wish: ProtectionMessage) -> tuple[str, str] | None:
+        """Of a home that broke down the VMs are often brought up one by one: who follows goes to the instant of the
+        first. Not when it has lived on: its newest point is from after the other one went."""
+        points = vault.log(wish.vm_id).points()
+        for other in self._wishes().values():
+            if other.policy.group != wish.policy.group or other.host == wish.host or not points:
+                continue
+            run = self._failed_over(other.vm_id, wish.host)
+            if run is None or points[-1].time_ns / 1e9 > run.created:
+                continue
+            mark = _mark_of(vault.log(other.vm_id).points(), run.point)
+            point = point_of(points, mark) if mark else None
+            if point is not None:
+                behind = show((points[-1].time_ns - point.time_ns) / 1e9)
+                return point.id, f"the instant of {other.vm_name}, {behind} older than the newest point"
+        return None
+
+    def _failed_over(self, vm_id: str, home: str) -> Run | None:
+        """Its newest run, when that was an unplanned failover away from this host."""
+        life = self._database.lives.get(vm_id)
+        runs = self._database.runs.find(vm_id=vm_id, limit=20)
+        moved = next((run for run in runs if run.kind not in (Kind.TEST, Kind.CLEANUP)), None)
+        if life is None or moved is None or moved.kind is not Kind.UNPLANNED or moved.home != home:
+            return None
+        return moved
+
+
+def _groups(wishes: Collection[ProtectionMessage]) -> dict[tuple[str, str], list[ProtectionMessage]]:
+    found: dict[tuple[str, str], list[ProtectionMessage]] = {}
+    for wish in wishes:
+        if wish.policy.group and not wish.paused:
+            found.setdefault((wish.policy.group, wish.host), []).append(wish)
+    return found
+
+
+def _mark_of(points: Sequence[RecoveryPoint], point_id: str) -> Mark | None:
+    return next((point.mark for point in points if point.id == point_id), None)

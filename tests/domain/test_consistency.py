@@ -1,0 +1,44 @@
+"""Which instant the VMs of a group come back to."""
+
+from leeward.domain.consistency import choose, common_marks
+from leeward.domain.points import Mark, RecoveryPoint
+from leeward.domain.vm import Consistency
+
+
+def log(*entries):
+    """(time in seconds, mark or None) → points."""
+    return [
+        RecoveryPoint(
+            str(number),
+            1,
+            int(at * 1e9),
+            Consistency.CRASH,
+            (),
+            0,
+            Mark(name, "shop", int(at * 1e9), ("a", "b")) if name else None,
+        )
+        for number, (at, name) in enumerate(entries, 1)
+    ]
+
+
+def test_the_newest_mark_that_all_have():
+    points = {"a": log((1, "m1"), (2, "m2"), (3, None), (4, "m4")), "b": log((1, "m1"), (2, None), (3, "m2"))}
+    assert [mark.id for mark in common_marks(points)] == ["m1", "m2"]
+    chosen = choose("shop", 60.0, points)
+    assert chosen.points == {"a": "2", "b": "3"}
+    assert chosen.note == "one instant of group shop, 2.0 s older than the newest point"
+    assert chosen.late == ""
+
+
+def test_without_a_common_mark_each_takes_its_newest():
+    chosen = choose("shop", 60.0, {"a": log((1, "m1")), "b": log((1, None))})
+    assert chosen.points == {}
+    assert "no mark" in chosen.note
+    assert common_marks({}) == []
+
+
+def test_an_old_one_has_to_be_wished():
+    points = {"a": log((0, "m1"), (7200, None)), "b": log((0, "m1"))}
+    assert "last agree 2 h before" in choose("shop", 60.0, points).late
+    assert choose("shop", 3600.0, points).late == ""
+    assert choose("shop", 60.0, points).points == {"a": "1", "b": "1"}
