@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from leeward.domain.errors import BadInput, LeewardError, Unavailable
+from leeward.logs import log
 from leeward.wire.messages import DesiredState
 
 
@@ -55,10 +57,14 @@ class Ledger:
     """One JSON file, replaced atomically and durably; safe from several threads.
 
     Methods that change something raise Unavailable when it cannot be written down.
+
+    on_standdowns: told all that stand down, before one more is written here and after one less is: who acts on it may
+    keep one off too long when we die in between, never too short. It is told at once, too.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, on_standdowns: Callable[[list[StandDown]], None] = lambda held: None) -> None:
         self._path = path
+        self._on_standdowns = on_standdowns
         self._lock = threading.Lock()
         self.desired = DesiredState(generation=0)
         self._reigns: dict[str, Reigned] = {}
@@ -75,6 +81,10 @@ class Ledger:
                     subject=str(path),
                     hint="Restore it, or move it away and protect the VMs again: what is in the vault is kept",
                 ) from error
+        try:
+            on_standdowns(list(self._standdowns.values()))
+        except LeewardError as error:  # what was told before holds on, and the guard keeps them off all the same
+            log.warning("the host was not told whom to keep off", error=str(error))
 
     def _read(self, stored: dict[str, Any]) -> None:
         self.desired = DesiredState.model_validate(stored["desired"])
@@ -179,18 +189,25 @@ class Ledger:
             known = self._standdowns.get((standdown.host, standdown.vm_id))
             noted = replace(standdown, autostart=standdown.autostart or (known is not None and known.autostart))
             if noted != known:
-                self._standdowns[standdown.host, standdown.vm_id] = noted
+                held = {**self._standdowns, (standdown.host, standdown.vm_id): noted}
+                try:
+                    self._on_standdowns(list(held.values()))
+                except LeewardError as error:  # the guard keeps it off all the same
+                    log.warning("the host was not told to keep it off", vm=standdown.vm_name, error=str(error))
+                self._standdowns = held
                 self._write()
             return True
 
     def stand_up(self, vm_id: str, host: str) -> None:
-        """From here on the VM may run on this host again."""
+        """From here on the VM may run on this host again. Raises LeewardError while that cannot be told."""
         with self._lock:
             gone = self._standdowns.pop((host, vm_id), None)
             held = (host, vm_id) in self._held
             self._held.discard((host, vm_id))
             if gone or held:
                 self._write()
+            # Also when it is no news: the last time we may have died before it was told.
+            self._on_standdowns(list(self._standdowns.values()))
 
     def standdown(self, vm_id: str, host: str) -> StandDown | None:
         with self._lock:

@@ -12,12 +12,13 @@ from pathlib import Path
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import AgentConfig
 from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
+from leeward.agent.fence import fence_of
 from leeward.agent.follower import Follower
 from leeward.agent.groups import Groups
 from leeward.agent.jobs import JobRunner
 from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
-from leeward.agent.ledger import Ledger
+from leeward.agent.ledger import Ledger, StandDown
 from leeward.agent.link import LocalAgent
 from leeward.agent.probing import ProbeTasks
 from leeward.agent.restoring import HostCopies, HostHomes
@@ -82,7 +83,8 @@ class RunningAgent:
 
 def build_agent(config: AgentConfig) -> RunningAgent:
     """An agent that is ready to start. Raises BadInput for an unusable state folder."""
-    ledger = Ledger(config.state_dir / "agent.json")
+    fence = fence_of(config.state_dir, [host.name for host in config.hosts])
+    ledger = Ledger(config.state_dir / "agent.json", lambda held: fence.keep(map(_fenced, held)))
     pool = copy_pool(config.workers or 0)
     scratch = config.state_dir / "scratch"
     hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}
@@ -132,6 +134,10 @@ def _replica(copies: Mapping[str, Copies], host: str, vm_id: str) -> ReplicaRepo
 
 def _replicas(config: AgentConfig, host: str, storage: Path) -> Replicas:
     return Replicas(_folder(config.state_dir / "replica" / host), storage, _late_vault(config))
+
+
+def _fenced(standdown: StandDown) -> tuple[str, str, str]:
+    return standdown.host, standdown.vm_id, standdown.reason
 
 
 def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:

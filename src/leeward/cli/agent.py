@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import platform
+from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from leeward.cli.context import JSON, current
 from leeward.cli.output import out, print_json, state_text, table
 from leeward.cli.units import show_seconds, show_time
-from leeward.domain.errors import NotFound
+from leeward.domain.errors import BadInput, NotFound
 
 app = typer.Typer(no_args_is_help=True, help="The agent of this host, when its console is on another machine.")
 
@@ -41,7 +43,8 @@ def enrol(token: TokenText, name: Name = None, as_json: JSON = False) -> None:
         )
         return
     out.print(f"[green]●[/] This host is [bold]{identity.name}[/] at {identity.console}", soft_wrap=True)
-    out.print("Next: [bold]leeward vault unlock[/], then [bold]leeward agent run[/] (or its systemd unit)")
+    out.print("Next: [bold]leeward vault unlock[/], then [bold]leeward agent run[/] (or its systemd unit);")
+    out.print("[bold]leeward agent hook[/] lets libvirt refuse to start VMs that run elsewhere")
 
 
 app.command("enroll", hidden=True)(enrol)
@@ -53,6 +56,57 @@ def run(verbose: Annotated[bool, typer.Option("--verbose", help="Log every cycle
     from leeward.cli.agent_daemon import run_agent
 
     run_agent(current().settings(), verbose)
+
+
+@app.command()
+def hook(
+    host: Annotated[
+        str | None,
+        typer.Option("--host", help="Of the hosts in leeward.toml; needed when several are on this machine."),
+    ] = None,
+    folder: Annotated[Path, typer.Option("--folder", help="libvirt's folder of hooks.")] = Path("/etc/libvirt/hooks"),
+    remove: Annotated[bool, typer.Option("--remove", help="Take the boot fence away.")] = False,
+    as_json: JSON = False,
+) -> None:
+    """Set up the boot fence: libvirt refuses to start a VM that runs at another site now.
+
+    Without it such a VM is stopped when the agent sees it running; with it, it does not start at all: not when the
+    host boots, nor by hand, nor while the agent is down. Safe to repeat.
+    """
+    from leeward.agent.fence import fence_of, hook_file, install_hook, remove_hook
+
+    settings = current().settings()
+    name = _local_host(settings, host)
+    changed = remove_hook(folder) if remove else install_hook(folder, fence_of(settings.daemon.state).path(name))
+    file = hook_file(folder)
+    if as_json:
+        print_json({"host": name, "file": str(file), "installed": not remove, "changed": changed})
+    elif remove:
+        out.print(f"● {file} is gone" if changed else "● There was no boot fence", soft_wrap=True)
+    else:
+        out.print(f"[green]●[/] {file} keeps VMs off that run elsewhere", soft_wrap=True)
+        if changed:
+            out.print(
+                "If libvirt has had no hooks before, let it see this one (its VMs run on): "
+                "[bold]systemctl restart libvirtd[/], or virtqemud"
+            )
+
+
+def _local_host(settings: Any, name: str | None) -> str:
+    """The host of this machine that is meant. Raises BadInput, NotFound."""
+    known = {host.name: host.uri for host in settings.host}
+    local = [known_name for known_name, uri in known.items() if not urlsplit(uri).hostname]
+    if name is not None and name not in known:
+        raise NotFound("leeward.toml has no such host", subject=name, hint=f"It has: {', '.join(known)}")
+    if name is not None and name not in local:
+        raise BadInput(
+            "its libvirt is on another machine, and so would its hooks be",
+            subject=name,
+            hint="Put an agent on that machine and set the boot fence up there",
+        )
+    if name is None and len(local) != 1:
+        raise BadInput(f"{len(local)} hosts are on this machine", hint="Name one with --host")
+    return name or local[0]
 
 
 @app.command()
