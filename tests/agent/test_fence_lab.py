@@ -87,7 +87,7 @@ def test_who_stands_down_does_not_start_and_all_others_do(office):
     office.boot()
     office.until({"free"})
 
-    # A running VM that libvirt finds again goes on, whatever the list says: ending it is the guard's, who tells of it.
+    # A running VM that libvirt finds again goes on, whatever the list says: ending it is the guard's business.
     office.fence.keep([("office", vm_id, REASON) for vm_id in office.ids.values()])
     office.boot()
     time.sleep(1)

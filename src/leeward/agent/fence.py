@@ -22,7 +22,7 @@ _MARK = "# Leeward's boot fence"
 
 # Called by libvirt as: NAME OPERATION SUB-OPERATION EXTRA, the VM's definition on standard input. What it says on
 # standard error is in the error that the starter gets. "prepare" comes before a start, a restore and an incoming
-# migration; a running VM that libvirtd finds again ("reconnect"), a migration away and a stop are no business of ours.
+# migration; a running VM that libvirtd finds again ("reconnect"), a migration away and a stop do not concern it.
 _SCRIPT = """\
 #!/bin/sh
 {mark}: a VM that runs at another site is not started on this host.

@@ -54,6 +54,7 @@ class StatusView(BaseModel):
 
     replica: None where the policy wants none, or where the VM runs. host: where it is protected. phase: where it
     stands between its sites (docs/failover.md); home, away: their hosts.
+    marked_at: the newest instant of its consistency group that its agent has made since it was started.
     """
 
     vm: str
@@ -72,6 +73,7 @@ class StatusView(BaseModel):
     last_cycle_ms: float | None
     last_cycle_bytes: int
     spool_bytes: int
+    marked_at: str | None
     test_failover: str | None
     replica: ReplicaView | None
     phase: str
