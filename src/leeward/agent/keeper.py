@@ -99,7 +99,8 @@ class Keeper:
             plan = self._vault.prune_plan(wish.vm_id, retention_of(wish.policy), epoch=epoch, together=others)
             if not plan.empty:
                 done = self._vault.prune(plan)
-                log.info("pruned", vm=wish.vm_name, points=done.points, objects=done.objects, bytes=done.bytes)
+                facts = {"points": done.points, "objects": done.objects, "bytes": done.bytes, "kept": done.locked}
+                log.info("pruned", vm=wish.vm_name, **facts)
             self.troubles.pop(wish.vm_id, None)
             self._on_pruned(wish.vm_id)
         except Refused as busy:

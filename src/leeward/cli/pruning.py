@@ -8,7 +8,7 @@ import typer
 
 from leeward.cli.context import JSON
 from leeward.cli.output import out, print_json, table
-from leeward.cli.units import seconds, show_bytes
+from leeward.cli.units import seconds, show_bytes, show_time
 from leeward.cli.vaults import PassphraseFile, open_vault
 
 
@@ -58,7 +58,9 @@ def prune(
     out.print(shown if rows else "No VM has been protected yet.")
     locked = sum(row["locked"] for row in rows)
     if locked:
-        out.print(f"{locked:,} objects are locked by the store; they go when a later run finds them free.")
+        until = min((row["locked_until"] for row in rows if row["locked_until"]), default="")
+        when = f" until {show_time(until)} at least" if until else ""
+        out.print(f"The store keeps {locked:,} objects{when}; they go when a later run finds them free.")
 
 
 def _policies(vault: Any) -> dict[str, tuple[str, Any]]:
@@ -84,6 +86,8 @@ def _rules(policy: Any, instead: list[float | None]) -> Any:
 
 
 def _prune_one(vault: Any, vm_id: str, name: str, plan: Any, dry_run: bool) -> dict[str, Any]:
+    from leeward.wire.translate import utc
+
     row = {
         "vm": name,
         "vm_id": vm_id,
@@ -92,8 +96,10 @@ def _prune_one(vault: Any, vm_id: str, name: str, plan: Any, dry_run: bool) -> d
         "objects": len(plan.delete),
         "bytes": plan.bytes,
         "locked": 0,
+        "locked_until": None,
     }
     if not dry_run and not plan.empty:
         done = vault.prune(plan)
         row |= {"objects": done.objects, "bytes": done.bytes, "locked": done.locked}
+        row["locked_until"] = utc(done.until_ns) if done.until_ns is not None else None
     return row

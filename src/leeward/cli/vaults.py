@@ -13,7 +13,7 @@ import typer
 from leeward.cli.context import JSON, current
 from leeward.cli.output import err, out, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
-from leeward.domain.errors import BadInput, NotFound
+from leeward.domain.errors import BadInput, NotFound, Refused
 
 app = typer.Typer(no_args_is_help=True, help="The vault: where recovery points are kept.")
 
@@ -60,7 +60,16 @@ def open_vault(passphrase_file: Path | None = None) -> Any:
 
 
 @app.command()
-def init(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
+def init(
+    passphrase_file: PassphraseFile = None,
+    object_lock: Annotated[
+        str | None, typer.Option(help="Let the bucket keep each new object for so long, like 30d (S3 object lock).")
+    ] = None,
+    compliance: Annotated[
+        bool, typer.Option("--compliance", help="Nobody at all may shorten that, not even the account's owner.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
     """Create the vault of the configuration, and show its recovery key once.
 
     The passphrase comes from --passphrase-file, $LEEWARD_PASSPHRASE or the terminal; without any of these a strong
@@ -71,6 +80,8 @@ def init(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
     from leeward.vault.stores.opening import open_store
 
     settings = current().settings()
+    if object_lock is not None or compliance:
+        _set_lock(settings.vault.url, object_lock, compliance)
     passphrase, made_up = read_passphrase(passphrase_file, new=True)
     vault, recovery = Vault.create(open_store(settings.vault.url), passphrase)
     save_keys(settings.daemon.state, vault.keys)
@@ -93,6 +104,34 @@ def init(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
     half = len(recovery) // 2
     out.print(f"    [bold]{recovery[:half]}[/]\n    [bold]{recovery[half + 1 :]}[/]\n")
     out.print("Next: [bold]leeward vm list[/], then [bold]leeward protect VM[/]")
+
+
+def _set_lock(url: str, wanted: str | None, compliance: bool) -> None:
+    """The bucket's own rule, which holds for all that is put there from now on. Raises BadInput, Refused."""
+    from leeward.vault.stores.locking import LockRule, Mode
+    from leeward.vault.stores.opening import lock_of
+
+    if wanted is None:
+        raise BadInput("--compliance needs --object-lock", hint="Say how long, like --object-lock 30d")
+    days = seconds(wanted) / 86_400
+    if days < 1 or days != int(days) or days > 36_500:
+        raise BadInput("object lock counts in whole days", subject=wanted, hint="Give 1d … 36500d")
+    lock = lock_of(url)
+    if lock is None:
+        raise Refused(
+            "this store has no object lock that can be set from here",
+            subject=url,
+            hint="It is a matter of S3 buckets, with keys in the environment; on Azure set an immutability policy",
+        )
+    lock.set_rule(LockRule(Mode.COMPLIANCE if compliance else Mode.GOVERNANCE, int(days)))
+
+
+def _lock_shown(url: str) -> dict[str, Any] | None:
+    from leeward.vault.stores.opening import lock_of
+
+    lock = lock_of(url)
+    rule = lock.rule() if lock is not None else None
+    return {"mode": rule.mode.lower() if rule.mode else "", "days": rule.days} if rule is not None else None
 
 
 @app.command()
@@ -142,6 +181,7 @@ def info(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
         "fingerprint": found.fingerprint,
         "objects": found.objects,
         "bytes": found.bytes,
+        "object_lock": _lock_shown(current().settings().vault.url),
         "vms": vms,
     }
     if as_json:
@@ -149,6 +189,11 @@ def info(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
         return
     out.print(f"[bold]{found.url}[/]   {show_bytes(found.bytes)} in {found.objects:,} objects")
     out.print(f"Fingerprint {found.fingerprint}   created {found.created}\n")
+    if kept := document["object_lock"]:
+        rule = (
+            f"{kept['days']} days each ({kept['mode']})" if kept["mode"] else "as long as each is locked for itself"
+        )
+        out.print(f"Object lock: the bucket keeps its objects {rule}\n")
     shown = table("VM", "POINTS", "OLDEST", "NEWEST", "OBJECTS", "SIZE", right=("POINTS", "OBJECTS", "SIZE"))
     for vm in vms:
         first, last = (show_time(vm[end]) if vm[end] else "–" for end in ("first", "last"))

@@ -131,6 +131,19 @@ class StoreReadOnly(StoreError):
     code = "store-read-only"
 
 
+class ObjectRetained(StoreError):
+    """The store keeps this object for a time and does not let it be deleted before; try again then.
+
+    until_ns: UTC; None when it does not say.
+    """
+
+    code = "object-retained"
+
+    def __init__(self, message: str, *, subject: str = "", hint: str = "", until_ns: int | None = None) -> None:
+        super().__init__(message, subject=subject, hint=hint)
+        self.until_ns = until_ns
+
+
 # --- vault --------------------------------------------------------------------------------------------
 
 

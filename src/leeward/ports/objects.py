@@ -49,7 +49,8 @@ class ObjectStore(Protocol):
         """The distinct next key segments below `prefix` (which ends in "/") that have objects below them, sorted."""
 
     def delete(self, key: str) -> None:
-        """Remove the object; silently nothing when it does not exist."""
+        """Remove the object; silently nothing when it does not exist. Raises ObjectRetained where the store keeps it
+        for a time: it is there still then."""
 
     @property
     def url(self) -> str:

@@ -18,6 +18,7 @@ from leeward.domain.errors import (
     NotFound,
     ObjectExists,
     ObjectNotFound,
+    ObjectRetained,
     Refused,
     StoreFull,
     StoreReadOnly,
@@ -186,7 +187,8 @@ class Vault:
             except ObjectExists:
                 number += 1  # another process was quicker; ours is newer
         for old in numbers[: -_KEEP_DOCUMENTS + 1]:
-            self.store.delete(keyspace.document(vm_id, kind, old))
+            with suppress(ObjectRetained):  # with a later one
+                self.store.delete(keyspace.document(vm_id, kind, old))
 
     def document(self, vm_id: str, kind: str) -> dict[str, Any] | None:
         """The newest of a kind, or None. Raises Damaged."""
@@ -228,7 +230,8 @@ class Vault:
         return name
 
     def unpin(self, vm_id: str, name: str) -> None:
-        self.store.delete(keyspace.pin(vm_id, name))
+        with suppress(ObjectRetained):  # it expires by itself
+            self.store.delete(keyspace.pin(vm_id, name))
 
     def pins(self, vm_id: str) -> list[Pin]:
         """Those that have not expired."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from leeward.domain.consistency import kept_together
-from leeward.domain.errors import Damaged, ObjectExists, Refused, StoreError, StoreUnavailable
+from leeward.domain.errors import Damaged, ObjectExists, ObjectRetained, Refused, StoreError, StoreUnavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.retention import Retention, kept
 from leeward.ports.objects import ObjectInfo
@@ -33,6 +33,9 @@ from leeward.vault.segment import Sealer
 
 # The base moves to a map that exists already unless more than this share of the window would stay too long for it.
 _ROUNDING = 1 / 8
+# A folder's objects are tried in the order in which they were made: once so many in a row are kept by the store for a
+# time, the rest, which it keeps for longer, is not asked for one by one.
+_REFUSALS = 8
 # Named instants at which the crash tests kill the process; each is just after what it names.
 STEPS = ("maps-written", "maps-verified", "horizon-put", "deleted-some", "deleted")
 
@@ -62,12 +65,14 @@ class PrunePlan:
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was done. locked: objects that the store would not delete yet; a later run tries again."""
+    """What was done. locked: objects that the store would not delete yet; a later run tries again. until_ns: before
+    this time (UTC) it will not succeed for any of those of which the store said so; None: it said nothing."""
 
     points: int
     objects: int
     bytes: int
     locked: int
+    until_ns: int | None = None
 
 
 def plan(
@@ -297,16 +302,26 @@ def _recheck(history: History, plan: PrunePlan, pinned: Collection[str]) -> None
 def _delete(history: History, plan: PrunePlan, on_step: Callable[[str], None]) -> Pruned:
     store = history.reader.store
     objects = size = locked = 0
+    until: list[int] = []
+    refused: dict[str, int] = {}  # by folder, how many in a row
     for info in plan.delete:
+        folder = info.key.rsplit("/", 1)[0]
+        if refused.get(folder, 0) >= _REFUSALS:
+            locked += 1
+            continue
         try:
             store.delete(info.key)
         except StoreUnavailable:
             raise
-        except StoreError:
+        except StoreError as error:
             locked += 1
+            if isinstance(error, ObjectRetained):
+                refused[folder] = refused.get(folder, 0) + 1
+                until += [error.until_ns] if error.until_ns is not None else []
             continue
+        refused[folder] = 0
         objects, size = objects + 1, size + info.size
         if objects == 1:
             on_step("deleted-some")
     on_step("deleted")
-    return Pruned(len(plan.drop), objects, size, locked)
+    return Pruned(len(plan.drop), objects, size, locked, min(until, default=None))

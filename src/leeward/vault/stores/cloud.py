@@ -18,6 +18,7 @@ from leeward.domain.errors import StoreError
 from leeward.ports.objects import Buffer, ObjectInfo
 from leeward.vault.stores.cloudfaults import FAULTS, is_past_end, translated
 from leeward.vault.stores.keys import check_folder, check_key, check_prefix, check_range
+from leeward.vault.stores.locking import ObjectLock
 
 Bucket = S3Store | AzureStore
 
@@ -32,13 +33,16 @@ class CloudStore:
 
     reader, writers: the same place through several HTTP clients, because a read that stalls is noticed by the
     silence while a long upload is silent by nature (leeward.vault.stores.providers builds them). writers: each with
-    the largest object that it is for, ascending; their patience fits that size.
+    the largest object that it is for, ascending; their patience fits that size. lock: the bucket's, where it can have one.
     """
 
-    def __init__(self, reader: Bucket, writers: Sequence[tuple[int, Bucket]], url: str) -> None:
+    def __init__(
+        self, reader: Bucket, writers: Sequence[tuple[int, Bucket]], url: str, lock: ObjectLock | None = None
+    ) -> None:
         self._reader = reader
         self._writers = writers
         self._url = url
+        self.lock = lock
 
     @property
     def url(self) -> str:
@@ -55,6 +59,9 @@ class CloudStore:
 
     def delete(self, key: str) -> None:
         check_key(key)
+        if self.lock is not None and self.lock.rule() is not None:
+            self.lock.delete(key)
+            return
         try:
             obstore.delete(self._writer(0), key)
         except FileNotFoundError as fault:  # Azure says so when there is nothing to delete; S3 does not

@@ -14,6 +14,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, PermissionDeniedEr
 from leeward.domain.errors import (
     ObjectExists,
     ObjectNotFound,
+    ObjectRetained,
     StoreError,
     StoreFull,
     StoreReadOnly,
@@ -39,6 +40,8 @@ _BAD_CREDENTIALS = {
     "RequestTimeTooSkewed",
     "SignatureDoesNotMatch",
 }
+# Azure's: an immutability policy, or a legal hold, of the container or the blob.
+_RETAINED = {"BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"}
 _PASSING = {"RequestTimeout", "SlowDown", "ServerBusy", "OperationTimedOut", "InternalError"}
 
 
@@ -58,6 +61,8 @@ def translated(fault: Exception, subject: str, *, writing: bool) -> StoreError:
     if code in _CONFLICT:
         # S3 answers so to a create that meets another request on the same key: nothing was written, try again.
         return StoreUnavailable("another request for this key is under way", subject=subject)
+    if code in _RETAINED:
+        return ObjectRetained("the store keeps it for a time and does not let it be deleted", subject=subject)
     if isinstance(fault, AlreadyExistsError):
         return ObjectExists("the object exists already", subject=subject)
     if isinstance(fault, FileNotFoundError):

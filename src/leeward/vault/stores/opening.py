@@ -10,8 +10,10 @@ from urllib.parse import unquote, urlsplit
 
 from leeward.domain.errors import BadInput, StoreError
 from leeward.ports.objects import ObjectStore
+from leeward.vault.stores.cloud import CloudStore
 from leeward.vault.stores.keys import check_prefix
 from leeward.vault.stores.local import LocalStore
+from leeward.vault.stores.locking import ObjectLock
 from leeward.vault.stores.memory import MemoryStore
 from leeward.vault.stores.providers import AzureOptions, S3Options, azure_store, s3_store
 from leeward.vault.stores.retry import Backoff, RetryingStore
@@ -39,6 +41,12 @@ def open_store(url: str, *, create: bool = True, retry_s: float | None = None, *
     store, retry_default = _opened(url, create, options)
     wanted = retry_default if retry_s is None else retry_s
     return RetryingStore(store, Backoff(deadline_s=wanted)) if wanted > 0 else store
+
+
+def lock_of(url: str, **options: Any) -> ObjectLock | None:
+    """The object lock that the store's bucket may have; None where there is no such thing. Raises as `open_store`."""
+    store, _ = _opened(url, False, options)
+    return store.lock if isinstance(store, CloudStore) else None
 
 
 def _opened(url: str, create: bool, options: dict[str, Any]) -> tuple[ObjectStore, float]:

@@ -19,6 +19,8 @@ from obstore.store import AzureStore, S3Store
 
 from leeward.domain.errors import BadInput
 from leeward.vault.stores.cloud import CloudStore
+from leeward.vault.stores.locking import ObjectLock
+from leeward.vault.stores.s3_signed import Access, SignedS3
 
 if TYPE_CHECKING:  # obstore has these in its stubs only
     from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config
@@ -91,8 +93,9 @@ def s3_store(bucket: str, prefix: str, options: S3Options) -> CloudStore:
             hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
             raise BadInput("no credentials for S3", subject=f"s3://{bucket}", hint=hint)
     region = options.region or _env("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
-    # Deletes of single objects as plain DELETE: many servers besides Amazon's lack the bulk call.
-    config: S3Config = {"region": region, "disable_bulk_delete": True}
+    # Deletes of single objects as plain DELETE: many servers besides Amazon's lack the bulk call. A bucket with
+    # object lock takes nothing without a checksum; it is the hash that signing a request needs anyway.
+    config: S3Config = {"region": region, "disable_bulk_delete": True, "checksum_algorithm": "SHA256"}
     if endpoint:
         config["endpoint"] = endpoint
     if options.access_key_id:
@@ -108,7 +111,19 @@ def s3_store(bucket: str, prefix: str, options: S3Options) -> CloudStore:
         )
     except BaseError as fault:
         raise _unusable(fault, url) from None
-    return CloudStore(reader, list(zip(_SIZES, writers, strict=True)), url)
+    lock = _lock(bucket, prefix, endpoint, region, options, url)
+    return CloudStore(reader, list(zip(_SIZES, writers, strict=True)), url, lock)
+
+
+def _lock(bucket: str, prefix: str, endpoint: str, region: str, options: S3Options, url: str) -> ObjectLock | None:
+    """What the bucket may have of object lock; None without keys of our own, with which its requests are signed."""
+    key_id = options.access_key_id or _env("AWS_ACCESS_KEY_ID")
+    secret = options.secret_access_key or _env("AWS_SECRET_ACCESS_KEY")
+    if not key_id or not secret:
+        return None
+    token = options.session_token or ("" if options.access_key_id else _env("AWS_SESSION_TOKEN"))
+    access = Access(bucket, prefix, endpoint, region, key_id, secret, token, options.ca_file)
+    return ObjectLock(SignedS3(access), url)
 
 
 def azure_store(container: str, prefix: str, options: AzureOptions) -> CloudStore:
