@@ -208,3 +208,32 @@ class Groups:
 
     def release_left(self) -> None:
         self._standstill.release_left(self._drivers)
+
+
+class Fellow:
+    """A worker's side of its VM's group, which it may have or not, and which may change at any time."""
+
+    def __init__(self, wish: ProtectionMessage, group: Callable[[ProtectionMessage], Group | None]) -> None:
+        self._wish = wish
+        self._group = group
+
+    def due(self, due: float, now: float, usual_s: float | None) -> float:
+        """When the next cycle is due, which would be at `due` without a group. One that would make us late for the
+        group's round is left to that."""
+        group = self._group(self._wish)
+        meets = group.due(self._wish.vm_id) if group is not None else float("inf")
+        return meets if due > meets or now + (usual_s or 0.0) > meets else due
+
+    def able(self, able: bool) -> None:
+        """Whether others may count on this one for the next round."""
+        group = self._group(self._wish)
+        if group is not None:
+            group.able(self._wish.vm_id) if able else group.unable(self._wish.vm_id)
+
+    def seat(self) -> Seat | None:
+        group = self._group(self._wish)
+        return group.join(self._wish.vm_id) if group is not None else None
+
+    def trouble(self) -> str:
+        group = self._group(self._wish)
+        return group.trouble() if group is not None else ""

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from leeward.agent.catchup import CatchUp
-from leeward.agent.groups import Group, Seat
+from leeward.agent.groups import Fellow, Group, Seat
 from leeward.agent.pace import backoff, next_start, usual
 from leeward.agent.status import Facts, state_of
 from leeward.domain.errors import Fenced, LeewardError, VmGone, WrongKey
@@ -96,6 +96,7 @@ class Worker:
         self._due = 0.0
         self._usual: float | None = None
         self._vm_id = wish.vm_id
+        self._fellow = Fellow(wish, services.group)
         self._thread = threading.Thread(target=self._run, name=f"protect-{wish.vm_name}", daemon=True)
 
     @property
@@ -129,7 +130,7 @@ class Worker:
         try:
             self._replicate()
         finally:
-            self._able(False)
+            self._fellow.able(False)
             if self._opened:
                 self._opened.catch_up.stop(_CATCH_UP_S)
 
@@ -139,7 +140,7 @@ class Worker:
             try:
                 self._look_who_reigns()
                 began = time.monotonic()
-                due = self._next_cycle(began)
+                due = self._due if self._facts.paused else self._fellow.due(self._due, began, self._usual)
                 if began < due:
                     self._wake.wait(min(due - began, _REIGN_S))
                     continue
@@ -165,13 +166,13 @@ class Worker:
                 return
             except LeewardError as error:
                 failures += 1
-                self._able(False)
+                self._fellow.able(False)
                 log.warning("cycle failed", vm=self.wish.vm_name, error=str(error), failures=failures)
                 self._facts.fail(self._told(error), permanent=isinstance(error, VmGone))
                 self._due = time.monotonic() + backoff(failures)
             except Exception as error:  # a bug of ours must not end protection silently
                 failures += 1
-                self._able(False)
+                self._fellow.able(False)
                 log.exception("cycle failed unexpectedly", vm=self.wish.vm_name)
                 self._facts.fail(f"internal error: {error!r}", permanent=False)
                 self._due = time.monotonic() + backoff(failures)
@@ -226,40 +227,19 @@ class Worker:
             self._opened = Opened(vault, store, replicator, catch_up)
         return self._opened
 
-    # --- with others --------------------------------------------------------------------------------
-
-    def _next_cycle(self, now: float) -> float:
-        """When the next cycle is due. One that would make us late for the round of our group is left to that."""
-        group = self._services.group(self.wish)
-        if group is None or self._facts.paused:
-            return self._due
-        meets = group.due(self._vm_id)
-        if self._due > meets or now + (self._usual or 0.0) > meets:
-            return meets
-        return self._due
-
-    def _able(self, able: bool) -> None:
-        group = self._services.group(self.wish)
-        if group is not None:
-            group.able(self._vm_id) if able else group.unable(self._vm_id)
-
     def _begin_kind(self, kind: Kind, reason: str) -> None:
         self._facts.begin(kind, reason)
         if kind is not Kind.DELTA:
-            self._able(False)  # it reads everything: nobody is to wait for that
-
-    def _seat(self) -> Seat | None:
-        group = self._services.group(self.wish)
-        return group.join(self._vm_id) if group is not None else None
+            self._fellow.able(False)  # it reads everything: nobody is to wait for that
 
     def _cycle(self, opened: Opened, began: float) -> None:
-        seat = self._seat()
+        seat = self._fellow.seat()
         try:
             self._cycle_with(opened, began, seat)
         finally:
             if seat is not None:
                 seat.withdraw(f"{self.wish.vm_name} could not come")
-        self._able(True)
+        self._fellow.able(True)
 
     def _cycle_with(self, opened: Opened, began: float, seat: Seat | None) -> None:
         app = self.wish.policy.app_interval_s
@@ -336,12 +316,11 @@ class Worker:
         if self._opened:
             self._settle(self._opened.store)  # the spool is sent at any time, and the cycles may be far apart
         meter = self._opened.replicator.meter if self._opened else None
-        group = self._services.group(self.wish)
         with facts.lock:
             actual = self._actual_s(now_ns)
             state, reason = state_of(facts, self.wish.policy.rpo_s, actual)
-            if state is ProtectionState.ENABLED and not reason and group is not None:
-                reason = group.trouble()
+            if state is ProtectionState.ENABLED and not reason:
+                reason = self._fellow.trouble()
             bulk = facts.kind in (Kind.INITIAL, Kind.RESYNC) or facts.newest is None
             return ProtectionReport(
                 vm_id=self._vm_id,
