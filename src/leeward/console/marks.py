@@ -52,9 +52,10 @@ class Marks:
         """
         points: dict[str, str] = {}
         notes: dict[str, str] = {}
-        if newest:
+        wanted = set(vm_ids) - set(settled)
+        wishes = [wish for vm_id, wish in self._wishes().items() if vm_id in wanted and wish.policy.group]
+        if newest or not wishes:
             return points, notes
-        wishes = [wish for vm_id, wish in self._wishes().items() if vm_id in vm_ids]
         try:
             vault = self._open_vault()
             for wish in list(wishes):
@@ -62,7 +63,7 @@ class Marks:
                     points[wish.vm_id], notes[wish.vm_id] = after
                     wishes.remove(wish)
             for (group, host), members in _groups(wishes).items():
-                if len(members) < 2 or all(wish.vm_id in settled for wish in members):
+                if len(members) < 2:
                     continue
                 every_s = min(wish.policy.group_s for wish in members)
                 chosen = self._choice(vault, group, every_s, [wish.vm_id for wish in members], newest, name)
