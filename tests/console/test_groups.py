@@ -140,12 +140,14 @@ def test_an_unplanned_run_brings_all_to_one_instant(world, monkeypatch):
 
 
 def test_who_follows_alone_goes_to_the_instant_of_the_first(world):
+    """The console is gone too: all that a portal knows is in the vault."""
     join(world)
     orders = Orders(world)
     world.wait(lambda: common(world))
     time.sleep(1.2)
     burn_down(world)
     orders.stop()
+    world.start_portal()
     for name, vm_id in (("db", DB), ("front", FRONT), ("app", APP)):
         world.service.failover(name, Event.UNPLANNED, FailoverRequest())
         world.wait(lambda name=name, vm_id=vm_id: world.failovers.life(vm_id, name).phase is Phase.AWAY)
