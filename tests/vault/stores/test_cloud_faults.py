@@ -18,6 +18,7 @@ import pytest
 from leeward.domain.errors import (
     ObjectExists,
     ObjectNotFound,
+    ObjectRetained,
     StoreError,
     StoreFull,
     StoreReadOnly,
@@ -189,6 +190,14 @@ def test_answers_to_a_put(
 ) -> None:
     server.status, server.code = status, code
     assert_raises([lambda: store.put("a/b", [b"x"])], error)
+
+
+@pytest.mark.parametrize("code", ["BlobImmutableDueToPolicy", "BlobImmutableDueToLegalHold"])
+def test_what_azure_keeps_for_a_time_is_no_trouble_of_ours(
+    server: Misbehaving, store: ObjectStore, code: str
+) -> None:
+    server.status, server.code = 409, code
+    assert_raises([lambda: store.delete("a/b")], ObjectRetained)
 
 
 def test_puts_are_conditional_single_requests(server: Misbehaving, store: ObjectStore) -> None:

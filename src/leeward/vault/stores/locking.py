@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from leeward.domain.errors import ObjectRetained, Refused, StoreError, StoreFull, StoreReadOnly
+from leeward.domain.errors import ObjectRetained, Refused, StoreError, StoreReadOnly
 from leeward.vault.stores.s3_signed import Answer, SignedS3
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -46,12 +46,13 @@ class ObjectLock:
         self._mutex = threading.Lock()
 
     def rule(self) -> LockRule | None:
-        """None: the bucket has no object lock, or we may not know. Asked once: it cannot be taken away."""
+        """None: the bucket has no object lock, or we may not know. Asked until an answer comes that will stay true:
+        a lock cannot be taken away."""
         with self._mutex:
             if self._known is None:
                 answer = self._s3.request("GET", "", {"object-lock": ""})
-                if answer.status == 507:  # a full server says so whatever it is asked
-                    raise StoreFull("the store is full", subject=self._url)
+                if answer.status != 200 and not _final(answer):
+                    return None
                 self._known = (read_rule(answer.body.decode(errors="replace")) if answer.status == 200 else None,)
             return self._known[0]
 
@@ -110,6 +111,11 @@ def written_rule(rule: LockRule) -> str:
         f'<ObjectLockConfiguration xmlns="{_NAMESPACE}"><ObjectLockEnabled>Enabled</ObjectLockEnabled>'
         f"<Rule>{retention}</Rule></ObjectLockConfiguration>"
     )
+
+
+def _final(answer: Answer) -> bool:
+    """There is no lock, the server has no such thing, or our rights do not reach so far."""
+    return answer.status in (404, 405, 501) or (answer.status == 403 and _told(answer) == "AccessDenied")
 
 
 def _until(found: Answer) -> datetime | None:

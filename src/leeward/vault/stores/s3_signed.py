@@ -68,7 +68,7 @@ class SignedS3:
             raise StoreUnavailable(f"the store does not answer: {fault}", subject=key) from None
         finally:
             connection.close()
-        if found.status >= 500 and found.status not in (501, 507):
+        if found.status in (408, 429) or (found.status >= 500 and found.status not in (501, 507)):
             raise StoreUnavailable(f"the store answers with status {found.status}", subject=key)
         return found
 
