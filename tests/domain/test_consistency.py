@@ -33,7 +33,7 @@ def test_the_newest_mark_that_all_have():
 def test_without_a_common_mark_each_takes_its_newest():
     chosen = choose("shop", 60.0, {"a": log((1, "m1")), "b": log((1, None))})
     assert chosen.points == {}
-    assert "no mark" in chosen.note
+    assert "no instant yet" in chosen.note
     assert common_marks({}) == []
 
 

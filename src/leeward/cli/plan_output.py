@@ -95,7 +95,8 @@ def _detail(step: dict[str, Any]) -> str:
 
 def title(run: dict[str, Any]) -> str:
     kind = {"test": "Test", "planned": "Planned run", "unplanned": "Unplanned run"}[run["kind"]]
-    return f"[bold]{kind}[/] of plan [bold]{escape(run['plan'])}[/] · {run['id']} · {state_words(run)}"
+    notes = "".join(f"\n  To {escape(note)}" for note in run["notes"])
+    return f"[bold]{kind}[/] of plan [bold]{escape(run['plan'])}[/] · {run['id']} · {state_words(run)}{notes}"
 
 
 def outcome(run: dict[str, Any]) -> str:

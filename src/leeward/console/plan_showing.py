@@ -66,6 +66,7 @@ def plan_run_view(run: PlanRun) -> PlanRunView:
         steps=[_step_view(run, step) for step in run.steps],
         back=[_step_view(run, step) for step in run.back],
         rto_s=_rto(run),
+        notes=sorted(set(run.options.get("notes", {}).values())),
     )
 
 

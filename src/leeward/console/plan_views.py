@@ -62,7 +62,8 @@ class PlanRunView(BaseModel):
     """One run of a plan (docs/plans.md). waits_for: name of the group that it waits for an approval of, or "".
 
     back: the steps of aborting, or of cleaning up. wish: "pause" or "abort" when that was asked for and is not heeded
-    yet. rto_s: from the request until the last VM had come up and its checks had passed; None until then.
+    yet. rto_s: from the request until the last VM had come up and its checks had passed; None until then. notes: to
+    which instant the VMs of consistency groups come back, in words.
     """
 
     id: str
@@ -79,6 +80,7 @@ class PlanRunView(BaseModel):
     steps: list[PlanStepView]
     back: list[PlanStepView]
     rto_s: float | None
+    notes: list[str]
 
 
 class _Request(BaseModel):

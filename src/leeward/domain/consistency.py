@@ -56,7 +56,7 @@ def choose(group: str, every_s: float, points: Points) -> Choice:
     """The newest instant at which all of these VMs agree."""
     marks = common_marks(points)
     if not marks:
-        return Choice({}, f"group {group} has no mark yet that all of its VMs have: each takes its newest point")
+        return Choice({}, f"the newest point of each: group {group} has no instant yet that all of its VMs have")
     mark = marks[-1]
     chosen = {vm_id: point for vm_id, found in points.items() if (point := point_of(found, mark)) is not None}
     behind_s = max((found[-1].time_ns - chosen[vm_id].time_ns) / 1e9 for vm_id, found in points.items())
