@@ -12,7 +12,7 @@ import typer
 from leeward.cli.context import JSON, current
 from leeward.cli.output import out, print_json, state_text, table
 from leeward.cli.units import show_seconds, show_time
-from leeward.domain.errors import BadInput, NotFound
+from leeward.domain.errors import BadInput, LeewardError, NotFound
 
 app = typer.Typer(no_args_is_help=True, help="The agent of this host, when its console is on another machine.")
 
@@ -92,12 +92,29 @@ def hook(
             )
 
 
+def _local_hosts(settings: Any) -> list[str]:
+    return [host.name for host in settings.host if not urlsplit(host.uri).hostname]
+
+
+def _boot_fence(settings: Any) -> str:
+    """Whether libvirt refuses here to start what stands down: installed, missing, other (it looks into another list),
+    or "" where no host is on this machine."""
+    from leeward.agent.fence import HOOKS, fence_of, hook_state
+
+    fence = fence_of(settings.daemon.state)
+    try:
+        states = {hook_state(HOOKS, fence.path(name)) for name in _local_hosts(settings)}
+    except LeewardError:
+        return "missing"  # somebody else's file is in its place
+    return next((state for state in ("installed", "other", "missing") if state in states), "")
+
+
 def _local_host(settings: Any, name: str | None) -> str:
     """The host of this machine that is meant. Raises BadInput, NotFound."""
-    known = {host.name: host.uri for host in settings.host}
-    local = [known_name for known_name, uri in known.items() if not urlsplit(uri).hostname]
+    known = {host.name for host in settings.host}
+    local = _local_hosts(settings)
     if name is not None and name not in known:
-        raise NotFound("leeward.toml has no such host", subject=name, hint=f"It has: {', '.join(known)}")
+        raise NotFound("leeward.toml has no such host", subject=name, hint=f"It has: {', '.join(sorted(known))}")
     if name is not None and name not in local:
         raise BadInput(
             "its libvirt is on another machine, and so would its hooks be",
@@ -122,6 +139,10 @@ def status(as_json: JSON = False) -> None:
         out.print(document["reason"], soft_wrap=True)
     if document["certificate_expires"]:
         out.print(f"Certificate until {show_time(document['certificate_expires'])}")
+    if document["boot_fence"] not in ("", "installed"):
+        out.print(
+            "No boot fence: libvirt would start VMs that run elsewhere. Set it up with [bold]leeward agent hook[/]"
+        )
     if document["protections"]:
         shown = table("VM", "STATE", "RPO", "TARGET", "NOTE", right=("RPO", "TARGET"))
         for vm in document["protections"]:
@@ -162,6 +183,7 @@ def _status() -> dict[str, Any]:
         "reason": line["reason"] if line else reason,
         "since": line["since"] if line else "",
         "generation": report["generation"],
+        "boot_fence": _boot_fence(settings),
         "protections": [
             {"vm": names.get(vm["vm_id"], vm["vm_id"]), **{field: vm[field] for field in fields}}
             for vm in report["protections"]
