@@ -28,8 +28,8 @@ from leeward.domain.vm import Power
 from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 
-# The longest that guests may stand still. Beginning takes some tens of milliseconds; a host that first writes its
-# caches out, when it stops a guest, may take longer.
+# The longest that guests may stand still. A fifth of a second is the rule; a host that has much to write out when it
+# stops a guest takes longer.
 HOLD_S = 2.0
 
 
