@@ -115,8 +115,8 @@ class Failovers:
     def failover(
         self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
     ) -> Run:
-        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, newest (see `Marks`),
-        from_vault, without_vault (see `leeward.domain.runs.may_owe`), hold (see `leeward.domain.runs.held`). run_id:
+        """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, newest (see
+        `Marks`), from_vault, without_vault (see `leeward.domain.runs.may_owe`), hold (see the same's `held`). run_id:
         asking with the same one twice is the same as asking once."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
@@ -156,8 +156,10 @@ class Failovers:
             raise
 
     def _agree(self, life: Life, event: Event, point: str, options: dict[str, Any], *, warm: bool) -> str:
-        """The point at which a VM of a consistency group agrees with the others, where the newest was asked for. warm:
-        there is a replica, which has to do when the vault cannot be asked."""
+        """The point at which a VM of a consistency group agrees with the others, where the newest was asked for.
+
+        warm: there is a replica, which has to do when the vault cannot be asked.
+        """
         newest = options.pop("newest", None)
         if event is not Event.UNPLANNED or point != "latest":
             return point

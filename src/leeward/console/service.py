@@ -167,6 +167,7 @@ class Service:
             raise BadInput("a warm replica is kept at another host than the VM's own", subject=host)
         self._fleet.link(host)
         return host
+
     def _fellows(self, vm_id: str, group: str) -> list[ProtectionMessage]:
         """The other VMs of a consistency group."""
         wishes = self._database.desired().protections

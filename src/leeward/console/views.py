@@ -112,8 +112,8 @@ class TestView(BaseModel):
 class ProtectRequest(BaseModel):
     """Only what is given changes; a new protection takes the rest from the defaults.
 
-    warm: host that is to keep a warm replica; true lets it be the first recovery host, false ends it. group: name of a
-    consistency group, "" to leave it. group_s: of the group, so of all its VMs.
+    warm: host that is to keep a warm replica; true lets it be the first recovery host, false ends it.
+    group: name of a consistency group, "" to leave it. group_s: of the group, so of all its VMs.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -178,8 +178,8 @@ class FailoverRequest(BaseModel):
     within timeout_s. networks: what the VM's NICs hang on there, like {"bridge:br0": "bridge:lan"}. newest: of a VM
     of a consistency group, true: its newest point; false: the instant at which the group agrees, however old; null:
     that instant, unless it is old (planned failovers always bring the newest data). from_vault: do not use a warm
-    replica. without_vault: the operator has made sure that the VM is off at home, which a vault that cannot be reached
-    cannot."""
+    replica. without_vault: the operator has made sure that the VM is off at home, which a vault that cannot be
+    reached cannot."""
 
     model_config = ConfigDict(extra="forbid")
 
