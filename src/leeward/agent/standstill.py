@@ -34,17 +34,17 @@ class Standstill:
                 log.warning("the note of stopped guests cannot be read", file=str(path), error=str(error))
 
     def begin(self, host: str, vm_ids: Iterable[str]) -> None:
-        """Before these guests are stopped. Raises LeewardError when it cannot be written: then do not stop them."""
+        """Before these guests are stopped. Raises Unavailable when it cannot be written: then do not stop them."""
         wanted = {(host, vm_id) for vm_id in vm_ids}
         with self._lock:
             self._active |= wanted
             self._noted |= wanted
             try:
                 self._write()
-            except OSError as error:
+            except LeewardError:
                 self._active -= wanted
                 self._noted -= wanted
-                raise LeewardError(f"cannot write {self._path}: {error}", hint="Make room there") from error
+                raise
 
     def end(self, host: str, vm_ids: Iterable[str]) -> None:
         """These guests are known to go on, or never to have been stopped."""
@@ -75,8 +75,8 @@ class Standstill:
         """A name too many does no harm: the guest goes on already."""
         try:
             self._write()
-        except OSError as error:
-            log.warning("the note of stopped guests cannot be written", file=str(self._path), error=str(error))
+        except LeewardError as error:
+            log.warning("the note of stopped guests cannot be written", error=str(error))
 
     def _write(self) -> None:
         write_durably(self._path, {"vms": sorted(self._noted)})

@@ -33,7 +33,8 @@ class CloudStore:
 
     reader, writers: the same place through several HTTP clients, because a read that stalls is noticed by the
     silence while a long upload is silent by nature (leeward.vault.stores.providers builds them). writers: each with
-    the largest object that it is for, ascending; their patience fits that size. lock: the bucket's, where it can have one.
+    the largest object that it is for, ascending; their patience fits that size. lock: the bucket's, where it can have
+    one.
     """
 
     def __init__(
