@@ -211,7 +211,9 @@ class Pair:
         return json.loads((self.folder / "running").read_text())
 
     def jobs(self, what):
-        return [line.split()[2] for line in (self.folder / "log").read_text().splitlines() if line.startswith(what)]
+        log = self.folder / "log"
+        lines = log.read_text().splitlines() if log.exists() else []
+        return [line.split()[2] for line in lines if line.startswith(what)]
 
     def in_mid_run(self, path, body):
         """A run at the active one that waits in the middle; its id."""
@@ -340,6 +342,7 @@ def test_people_are_told_who_works_and_find_him_by_themselves(pair):
     assert done.returncode == 0, done.stderr
     assert standby.leeward("status", **home).returncode == 0
 
+    run_id = pair.in_mid_run("/vms/web/test-failover", {})
     began = time.monotonic()
     assert active.end(signal.SIGTERM) == 0
     until(standby.active, 20)
@@ -349,6 +352,8 @@ def test_people_are_told_who_works_and_find_him_by_themselves(pair):
     assert states == {active.name: "stopped", standby.name: "active"}
     assert standby.here("console", "forget", active.name, "--json").returncode == 0
     assert [row["name"] for row in standby.get("/consoles")] == [standby.name]
+    pair.ends(standby, run_id, began)
+    pair.cleaned_up()
     book, ghost = SeatBook(standby.database), Member("ghost", "g")
     book.join(ghost)
     assert standby.here("console", "forget", "ghost", "--database").returncode == 4  # it may live

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import secrets
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -85,6 +86,7 @@ class SharedSeating(Seating):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self.executor = self.me.name
+        self._stopped = threading.Event()
         self.book = _patiently(lambda: SeatBook(settings.database))
         self._attendant = Attendant(self.book, self.me, self._trouble)
 
@@ -113,7 +115,13 @@ class SharedSeating(Seating):
 
     def may_act(self) -> None:
         if not self.holds():
-            depose("its seat has run out")
+            self._lost("its seat has run out")
+
+    def _lost(self, why: str) -> None:
+        """Does not return. A walk that comes to its end after the seat was given up waits for the process's."""
+        if self._stopped.is_set():
+            threading.Event().wait()
+        depose(why)
 
     def active(self) -> tuple[str, str]:
         return self._attendant.active()
@@ -129,7 +137,7 @@ class SharedSeating(Seating):
         return Database(
             self._settings.database,
             self._attendant.seat.number,
-            lambda: depose("another console has taken its place, told by the database"),
+            lambda: self._lost("another console has taken its place, told by the database"),
         )
 
     def take(self) -> bool:
@@ -139,6 +147,7 @@ class SharedSeating(Seating):
         self._attendant.start(taken)
 
     def stop(self) -> None:
+        self._stopped.set()
         self._attendant.stop()
         self.book.close()
 
