@@ -167,3 +167,14 @@ def test_an_order_that_cannot_be_kept_is_carried_out_when_there_is_room(tmp_path
     agent.apply(order)
     assert agent.report().generation == 7
     assert len(Ledger(tmp_path / "agent.json").standdowns()) == 2
+
+
+def test_an_epoch_is_not_turned_back_by_a_worker_that_is_late(tmp_path):
+    ledger = Ledger(tmp_path / "agent.json")
+    ledger.save_epoch("vm", 3, "office")
+    ledger.save_epoch("vm", 2, "office")
+    assert ledger.epoch_of("vm", "office") == 3
+    ledger.save_epoch("vm", 4, "recovery")
+    assert ledger.epoch_of("vm", "recovery") == 4
+    ledger.save_epoch("vm", 5, "office")
+    assert Ledger(tmp_path / "agent.json").epoch_of("vm", "office") == 5

@@ -4,6 +4,7 @@ import pytest
 from tests.console.chaos import VM, hurry
 from tests.console.test_crash_matrix import a_world, ask
 
+from leeward.agent.copy_tasks import CopyTasks
 from leeward.agent.jobs import Context
 from leeward.agent.ledger import Ledger
 from leeward.agent.tasks import SourceTasks
@@ -54,3 +55,18 @@ def test_a_log_is_given_back_whether_it_was_taken_or_not_and_never_taken_from_an
         assert take(6, "another console's") == 7
         with pytest.raises(Fenced):
             give_back(6, "r5")
+
+
+def test_an_order_to_clear_away_that_comes_late_does_not_touch_the_vm_that_is_there_again():
+    with a_world() as world:
+        ask(world, Kind.PLANNED)
+        world.until(Phase.AWAY)
+        place = world.recovery
+        tasks = CopyTasks(place.agent, place.agent._ledger, {"recovery": place.copies}, {}, place.open_vault)
+        arguments = {"purpose": "failover", "idle": True}
+        late = Job(id="late", kind=JobKind.COPY_DISCARD, vm_id=VM, host="recovery", arguments=arguments)
+        tasks.discard(Context(late, lambda text: None))
+        assert world.running() == ["recovery"]
+        world.vault.log(VM).take_epoch(2, {"writer": "x", "host": "office", "reason": "failback", "run": "r"})
+        tasks.discard(Context(late, lambda text: None))
+        assert place.copies.reports() == []

@@ -368,6 +368,7 @@ class ChaosWorld(World):
 
     def nothing_left(self):
         """Once nothing is under way. → what is left behind."""
+        self.desk.let_go()
         left = [f"run {run.kind} {run.state}" for run in self.unfinished()]
         rightful = self.rightful()
         for place in (self.office, self.recovery):

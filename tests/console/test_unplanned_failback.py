@@ -94,6 +94,7 @@ def test_a_site_that_is_gone_for_good_keeps_nothing_from_ending():
         world.recovery.start_agent()
         world.wait(lambda: world.recovery.copies.reports() == [])
         assert [vm.id for vm in world.recovery.hypervisor.vms()] == []
+        world.must_be_sound()
         # And it can be gone to again.
         ask(world, Kind.PLANNED)
         world.until(Phase.AWAY)

@@ -20,6 +20,7 @@ from leeward.wire.jobs import Job, JobKind
 from leeward.wire.messages import CopyReport, ReplicaReport
 
 BOOT_TIMEOUT_S = 180.0
+_AGAIN_S = 1.0
 
 
 class Copies(Protocol):
@@ -165,14 +166,30 @@ class CopyTasks:
         context.tell(next((step.detail for step in copy.steps if step.name == "boot"), ""))
         return {"evidence": copy.evidence}
 
+    def _rightful_here(self, context: Context) -> bool:
+        """An order may come late, when the VM is here once more. While the vault is away nobody knows."""
+        job = context.job
+        while True:
+            try:
+                move = self.open_vault().log(job.vm_id).last_move()
+                return move is not None and move.info.get("host") == job.host
+            except StoreUnavailable:
+                context.check()
+                context.tell("waiting for the vault")
+                time.sleep(_AGAIN_S)
+
     def settle(self, context: Context) -> dict[str, Any]:
         self._copies(context.job.host).settle(context.job.vm_id)
         return {}
 
     def discard(self, context: Context) -> dict[str, Any]:
-        """purpose. Of a failover's copy also what kept it off, when it had come home."""
+        """purpose; idle: only where the VM has its rightful place elsewhere, by the log. Of a failover's copy also
+        what kept it off, when it had come home."""
         job = context.job
         purpose = str(job.arguments["purpose"])
+        if job.arguments.get("idle") and self._rightful_here(context):
+            context.tell("its rightful place is here again: nothing is removed")
+            return {}
         self._copies(job.host).discard(job.vm_id, purpose)
         if purpose == "failover":
             self.agent.stand_up(job.vm_id, job.host)

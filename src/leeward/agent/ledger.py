@@ -122,7 +122,11 @@ class Ledger:
             return {vm_id: reigned.epoch for vm_id, reigned in self._reigns.items()}
 
     def save_epoch(self, vm_id: str, epoch: int, host: str) -> None:
+        """A worker that is about to be ended, since a later epoch has begun meanwhile, does not turn this back."""
         with self._lock:
+            known = self._reigns.get(vm_id)
+            if known is not None and known.host == host and known.epoch > epoch:
+                return
             if self._reigns.get(vm_id) != Reigned(epoch, host):
                 self._reigns[vm_id] = Reigned(epoch, host)
                 self._write()
@@ -159,10 +163,17 @@ class Ledger:
     # --- owed -----------------------------------------------------------------------------------------
 
     def owe(self, owed: Owed) -> None:
+        """Kept, or not owed at all: a VM is started on the strength of this."""
         with self._lock:
-            if self._owed.get((owed.host, owed.vm_id)) != owed:
-                self._owed[owed.host, owed.vm_id] = owed
+            before = dict(self._owed)
+            if before.get((owed.host, owed.vm_id)) == owed:
+                return
+            self._owed[owed.host, owed.vm_id] = owed
+            try:
                 self._write()
+            except LeewardError:
+                self._owed = before
+                raise
 
     def unowe(self, vm_id: str, host: str) -> None:
         with self._lock:

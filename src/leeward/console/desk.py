@@ -15,16 +15,20 @@ from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, abandon, unabandon
 from leeward.logs import log
-from leeward.orchestrator.assignments import jobs_of
+from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
+from leeward.wire.jobs import JobState
 from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
+# The step that may be left to an agent that is away, and how many runs are looked through for it at first.
+LEFT = "discard-away"
+_FORMER = 1000
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
 _RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
@@ -42,6 +46,7 @@ class Desk:
         self._vault = vault
         self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
+        self._left: set[str] | None = None
 
     def vault(self) -> Vault:
         return self._vault.open()
@@ -122,6 +127,23 @@ class Desk:
             else:
                 self.give_up(run, run.failure)
 
+    def let_go(self) -> None:
+        """Of what was left to agents that were away (see `leeward.orchestrator.waiting`) and has been done since."""
+        if self._left is None:
+            done = self._database.runs.find(states=(RunState.DONE,), limit=_FORMER)
+            self._left = {run.id for run in done if run.result(LEFT).get("left")}
+        for run_id in list(self._left):
+            run = self._database.runs.run(run_id)
+            job = job_of(run, LEFT, undo=False)
+            with suppress(NotFound):
+                link = self._fleet.link(run.away)
+                report = link.job(job.id) if job else None
+                if job is None or report is None or report.state is JobState.RUNNING:
+                    continue
+                link.release(job.id)
+            self._database.runs.record(run_id, LEFT, undo=False, result={})
+            self._left.discard(run_id)
+
     # --- outcomes ---------------------------------------------------------------------------------------
 
     def follow(self, run: Run) -> None:
@@ -150,6 +172,8 @@ class Desk:
     def _tell(self, run: Run, life: Life) -> None:
         self._database.count()
         self.spread()
+        if self._left is not None and run.result(LEFT).get("left"):
+            self._left.add(run.id)
         if run.state in (RunState.DONE, RunState.UNDONE, RunState.STALLED):
             self._database.record(f"{run.kind} {run.state}", run.vm_name, run.failure, run.by)
         self.publish(life)

@@ -140,6 +140,7 @@ class Console:
                     self.plans.adopt()
                     first = False
                 self.learner.look()
+                self._desk.let_go()
                 follow_names(self._database, self._fleet, self._desk, self.vault)
             except LeewardError as error:
                 log.info("the vault cannot be asked who reigns", error=str(error))

@@ -137,7 +137,8 @@ def _left(link: Link | None, job: Job) -> Done:
     """What is to be cleared away at a site that is gone keeps nothing from ending: it is done when it comes back."""
     if link is None:
         return Done(f"no agent has {job.host} any more: what was left there is not removed")
-    link.submit(job)
+    # By then the VM may be there by another failover: that one is not touched.
+    link.submit(job.model_copy(update={"arguments": {**job.arguments, "idle": True}}))
     return Done(f"{job.host} cannot be reached: it removes what is left there when it is back", {"left": True})
 
 
