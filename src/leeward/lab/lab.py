@@ -53,8 +53,7 @@ class Lab:
 
     def up(self, guests: Sequence[str] = DEMO_GUESTS) -> None:
         """Bring up both sites and these guests at the office, whatever is there already. Needs root."""
-        if os.geteuid() != 0:
-            raise Refused("the lab needs root: it makes network namespaces and runs libvirt", hint="Use sudo")
+        require_root()
         with cache.exclusive(self.places.lock):
             self.places.cache.mkdir(parents=True, exist_ok=True)
             site.build_networks(self.places)
@@ -218,6 +217,11 @@ class Lab:
         except LeewardError:
             return False
         return True
+
+
+def require_root() -> None:
+    if os.geteuid() != 0:
+        raise Refused("the lab needs root: it makes network namespaces and runs libvirt", hint="Use sudo")
 
 
 def _read(file: Path) -> str:

@@ -24,7 +24,7 @@ from leeward.cli.config import read_settings
 from leeward.console.authority import Authority
 from leeward.domain.errors import LeewardError, NotFound, Unavailable
 from leeward.lab import netns, processes, site, volumes, wan
-from leeward.lab.lab import Lab
+from leeward.lab.lab import Lab, require_root
 from leeward.lab.places import CLOUD_ADDRESS, HQ_ADDRESS
 
 _BUCKET = "vault"
@@ -50,7 +50,8 @@ class Parts:
     # --- life -----------------------------------------------------------------------------------------
 
     def up(self) -> None:
-        """The lab, its places without a LAN, and the server of the vault."""
+        """The lab, its places without a LAN, and the server of the vault. Needs root."""
+        require_root()
         if importlib.util.find_spec("moto") is None:
             raise NotFound("the S3 server of the lab is not installed", hint="pip install 'moto[server]'")
         self.folder.mkdir(parents=True, exist_ok=True)

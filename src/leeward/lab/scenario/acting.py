@@ -57,7 +57,7 @@ def _(step: steps.Wait, play: Play) -> str:
             return f"{row['spool_bytes']} bytes are in the spool"
         if step.fresh and not (row["rpo_actual_s"] is not None and time.time() - row["rpo_actual_s"] > begin):
             return f"the newest point is {row['rpo_actual_s']} s old; {row['state']} {row['reason']}"
-        return _run_is(stage.run(step.vm), step) if step.run or step.failure else ""
+        return _run_is(_looked_after(step, play), step) if step.run or step.failure else ""
 
     stage.until(f"waiting for {step.vm}", step.within, look)
     return str(last["reason"])
@@ -74,7 +74,7 @@ def _run_is(run: dict[str, Any], step: steps.Wait) -> str:
 @act.register
 def _(step: steps.Reach, play: Play) -> str:
     def look() -> str:
-        run = play.stage.run(step.vm)
+        run = _looked_after(step, play)
         for record in [*run["steps"], *run["undo"]]:
             if record["name"] == step.step:
                 return "" if record["state"] in _STATES else f"the run is in {_where(run)}, {run['state']}"
@@ -82,6 +82,15 @@ def _(step: steps.Reach, play: Play) -> str:
 
     play.stage.until(f"reaching {step.step}", step.within, look)
     return _where(play.stage.run(step.vm))
+
+
+def _looked_after(step: steps.Wait | steps.Reach, play: Play) -> dict[str, Any]:
+    """The newest run; when it has stalled, and an operator looks after it, it is retried."""
+    run = play.stage.run(step.vm)
+    if step.retrying and run["state"] == "stalled":
+        play.say(f"retry: {run['failure']}")
+        play.stage.asker.post(f"/vms/{step.vm}/retry", {})
+    return run
 
 
 def _where(run: dict[str, Any]) -> str:

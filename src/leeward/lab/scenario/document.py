@@ -78,7 +78,7 @@ class Protect(VmStep):
 
 class Wait(VmStep):
     """Until `leeward status` tells all of this. reason, not_reason: a part of it. fresh: a point of after this step
-    began. steps: name → state of the newest run's steps. run: how it stands."""
+    began. run: how the newest one stands; retrying: whenever it has stalled, an operator retries."""
 
     verb = "wait"
     state: str | None = None
@@ -88,14 +88,16 @@ class Wait(VmStep):
     fresh: bool = False
     run: Literal["running", "done", "stalled", "undone"] | None = None
     failure: str | None = None
+    retrying: bool = False
     within: Duration = 60.0
 
 
 class Reach(VmStep):
-    """Until the newest run is in this step, or has passed it."""
+    """Until the newest run is in this step, or has passed it. retrying: as of `wait`."""
 
     verb = "reach"
     step: str
+    retrying: bool = False
     within: Duration = 60.0
 
 
