@@ -153,7 +153,7 @@ def test_a_vm_goes_there_and_comes_back_by_clicks(protected, operator):
     listed = operator.get("/recovery").text
     assert "Failed over – running at recovery" in listed
     assert "Kept off: it runs at recovery" in listed
-    assert operator.post("/do/failback", {"vm": DB}).status_code == 409
+    assert operator.post("/do/failback", {"vm": DB, "type": "failback"}).status_code == 409
     assert operator.post("/do/commit", {"vm": DB}).status_code == 204
     until_phase(protected, "db", Phase.SETTLED)
     until(lambda: protected.service.status("db")[0].state == "enabled")
@@ -165,6 +165,24 @@ def test_a_vm_goes_there_and_comes_back_by_clicks(protected, operator):
     history = operator.get(f"/vms/{DB}").text
     for words in ("Planned failover begun", "Planned failover done", "Failback done", "Commit of a failback done"):
         assert words in history
+
+
+def test_a_vm_comes_home_although_the_recovery_site_is_gone(protected, operator):
+    operator.post("/failover", {"vm": DB, "type": "planned", "confirm": "db"})
+    until_phase(protected, "db", Phase.AWAY)
+    until(lambda: protected.service.status("db")[0].state == "enabled")
+    protected.world.recovery.stop_agent()
+    page = operator.get(f"/do/failback?vm={DB}").text
+    assert re.search(r'value="unplanned-failback" checked', page)
+    assert "that is not committed yet" in page
+    assert "Close the log to the recovery site" in page
+    form = {"vm": DB, "type": "unplanned-failback"}
+    assert "db" in beside(operator.post("/do/failback", {**form, "confirm": "d"}), "confirm")
+    answer = operator.post("/do/failback", {**form, "confirm": "db"})
+    assert answer.status_code == 204, answer.text
+    until_phase(protected, "db", Phase.BACK)
+    assert "Unplanned failback of db" in operator.get(answer.headers["hx-redirect"]).text
+    protected.world.recovery.start_agent()
 
 
 def test_a_test_failover_and_its_end(protected, operator):

@@ -240,7 +240,8 @@ COPYING = ProgressMessage(phase="copy", done=42, total=100, sent=1, rate=1.0, et
         (Act.COMMIT, vm_status(phase="back"), None),
         (Act.FAILBACK, vm_status(), "It runs at its home site: fail it over first."),
         (Act.FAILBACK, vm_status(phase="settled"), None),
-        (Act.FAILBACK, vm_status(phase="away"), "It runs at the recovery site, and that is not committed yet."),
+        (Act.FAILBACK, vm_status(phase="away"), None),  # an unplanned one, should the recovery site be gone
+        (Act.FAILBACK, vm_status(phase="back"), "It is home again, and that is not committed yet."),
         (Act.DISABLE, vm_status(phase="away"), "It runs at the recovery site, and that is not committed yet."),
         (Act.DISABLE, vm_status(), None),
         (Act.PAUSE, vm_status(state="paused"), "It is paused already."),

@@ -10,6 +10,7 @@ from leeward.console.identity import Identity
 from leeward.console.plans import Plans
 from leeward.console.service import Service
 from leeward.console.web import (
+    deed_pages,
     door_pages,
     home_pages,
     move_pages,
@@ -52,6 +53,7 @@ def add_dashboard(
         recovery_pages,
         vm_pages,
         move_pages,
+        deed_pages,
         run_pages,
         plan_pages,
         vault_pages,

@@ -118,7 +118,7 @@ def _why_not_move(act: Act, status: StatusView, phase: Phase) -> Phrase | None:
     events = {
         Act.FAILOVER: (Event.PLANNED, Event.UNPLANNED),
         Act.COMMIT: (Event.COMMIT,),
-        Act.FAILBACK: (Event.FAILBACK,),
+        Act.FAILBACK: (Event.FAILBACK, Event.UNPLANNED_FAILBACK),
     }[act]
     if all(isinstance(after(phase, event), Refusal) for event in events):
         return _home_words(act) if phase is Phase.HOME else where

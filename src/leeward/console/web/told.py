@@ -149,18 +149,18 @@ PATTERNS = (
 class Told:
     def __init__(self, gettext: Callable[[str], str]) -> None:
         self._gettext = gettext
-        self._whole = {text for text in PATTERNS if "{" not in text}
         self._shapes = [(text, shape(text)) for text in PATTERNS if "{" in text]
 
     def __call__(self, text: str) -> str:
-        if text in self._whole:
-            return self._gettext(text)
+        whole = self._gettext(text) if text else ""
+        if whole != text:
+            return whole  # before the patterns: "Shut the VM down" is no VM of the name "the VM"
         for pattern, expression in self._shapes:
             match = expression.fullmatch(text)
             if match:
                 values = {name: self(value) for name, value in match.groupdict().items()}
                 return self._gettext(pattern).format(**values)
-        return self._gettext(text) if text else ""
+        return text
 
 
 def shape(pattern: str) -> re.Pattern[str]:

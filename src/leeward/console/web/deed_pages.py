@@ -1,0 +1,158 @@
+"""What is decided with a yes: tests of several VMs, clean-ups, commits, failbacks, pausing, disabling."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request, Response
+
+from leeward.console.access import GuardedRoute, about, actor_of, operator
+from leeward.console.views import FailbackRequest, StatusView
+from leeward.console.web.forms import Form, Posted, span_field
+from leeward.console.web.move_pages import Choice, statuses_of
+from leeward.console.web.painter import Trouble, go, trouble_of, wrong
+from leeward.console.web.parts import Parts
+from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.console.web.possible import LABELS, PHASES, Act, of_vm
+from leeward.domain.errors import BadInput, LeewardError, NotFound
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.procedures import Kind, steps
+from leeward.state.database import acting
+
+Chosen = Annotated[list[str], Query(alias="vm", min_length=1, max_length=500)]
+
+# What is asked for with no more than a yes, and what it means.
+_ABOUT = {
+    Act.TEST: N_("A copy of the newest recovery point is started, apart from production. Nothing else is touched."),
+    Act.CLEANUP: N_("The test copy is removed with its disks and its network."),
+    Act.COMMIT: N_("What was kept for the way back is let go of. Do this when the VM is as it should be."),
+    Act.FAILBACK: N_("Where the VM came from, it is to run again."),
+    Act.PAUSE: N_("No new recovery points are made; those that exist stay usable."),
+    Act.RESUME: N_("Recovery points are made again, beginning with what has changed meanwhile."),
+    Act.DISABLE: N_("Replication ends. Recovery points stay in the vault."),
+}
+_WAYS_HOME = {
+    Kind.FAILBACK: N_("The VM is brought home with what has changed; it is down while the last changes follow."),
+    Kind.UNPLANNED_FAILBACK: N_("The recovery site is gone: it comes up at home with what the vault has."),
+}
+
+
+def router(parts: Parts) -> APIRouter:
+    pages = APIRouter(route_class=GuardedRoute)
+    paint, watch = parts.painter.page, parts.watch
+
+    def confirm_page(
+        request: Request,
+        act: Act,
+        found: list[StatusView],
+        status: int = 200,
+        trouble: Trouble | None = None,
+        values: Form | None = None,
+    ) -> Response:
+        moment, values = watch.look(), values or Form(list(request.query_params.multi_items()))
+        role = actor_of(request).role
+        chances = {one.vm_id: of_vm(one, moment.vms.get(one.vm_id), moment.run_of(one.vm_id), role) for one in found}
+        whys = {vm_id: chance[act].why for vm_id, chance in chances.items()}
+        ways = _ways_home(found[0]) if act is Act.FAILBACK else []
+        way = next((way for way in ways if way.kind.value == values["type"]), next(iter(ways), None))
+        if way is not None and way.why is not None and not values["type"]:
+            way = next((other for other in ways if other.why is None), way)
+        return paint(
+            request,
+            "confirm.html",
+            status,
+            trouble=trouble,
+            act=act.value,
+            label=LABELS[act],
+            text=_ABOUT[act],
+            vms=found,
+            whys=whys,
+            steps=steps(way.kind) if way else _steps_of(act, found),
+            choices=ways,
+            way=way,
+            hosts=[host for host in moment.hosts if host.site == "source"] if act is Act.FAILBACK else [],
+            values=values,
+        )
+
+    @pages.get("/do/{act}", dependencies=operator)
+    def confirm(request: Request, act: str, vm: Chosen) -> Response:
+        return confirm_page(request, _deed(act), statuses_of(watch.look(), vm))
+
+    @pages.post("/do/{act}", dependencies=operator)
+    def carry_out(request: Request, act: str, form: Posted) -> Response:
+        deed = _deed(act)
+        found = statuses_of(watch.fresh(), form.all("vm"))
+        if deed is Act.FAILBACK and len(found) > 1:
+            raise BadInput("choose one VM", subject="vm")
+        about(request, ", ".join(one.vm for one in found)[:200], deed.value)
+        bad: dict[str, Phrase] = {}
+        timeout = span_field(form, "timeout", bad)
+        if (
+            deed is Act.FAILBACK
+            and form["type"] == Kind.UNPLANNED_FAILBACK
+            and form["confirm"].strip() != found[0].vm
+        ):
+            bad["confirm"] = phrase(N_("Type the VM's name, {vm}, to confirm."), vm=found[0].vm)
+        if bad:
+            return confirm_page(request, deed, found, 422, wrong(bad), form)
+        target = "/recovery?" + urlencode([("vm", one.vm_id) for one in found])
+        for done, one in enumerate(found):
+            try:
+                target = _carry_out(parts, deed, one, form, timeout) or target
+            except LeewardError as error:
+                trouble, status = trouble_of(request, error)
+                trouble = Trouble(phrase(N_("{vm}: {why}"), vm=one.vm, why=trouble.message), trouble.hint)
+                return confirm_page(request, deed, found[done:], status, trouble, form)
+        watch.fresh()
+        return go(request, target if len(found) == 1 or deed in (Act.PAUSE, Act.RESUME, Act.DISABLE) else "/runs")
+
+    return pages
+
+
+def _deed(act: str) -> Act:
+    if act not in {deed.value for deed in _ABOUT}:
+        raise NotFound("there is nothing of this kind to be done", subject=act[:64])
+    return Act(act)
+
+
+def _steps_of(act: Act, found: list[StatusView]) -> tuple[Any, ...]:
+    kinds = {Act.TEST: Kind.TEST, Act.CLEANUP: Kind.CLEANUP, Act.COMMIT: Kind.COMMIT, Act.FAILBACK: Kind.FAILBACK}
+    if act is Act.COMMIT and found and found[0].phase == Phase.BACK:
+        return steps(Kind.FINISH)
+    return steps(kinds[act]) if act in kinds else ()
+
+
+def _ways_home(one: StatusView) -> list[Choice]:
+    found = []
+    for kind, text in _WAYS_HOME.items():
+        following = after(Phase(one.phase), Event(kind.value))
+        found.append(Choice(kind, text, phrase(PHASES[Phase(one.phase)]) if isinstance(following, Refusal) else None))
+    return found
+
+
+def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: float | None) -> str:
+    """Where to go on, "" for nowhere in particular."""
+    service, who = parts.service, acting.get()
+    if act is Act.DISABLE:
+        service.unprotect(one.vm_id)
+        return ""
+    if act in (Act.PAUSE, Act.RESUME):
+        service.set_paused(one.vm_id, act is Act.PAUSE)
+        return ""
+    if act is Act.TEST:
+        service.start_test(one.vm_id, "latest", who)
+        return f"/runs/{service.last_run(one.vm_id).id}"
+    if act is Act.CLEANUP:
+        return f"/runs/{service.begin_cleanup(one.vm_id, who).id}"
+    if act is Act.COMMIT:
+        return f"/runs/{service.commit(one.vm_id, who).id}"
+    unplanned = form["type"] == Kind.UNPLANNED_FAILBACK
+    request = FailbackRequest(
+        unplanned=unplanned,
+        point="app" if unplanned and form["point"] == "app" else "latest",
+        to=form["to"] or None,
+        force=True if form.given("force") else None,
+        timeout_s=timeout,
+    )
+    return f"/runs/{service.failback(one.vm_id, request, who).id}"
