@@ -1,6 +1,7 @@
 """The libnbd binding against a real qemu-nbd."""
 
 import random
+import socket
 import subprocess
 import time
 
@@ -12,6 +13,12 @@ from leeward.hypervisors import nbd
 MIB = 1 << 20
 
 
+def answers(path):
+    """It makes its socket a moment before it listens."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def serve(tmp_path):
     started = []
@@ -21,7 +28,7 @@ def serve(tmp_path):
         command = ["qemu-nbd", "--persistent", "--shared=0", f"--socket={path}", "--export-name=vda", *options]
         process = subprocess.Popen([*command, str(image)])
         started.append(process)
-        while not path.exists():
+        while not answers(path):
             assert process.poll() is None
             time.sleep(0.005)
         return path, process

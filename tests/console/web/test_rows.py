@@ -41,6 +41,7 @@ def vm_status(name="db", state="enabled", phase="home", **more):
         "spool_bytes": 0,
         "test_failover": None,
         "replica": None,
+        "marked_at": None,
         "phase": phase,
         "home": "office",
         "away": "site2" if phase != "home" else "",
