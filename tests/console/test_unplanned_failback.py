@@ -201,6 +201,27 @@ def test_it_takes_over_from_what_waits_for_the_dead_site(when):
         world.must_be_sound()
 
 
+@slow
+def test_taken_back_at_once_the_vm_is_protected_where_it_runs_also_if_the_failover_had_not_come_to_that():
+    with a_world() as world:
+        world.hook = lambda b, a, w: (
+            setattr(world.recovery, "local", None)
+            if w and any(r.name == "boot" and r.state is StepState.RUNNING for r in a.steps)
+            else None
+        )
+        ask(world, Kind.PLANNED)
+        world.wait(lambda: world.recovery.local is None)
+        world.hook = lambda *_: None
+        cancel = CancelAt(world, "check-home", StepState.RUNNING)
+        go_home(world)
+        world.wait(cancel.asked.is_set)
+        world.mend()
+        bring_to_end(world)
+        assert (world.phase(), world.running()) == (Phase.SETTLED, ["recovery"])
+        world.wait(lambda: world.service.status("web")[0].state == "enabled")
+        world.must_be_sound()
+
+
 def die_soon(world):
     """In the console's thread: nothing is waited for."""
     if world.recovery.local is not None:

@@ -76,8 +76,8 @@ class Desk:
 
     def _protect_away_again(self, run: Run) -> Done:
         """After a failback that was taken back, also where the failover had not come to this."""
-        taken = run.undone("epoch-away")
-        return self._protect_at(run, run.away, int(taken["epoch"])) if taken.get("epoch") else Done()
+        epoch = run.undone("epoch-away").get("epoch", run.options.get("there"))
+        return self._protect_at(run, run.away, int(epoch)) if epoch else Done()
 
     def _protect_at(self, run: Run, host: str, epoch: int) -> Done:
         if not self._database.move(run.vm_id, host, epoch):

@@ -206,7 +206,10 @@ class Failovers:
         return self._begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
 
     def unplanned_failback(self, vm_id: str, name: str, point: str, by: str, options: dict[str, Any]) -> Run:
-        """The recovery site is gone. options: to (another host than the one it came from), force."""
+        """The recovery site is gone. options: to (another host than the one it came from), force.
+
+        there: added here, the epoch in which the recovery site runs the VM, where that was just being moved there.
+        """
         life = self.life(vm_id, name)
         self._allowed(life, Event.UNPLANNED_FAILBACK)
         home = str(options.pop("to", None) or life.home)
@@ -216,8 +219,11 @@ class Failovers:
         self._point_exists(vm_id, name, point)
         life = replace(life, home=home)
         other = self._give_way(life, gives_way_home, _TOO_EARLY)
-        if other is not None and other.kind is Kind.FAILBACK:
+        if other is not None and other.kind in (Kind.FAILBACK, Kind.UNPLANNED_FAILBACK):
             options = {**options, **inheritance(other)}
+        elif other is not None and other.kind is not Kind.COMMIT:
+            taken = other.result("epoch")
+            options["there"] = int(taken["epoch"]) - bool(taken.get("owed"))
         event, kind = Event.UNPLANNED_FAILBACK, Kind.UNPLANNED_FAILBACK
         try:
             return self._begin(life, event, kind, life.away, point, by, options, giving_way=other)

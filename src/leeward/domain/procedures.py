@@ -91,13 +91,14 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     ),
     # The recovery site is gone: nothing can be shut down or brought into the vault there, so the log is closed first.
     Kind.UNPLANNED_FAILBACK: (
-        Step("check-home", "See that the home site can take the VM back, and what is lost"),
+        # It may have taken over from a failover that had not come to protecting the VM where it runs.
+        Step("check-home", "See that the home site can take the VM back, and what is lost", ("protect-away",)),
         Step(
             "fence-away",
             "Stop the VM at the recovery site, if that can be reached",
             ("stand-up-away", "restart-away"),
         ),
-        Step("epoch-home", "Close the log to the recovery site", ("epoch-away", "protect-away")),
+        Step("epoch-home", "Close the log to the recovery site", ("epoch-away",)),
         Step("prepare", "Write its new disks beside the old ones", ("revert",), tidy=True),
         Step("switch", "Let the VM at home use its new disks", ("revert",), tidy=True),
         Step("start-home", "Start the VM at home", final=True),

@@ -234,9 +234,11 @@ def inheritance(run: Run) -> dict[str, Any]:
     """Options for the run that takes over from this one: what it must be able to take back."""
     seen = run.result("check") or run.result("check-home")
     claim = run.options.get("claim", seen.get("claim", run.options.get("inherited_claim")))
-    if claim is None:
-        return {}  # it had done nothing yet
+    if claim is None:  # it had done nothing yet
+        return {"there": run.options["there"]} if "there" in run.options else {}
     found = {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}
+    if "there" in run.options:
+        found["there"] = run.options["there"]
     return {**found, "owed_before": True} if may_have_owed(run) else found
 
 
