@@ -163,6 +163,11 @@ def _(step: steps.Free, play: Play) -> str:
 
 
 @act.register
+def _(step: steps.Write, play: Play) -> str:
+    return play.watcher.write(step.vm, step.megabytes)
+
+
+@act.register
 def _(step: steps.Failover, play: Play) -> str:
     if step.kind == "test":
         return _test(step, play)

@@ -157,6 +157,13 @@ class Free(Step):
     disk: Disk
 
 
+class Write(VmStep):
+    """Let the guest write new data, where it answers its clients now. That it ends is not waited for."""
+
+    verb = "write"
+    megabytes: int = Field(default=10, gt=0, le=20)
+
+
 class Failover(VmStep):
     """wait: until it has ended; ends: how."""
 
@@ -264,8 +271,8 @@ class Expect(VmStep):
 STEPS: dict[str, type[Step]] = {
     kind.verb: kind
     for kind in (
-        Protect, Wait, Reach, Pass, Kill, Start, Burn, Cut, Heal, Fill, Free, Failover, Failback, Commit, Retry,
-        Cancel, Cleanup, PowerOn, Off, Portal, Ask, TwoPrimaries, Expect,
+        Protect, Wait, Reach, Pass, Kill, Start, Burn, Cut, Heal, Fill, Free, Write, Failover, Failback, Commit,
+        Retry, Cancel, Cleanup, PowerOn, Off, Portal, Ask, TwoPrimaries, Expect,
     )
 }  # fmt: skip
 # What may stand for a step's fields when there is but one to name: `- burn: office`.
