@@ -11,7 +11,7 @@ from typing import Any
 from leeward.domain.durations import seconds
 from leeward.lab import site as sites
 from leeward.lab import volumes
-from leeward.lab.scenario import document as steps
+from leeward.lab.scenario import steps
 from leeward.lab.scenario.expecting import expect
 from leeward.lab.scenario.stage import Failed, Stage
 from leeward.lab.scenario.watcher import Watcher
