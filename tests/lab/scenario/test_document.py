@@ -3,7 +3,7 @@
 import pytest
 
 from leeward.domain.errors import BadInput, NotFound
-from leeward.lab.scenario import document
+from leeward.lab.scenario import steps
 from leeward.lab.scenario.acting import told
 from leeward.lab.scenario.document import read_scenario, shipped
 
@@ -35,15 +35,15 @@ def test_a_scenario_as_people_write_it(tmp_path):
     scenario = read_scenario(written(tmp_path, GOOD))
     assert (scenario.name, scenario.guests["web"].disks) == ("burns", (64,))
     assert scenario.steps == (
-        document.Burn(site="office"),
-        document.Cut(**{"from": "office", "to": "cloud"}, both=True),
-        document.Heal(),
-        document.Kill(what=("console", "office agent")),
-        document.Kill(what=("portal",)),
-        document.Pass(time=1.5),
-        document.Failover(vm="web", kind="unplanned", within=120),
-        document.Commit(vm="web"),
-        document.Expect(vm="web", primary="nowhere"),
+        steps.Burn(site="office"),
+        steps.Cut(**{"from": "office", "to": "cloud"}, both=True),
+        steps.Heal(),
+        steps.Kill(what=("console", "office agent")),
+        steps.Kill(what=("portal",)),
+        steps.Pass(time=1.5),
+        steps.Failover(vm="web", kind="unplanned", within=120),
+        steps.Commit(vm="web"),
+        steps.Expect(vm="web", primary="nowhere"),
     )
     assert [told(step) for step in scenario.steps] == [
         "burn office",

@@ -11,7 +11,7 @@ from typing import Any
 from leeward.domain.durations import seconds
 from leeward.lab import site as sites
 from leeward.lab import volumes
-from leeward.lab.scenario import document as steps
+from leeward.lab.scenario import steps
 from leeward.lab.scenario.expecting import expect
 from leeward.lab.scenario.stage import Failed, Stage
 from leeward.lab.scenario.watcher import Watcher
@@ -160,6 +160,11 @@ def _(step: steps.Fill, play: Play) -> str:
 def _(step: steps.Free, play: Play) -> str:
     volumes.free(play.stage.disk(step.disk))
     return ""
+
+
+@act.register
+def _(step: steps.Write, play: Play) -> str:
+    return play.watcher.write(step.vm, step.megabytes)
 
 
 @act.register

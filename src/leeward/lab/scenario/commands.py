@@ -19,8 +19,9 @@ from leeward.lab.scenario.playing import Outcome, play
 from leeward.lab.scenario.showing import Shown
 from leeward.lab.scenario.stage import Failed, Stage
 
-# Not below the playground of `leeward lab up`, which may be up at the same time; images need O_DIRECT.
-_ROOT = Path("/var/tmp/leeward-scenarios")
+# Not below the playground of `leeward lab up`, which may be up at the same time; images need O_DIRECT, sockets a short
+# path.
+_ROOT = Path("/var/tmp/lw-scenarios")
 
 
 def list_scenarios(as_json: bool) -> None:

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from leeward.lab.places import SITES
-from leeward.lab.scenario.document import Expect
 from leeward.lab.scenario.stage import Failed, Stage
+from leeward.lab.scenario.steps import Expect
 from leeward.lab.scenario.watcher import Watched, Watcher
 
 _FRESH_S = 2.0

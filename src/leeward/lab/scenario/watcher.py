@@ -61,14 +61,15 @@ class Watcher:
         self._lock = threading.Lock()
         self._over = threading.Event()
         self._stack = ExitStack()
+        self._clients: dict[str, Client] = {}
         self._threads = [threading.Thread(target=self._watch_console, daemon=True)]
         for plan in SITES:
             self._threads.append(threading.Thread(target=self._watch_host, args=(plan.name,), daemon=True))
 
     def __enter__(self) -> Watcher:
         visitor = self._stack.enter_context(self._lab.probe("recovery", address=_VISITOR))
-        clients = {"office": self._lab.client("office"), "recovery": visitor}
-        for site, client in clients.items():
+        self._clients = {"office": self._lab.client("office"), "recovery": visitor}
+        for site, client in self._clients.items():
             for vm in self.vms.values():
                 self._threads.append(threading.Thread(target=self._watch_guest, args=(site, client, vm), daemon=True))
         for thread in self._threads:
@@ -85,6 +86,18 @@ class Watcher:
         """From now on the VM may be at two sites; "": no longer."""
         with self._lock:
             self.vms[vm].excused = because
+
+    def write(self, name: str, megabytes: int) -> str:
+        """Have the guest write new data, as a client of its; the site where it is asked."""
+        vm = self.vms[name]
+        site = max(vm.status, key=lambda site: vm.status[site][0])
+
+        def ask() -> None:
+            with suppress(LeewardError):  # it may be paused for want of room, which is what is looked for
+                self._clients[site].http(vm.guest.ip, f"/burn?{megabytes}", timeout_s=60)
+
+        threading.Thread(target=ask, name="write", daemon=True).start()
+        return site
 
     # --- looks ----------------------------------------------------------------------------------------
 
