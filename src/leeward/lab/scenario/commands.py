@@ -19,8 +19,8 @@ from leeward.lab.scenario.playing import Outcome, play
 from leeward.lab.scenario.showing import Shown
 from leeward.lab.scenario.stage import Failed, Stage
 
-# Not below the playground of `leeward lab up`, which may be up at the same time; images need O_DIRECT, sockets a short
-# path.
+# Not below the playground of `leeward lab up`, which may be up at the same time; images need O_DIRECT, sockets a
+# short path.
 _ROOT = Path("/var/tmp/lw-scenarios")
 
 
