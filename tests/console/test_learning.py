@@ -5,9 +5,10 @@ from tests.console.world import VM
 
 from leeward.console.learning import has_moved, learned_life
 from leeward.console.views import FailbackRequest, FailoverRequest
-from leeward.domain.errors import Refused
+from leeward.domain.errors import Refused, VaultError
 from leeward.domain.lifecycle import Event, Phase
 from leeward.state.lives import Life
+from leeward.vault import keyspace
 from leeward.vault.log import Reign
 from leeward.wire.messages import ProtectionMessage
 
@@ -125,3 +126,20 @@ def test_nothing_is_committed_on_a_guess(document, host, phase):
     assert (life.phase, life.home) == (phase, "office")
     if host != "office":
         assert life.away == host
+
+
+def test_a_damaged_log_keeps_nobody_from_learning_of_the_other_vms(world):
+    """Of what is looked at first nothing can be learnt; of the others all the same."""
+    spoilt = WISH.model_copy(update={"vm_id": "0" * 8 + VM[8:], "vm_name": "a-spoilt-one"})
+    world.database.protect(spoilt)
+    world.vault.store.put(keyspace.log(spoilt.vm_id, 1), [b"no log at all"])
+    with pytest.raises(VaultError):
+        world.vault.log(spoilt.vm_id).epoch()
+    world.until_current(world.office)
+    burn(world)
+    world.start_portal()
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    world.parts.stop()
+    world.start_console()
+    assert world.learner.look() == ["web"]

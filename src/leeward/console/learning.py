@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from leeward.console.checks import VaultOpener
 from leeward.console.desk import LIFE, Desk
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import LeewardError, StoreUnavailable
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
 from leeward.logs import log
@@ -47,25 +47,35 @@ class Learner:
         vault = self._vault.open()
         lives = self._database.lives.all()
         for wish in self._turn(self._database.desired().protections):
-            life = lives.get(wish.vm_id)
-            if life is not None and under_way(life.phase) and not self._beaten(vault, life, wish):
-                continue  # by ourselves, at this very moment
-            vm_log = vault.log(wish.vm_id)
-            epoch = vm_log.epoch()
-            if self._seen.get(wish.vm_id) == (epoch, wish.claim):
-                continue
-            # Not who reigns now: an agent that lost its memory begins an epoch that moves nothing.
-            move = vm_log.last_move()
-            self._seen[wish.vm_id] = (epoch, wish.claim)
-            if move is not None and has_moved(wish, move):
-                self._take_note(vault, wish, move, epoch)
-                moved.append(wish.vm_name)
+            try:
+                if self._look_at(vault, wish, lives.get(wish.vm_id)):
+                    moved.append(wish.vm_name)
+            except StoreUnavailable:
+                raise  # of the others nothing could be learnt either
+            except LeewardError as error:  # a damaged log must not keep us from learning of all the others
+                log.warning("it cannot be learnt who reigns", vm=wish.vm_name, error=str(error))
         self._next += _AT_ONCE
         # Agents that have heard of a newer state than ours: this console was restored from a backup. They listen to
         # us again only now that we know where their VMs are.
         if self._database.catch_up(self._desk.newest_generation()) or moved:
             self._spread()
         return moved
+
+    def _look_at(self, vault: Vault, wish: ProtectionMessage, life: Life | None) -> bool:
+        """Whether it has been moved by another console."""
+        if life is not None and under_way(life.phase) and not self._beaten(vault, life, wish):
+            return False  # by ourselves, at this very moment
+        vm_log = vault.log(wish.vm_id)
+        epoch = vm_log.epoch()
+        if self._seen.get(wish.vm_id) == (epoch, wish.claim):
+            return False
+        # Not who reigns now: an agent that lost its memory begins an epoch that moves nothing.
+        move = vm_log.last_move()
+        self._seen[wish.vm_id] = (epoch, wish.claim)
+        if move is None or not has_moved(wish, move):
+            return False
+        self._take_note(vault, wish, move, epoch)
+        return True
 
     def _turn(self, wishes: Sequence[ProtectionMessage]) -> Sequence[ProtectionMessage]:
         """Those whose turn it is: each look is a request to the vault. At first all, and as long as they are few."""

@@ -141,12 +141,11 @@ class Database:
 
     def rename(self, vm_id: str, name: str) -> None:
         """Change the name alone, whatever else is being changed at this moment."""
-        with Session(self._engine) as session:
+        with self.writing() as session:
+            _count(session)
             row = session.get(ProtectedVm, vm_id)
             if row is not None:
                 row.name = name
-                _count(session)
-                session.commit()
 
     def unprotect(self, vm_id: str) -> DesiredState:
         with self.writing() as session:
