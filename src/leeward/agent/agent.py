@@ -18,10 +18,10 @@ from leeward.agent.config import HostConfig
 from leeward.agent.groups import Groups
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
-from leeward.agent.ledger import Ledger, Owed, StandDown
+from leeward.agent.ledger import Ledger, Owed, Reigned, StandDown
 from leeward.agent.owing import Owing
 from leeward.agent.room import room
-from leeward.agent.sentry import LOOK_S, Sentry
+from leeward.agent.sentry import LOOK_S, Sentry, Watched
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, NotFound, Unavailable, VmGone
 from leeward.domain.protection import ProtectionState
@@ -73,21 +73,22 @@ class Agent:
         self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
         drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, drivers, self._end_held)
-        self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._fenced)
+        self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._reign_over)
         self.owing = Owing(ledger, open_plain_vault, self._settled, self._beaten)
 
     def _kept(self) -> list[ProtectionMessage]:
         return [wish for wish in self._ledger.desired.protections if not wish.paused]
 
-    def _unproven(self) -> list[ProtectionMessage]:
+    def _unproven(self) -> list[Watched]:
+        """Also what nobody wishes to be replicated from here: a VM that is just coming here runs before that."""
         with self._lock:
-            workers = dict(self._workers)
-        return [
-            wish
-            for wish in self._ledger.desired.protections
-            if self._ledger.standdown(wish.vm_id, wish.host) is None
-            and not (wish.vm_id in workers and workers[wish.vm_id].reigned_within(LOOK_S))
-        ]
+            workers = list(self._workers.values())
+        proven = {(worker.wish.vm_id, worker.wish.host) for worker in workers if worker.reigned_within(LOOK_S)}
+        reigns = self._ledger.reigns().items()
+        found = {(vm_id, had.host): Watched(vm_id, had.host) for vm_id, had in reigns if had.host in self._hosts}
+        for wish in self._ledger.desired.protections:
+            found[wish.vm_id, wish.host] = Watched(wish.vm_id, wish.host, wish.vm_name)
+        return [vm for key, vm in found.items() if key not in proven and self._ledger.standdown(*key) is None]
 
     def _pruned(self, vm_id: str) -> None:
         worker = self._workers.get(vm_id)
@@ -242,18 +243,32 @@ class Agent:
             raise NotFound("this agent has no such host", subject=host, hint=f"It has: {', '.join(self._hosts)}")
         return self._hosts[host]
 
-    def _fenced(self, wish: ProtectionMessage) -> None:
+    def _reign_over(self, vm: Watched, epoch: int) -> None:
+        """What the sentry has found out. A copy that has been removed need not be looked after any more."""
+        if vm.name:
+            return self._fenced(vm)
+        # Whoever removes a copy then lets it stand up: a stand-down must not come after that.
+        with self._guard.sparing(vm.vm_id, vm.host):
+            try:
+                name = self.source(vm.host).hypervisor.vm(vm.vm_id).name
+            except VmGone:
+                return self._ledger.forget(vm.vm_id, Reigned(epoch, vm.host))
+            except LeewardError:
+                name = vm.vm_id
+            return self._fenced(replace(vm, name=name))
+
+    def _fenced(self, vm: Watched) -> None:
         """Another writer has this VM's log. If that is because the VM runs elsewhere now, it must not run here."""
-        if self._ledger.owed(wish.vm_id, wish.host) is not None:
+        if self._ledger.owed(vm.vm_id, vm.host) is not None:
             return  # who has it is found out there
-        move = self._open_plain_vault().log(wish.vm_id).last_move()
-        if move is None or move.info.get("host") == wish.host:
+        move = self._open_plain_vault().log(vm.vm_id).last_move()
+        if move is None or move.info.get("host") == vm.host:
             return
         since = f" since {utc(move.time_ns)}" if move.time_ns else ""
         reason = f"it runs at {move.info.get('host')}{since}"
         # Not under the agent's lock: this may be a worker's thread, and whoever ends the worker holds the lock.
-        if self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason), after=move.epoch):
-            log.warning("standing down: the VM was taken over while we were away", vm=wish.vm_name, reason=reason)
+        if self._ledger.stand_down(StandDown(vm.vm_id, vm.name, vm.host, reason), after=move.epoch):
+            log.warning("standing down: the VM was taken over while we were away", vm=vm.name, reason=reason)
             self._guard.wake()
 
     def _begin(self, wish: ProtectionMessage) -> None:
@@ -266,7 +281,7 @@ class Agent:
         services = replace(
             self._services,
             save_epoch=lambda vm_id, number: self._ledger.save_epoch(vm_id, number, wish.host),
-            on_fenced=self._fenced,
+            on_fenced=lambda wish: self._fenced(Watched(wish.vm_id, wish.host, wish.vm_name)),
             group=self._groups.of if self._groups is not None else self._services.group,
         )
         worker = Worker(wish, source.hypervisor, partial(self._open_vault, wish.vm_id), services, epoch)
