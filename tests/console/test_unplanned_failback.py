@@ -101,6 +101,48 @@ def test_a_site_that_is_gone_for_good_keeps_nothing_from_ending():
         assert world.running() == ["recovery"]
 
 
+def test_a_site_that_was_cut_off_through_the_commit_stops_its_vm_although_it_does_not_reach_the_vault_yet():
+    with a_world() as world:
+        away(world)
+        world.cuts["recovery"] = world.recovery.line.cut = True  # it lives, and hears of nobody
+        go_home(world)
+        world.until(Phase.BACK)
+        world.service.commit("web")
+        world.until(Phase.HOME)
+        assert sorted(world.running()) == ["office", "recovery"]  # nobody can help that
+        world.restart_console()
+        world.cuts.clear()
+        world.wait(lambda: world.running() == ["office"])
+        world.wait(lambda: any("waiting for the vault" in job.progress for job in world.recovery.jobs.jobs()))
+        kept_off(world)
+        windows = world.watch.twice()
+        world.mend()
+        world.wait(lambda: world.recovery.copies.reports() == [])
+        # Told once more when the copy is gone: there is nothing left to keep off.
+        world.database.count()
+        world.desk.spread()
+        world.must_be_sound(twice=windows)
+        assert world.desk.desired().standdowns == ()
+
+
+@slow
+def test_while_its_removal_waits_for_home_a_site_that_is_heard_of_again_stops_its_vm():
+    with a_world() as world:
+        away(world)
+        world.cuts["recovery"] = world.recovery.line.cut = True
+        go_home(world)
+        world.until(Phase.BACK)
+        world.cuts["office"] = True
+        world.service.commit("web")
+        world.until(Phase.FINISHING)
+        world.cuts["recovery"] = False
+        world.wait(lambda: world.running() == ["office"])
+        windows = world.watch.twice()
+        world.mend()
+        bring_to_end(world)
+        world.must_be_sound(twice=windows)
+
+
 @slow
 def test_what_the_recovery_site_never_brought_into_the_vault_is_told_as_lost():
     with a_world() as world:

@@ -29,7 +29,14 @@ from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
-from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionMessage, ProtectionReport
+from leeward.wire.messages import (
+    AgentReport,
+    DesiredState,
+    HostReport,
+    ProtectionMessage,
+    ProtectionReport,
+    StandDownMessage,
+)
 from leeward.wire.translate import utc, vm_message
 
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
@@ -131,7 +138,8 @@ class Agent:
             # First of all, and whether or not there is room to write it down. Without room the desired state is not
             # taken over, so that all of it is told once more.
             for off in desired.standdowns:
-                if off.host in self._hosts and self._ledger.standdown(off.vm_id, off.host) is None:
+                known = self._ledger.standdown(off.vm_id, off.host) is not None
+                if off.host in self._hosts and not known and not (off.recovered and self._removed(off)):
                     with suppress(Unavailable):
                         self._ledger.unowe(off.vm_id, off.host)
                     with suppress(Unavailable):
@@ -145,6 +153,16 @@ class Agent:
                     self._ledger.unhold(vm_id, wish.host)
                     self._forget(wish)
         self._guard.wake()
+
+    def _removed(self, off: StandDownMessage) -> bool:
+        """A host that cannot tell may have it still."""
+        try:
+            self._hosts[off.host].hypervisor.vm(off.vm_id)
+        except VmGone:
+            return True
+        except LeewardError:
+            pass
+        return False
 
     def _wishes(self) -> dict[str, ProtectionMessage]:
         """What is to be replicated now: what is held still or stands down is left out."""

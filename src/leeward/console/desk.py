@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -33,8 +34,7 @@ _FORMER = 1000
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
 _RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
 _HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
-# Not while the copy is being removed: its agent has known since BACK, and forgets with the copy.
-_AWAY_OFF = (Phase.BACK,)
+_AWAY_OFF = (Phase.BACK, Phase.FINISHING)
 
 
 class Desk:
@@ -46,7 +46,7 @@ class Desk:
         self._vault = vault
         self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
-        self._left: set[str] | None = None
+        self._left: dict[str, Run] | None = None
 
     def vault(self) -> Vault:
         return self._vault.open()
@@ -95,7 +95,9 @@ class Desk:
 
     def desired(self) -> DesiredState:
         desired = self._database.desired()
-        standdowns = [off for life in self._database.lives.all().values() for off in self._kept_off(life)]
+        lives = self._database.lives.all()
+        standdowns = [off for life in lives.values() for off in self._kept_off(life)]
+        standdowns += left_off(self._what_is_left().values(), lives)
         replicas = tuple(replica for wish in desired.protections for replica in replicas_of(wish))
         return desired.model_copy(update={"standdowns": tuple(standdowns), "replicas": replicas})
 
@@ -129,11 +131,7 @@ class Desk:
 
     def let_go(self) -> None:
         """Of what was left to agents that were away (see `leeward.orchestrator.waiting`) and has been done since."""
-        if self._left is None:
-            done = self._database.runs.find(states=(RunState.DONE,), limit=_FORMER)
-            self._left = {run.id for run in done if run.result(LEFT).get("left")}
-        for run_id in list(self._left):
-            run = self._database.runs.run(run_id)
+        for run in list(self._what_is_left().values()):
             job = job_of(run, LEFT, undo=False)
             with suppress(NotFound):
                 link = self._fleet.link(run.away)
@@ -141,8 +139,16 @@ class Desk:
                 if job is None or report is None or report.state is JobState.RUNNING:
                     continue
                 link.release(job.id)
-            self._database.runs.record(run_id, LEFT, undo=False, result={})
-            self._left.discard(run_id)
+            self._database.runs.record(run.id, LEFT, undo=False, result={})
+            self._what_is_left().pop(run.id, None)
+            self._database.count()
+            self.spread()
+
+    def _what_is_left(self) -> dict[str, Run]:
+        if self._left is None:
+            done = self._database.runs.find(states=(RunState.DONE,), limit=_FORMER)
+            self._left = {run.id: run for run in done if run.result(LEFT).get("left")}
+        return self._left
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
@@ -170,10 +176,10 @@ class Desk:
             return
 
     def _tell(self, run: Run, life: Life) -> None:
+        if run.result(LEFT).get("left"):
+            self._what_is_left()[run.id] = run
         self._database.count()
         self.spread()
-        if self._left is not None and run.result(LEFT).get("left"):
-            self._left.add(run.id)
         if run.state in (RunState.DONE, RunState.UNDONE, RunState.STALLED):
             self._database.record(f"{run.kind} {run.state}", run.vm_name, run.failure, run.by)
         self.publish(life)
@@ -237,12 +243,25 @@ def kept_off(life: Life, *, closed: bool = False, back: bool = False) -> list[St
     """The host on which the VM must be off in this phase. closed: see `closed_to_home`; back: `closed_to_away`.
     Pure."""
     if life.phase in _HOME_OFF or closed:
-        host, reason = life.home, f"it runs at {life.away}"
-    elif life.phase in _AWAY_OFF or back:
-        host, reason = life.away, f"it runs at {life.home}"
-    else:
-        return []
-    return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason)]
+        reason = f"it runs at {life.away}"
+        return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=life.home, reason=reason)]
+    return [_recovered(life, life.away)] if life.phase in _AWAY_OFF or back else []
+
+
+def left_off(left: Iterable[Run], lives: Mapping[str, Life]) -> list[StandDownMessage]:
+    """What is to be removed at hosts that were away then is kept off there until it is, lest a site that hears of us
+    again, and not of the vault, let it run on. Not where the VM is going again. left: runs. Pure."""
+    found = []
+    for run in left:
+        life = lives.get(run.vm_id)
+        if life is not None and (life.away != run.away or life.phase is Phase.HOME):
+            found.append(_recovered(life, run.away))
+    return found
+
+
+def _recovered(life: Life, host: str) -> StandDownMessage:
+    reason = f"it runs at {life.home}"
+    return StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason, recovered=True)
 
 
 def replicas_of(wish: ProtectionMessage) -> list[ReplicaMessage]:
