@@ -42,6 +42,8 @@ from leeward.wire.translate import utc, vm_message
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
 STOP_TIMEOUT_S = 30.0
 HOSTS_CACHE_S = 1.0
+# For so long a guest that was left standing may stand on, until the vault tells whether it is ours still.
+_ASK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +75,7 @@ class Agent:
         self._workers: dict[str, Worker] = {}
         self._troubles: dict[str, str] = {}
         self._lock = threading.RLock()
+        self._asked: set[tuple[str, str]] = set()
         self._hosts_cache: tuple[float, list[HostReport]] | None = None
         self._running = False
         self._open_plain_vault = open_plain_vault
@@ -106,8 +109,9 @@ class Agent:
         """Begin to act on the desired state of the last run."""
         with self._lock:
             self._running = True
-            self._release_left()  # guests that we have stopped, and died
             self._guard.look()  # before anything else: what runs elsewhere must not run here
+            self._ask_of_left()
+            self._release_left()  # guests that we have stopped, and died
             self._reconcile()
             self._keeper.start()
             self._guard.start()
@@ -191,7 +195,33 @@ class Agent:
 
     def _release_left(self) -> None:
         if self._groups is not None:
-            self._groups.release_left()
+            self._groups.release_left(self._goes_on)
+
+    def _ask_of_left(self) -> None:
+        """Guests stand still since we died, and may have been taken over meanwhile. The vault is given a moment to
+        tell of it: a guest that is ours waits."""
+        left = self._groups.left() if self._groups is not None else []
+        names = {wish.vm_id: wish.vm_name for wish in self._ledger.desired.protections}
+
+        def ask() -> None:
+            for host, vm_id in left:
+                try:
+                    self._fenced(Watched(vm_id, host, names.get(vm_id, vm_id)))
+                    self._asked.add((host, vm_id))
+                except LeewardError as error:
+                    log.debug("who reigns is not known", vm=names.get(vm_id, vm_id), error=str(error))
+
+        if left:
+            asking = threading.Thread(target=ask, name="ask-of-left", daemon=True)
+            asking.start()
+            asking.join(_ASK_S)
+
+    def _goes_on(self, host: str, vm_id: str) -> bool:
+        """Whether a guest that was left standing may go on here, or is off, so that nothing is left to go on."""
+        standdown = self._ledger.standdown(vm_id, host)
+        if standdown is not None:
+            return self._guard.keep_off(standdown)
+        return (host, vm_id) in self._asked or self._ledger.epoch_of(vm_id, host) is not None
 
     # --- what jobs do -------------------------------------------------------------------------------
 
