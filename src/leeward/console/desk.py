@@ -14,14 +14,14 @@ from leeward.console.links import AgentLink
 from leeward.domain.errors import LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, abandon, unabandon
+from leeward.domain.runs import Run, RunState, StepState, abandon, unabandon, with_record
 from leeward.logs import log
 from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.wire.jobs import JobState
+from leeward.wire.jobs import Job, JobState
 from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
@@ -29,6 +29,8 @@ LIFE = "life"
 _TRIES = 20
 # The step that may be left to an agent that is away, and how many runs are looked through for it at first.
 LEFT = "discard-away"
+# Option of a failover that gave way to one to another host: what it has made at its own is to be removed.
+LEAVES = "leaves"
 _FORMER = 1000
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
@@ -117,7 +119,14 @@ class Desk:
         for host, job_id in jobs_of(ended):
             with suppress(NotFound):
                 self._fleet.link(host).release(job_id)
-        self._database.runs.replace(run.id, lambda now: replace(now, ended=time.time()))
+        life = self._database.lives.get(run.vm_id)
+        elsewhere = life is not None and life.run_id != run.id and life.away != run.away
+        more = {LEAVES: True} if elsewhere and may_have_built(ended) else {}
+        done = self._database.runs.replace(
+            run.id, lambda now: replace(now, ended=time.time(), options={**now.options, **more})
+        )
+        if more:
+            self._what_is_left()[run.id] = done
 
     def finish_giving_up(self) -> None:
         for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
@@ -132,22 +141,27 @@ class Desk:
     def let_go(self) -> None:
         """Of what was left to agents that were away (see `leeward.orchestrator.waiting`) and has been done since."""
         for run in list(self._what_is_left().values()):
-            job = job_of(run, LEFT, undo=False)
+            gave_way, life = bool(run.options.get(LEAVES)), self._database.lives.get(run.vm_id)
+            if gave_way and life is not None and under_way(life.phase):
+                continue  # until then the log may still say that its place is there
+            job = left_job(run) if gave_way else job_of(run, LEFT, undo=False)
             with suppress(NotFound):
                 link = self._fleet.link(run.away)
+                if gave_way and job is not None:
+                    link.submit(job)  # again each time, which is as good as once
                 report = link.job(job.id) if job else None
                 if job is None or report is None or report.state is JobState.RUNNING:
                     continue
                 link.release(job.id)
-            self._database.runs.record(run.id, LEFT, undo=False, result={})
+            self._database.runs.replace(run.id, nothing_left)
             self._what_is_left().pop(run.id, None)
             self._database.count()
             self.spread()
 
     def _what_is_left(self) -> dict[str, Run]:
         if self._left is None:
-            done = self._database.runs.find(states=(RunState.DONE,), limit=_FORMER)
-            self._left = {run.id: run for run in done if run.result(LEFT).get("left")}
+            over = self._database.runs.find(states=(RunState.DONE, RunState.UNDONE), limit=_FORMER)
+            self._left = {run.id: run for run in over if run.result(LEFT).get("left") or run.options.get(LEAVES)}
         return self._left
 
     # --- outcomes ---------------------------------------------------------------------------------------
@@ -259,8 +273,25 @@ def left_off(left: Iterable[Run], lives: Mapping[str, Life]) -> list[StandDownMe
     return found
 
 
+def may_have_built(run: Run) -> bool:
+    """A failover that has, or that took over from one that may have. Pure."""
+    built = any(record.name == "build" and record.state is not StepState.WAITING for record in run.steps)
+    return run.kind in (Kind.PLANNED, Kind.UNPLANNED) and (built or bool(run.options.get("after")))
+
+
+def left_job(run: Run) -> Job | None:
+    """Removes what a failover that gave way has made, where the VM has its rightful place elsewhere. Pure."""
+    job = job_of(run, "discard", undo=True)
+    return job and job.model_copy(update={"id": f"{run.id}/left", "arguments": {**job.arguments, "idle": True}})
+
+
+def nothing_left(run: Run) -> Run:
+    options = {name: value for name, value in run.options.items() if name != LEAVES}
+    return replace(with_record(run, LEFT, undo=False, result={}), options=options)
+
+
 def _recovered(life: Life, host: str) -> StandDownMessage:
-    reason = f"it runs at {life.home}"
+    reason = f"it runs at {life.away if life.phase in _HOME_OFF else life.home}"
     return StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason, recovered=True)
 
 
