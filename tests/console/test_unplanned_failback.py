@@ -101,6 +101,48 @@ def test_a_site_that_is_gone_for_good_keeps_nothing_from_ending():
         assert world.running() == ["recovery"]
 
 
+def test_a_site_that_was_cut_off_through_the_commit_stops_its_vm_although_it_does_not_reach_the_vault_yet():
+    with a_world() as world:
+        away(world)
+        world.cuts["recovery"] = world.recovery.line.cut = True  # it lives, and hears of nobody
+        go_home(world)
+        world.until(Phase.BACK)
+        world.service.commit("web")
+        world.until(Phase.HOME)
+        assert sorted(world.running()) == ["office", "recovery"]  # nobody can help that
+        world.restart_console()
+        world.cuts.clear()
+        world.wait(lambda: world.running() == ["office"])
+        world.wait(lambda: any("waiting for the vault" in job.progress for job in world.recovery.jobs.jobs()))
+        kept_off(world)
+        windows = world.watch.twice()
+        world.mend()
+        world.wait(lambda: world.recovery.copies.reports() == [])
+        # Told once more when the copy is gone: there is nothing left to keep off.
+        world.database.count()
+        world.desk.spread()
+        world.must_be_sound(twice=windows)
+        assert world.desk.desired().standdowns == ()
+
+
+@slow
+def test_while_its_removal_waits_for_home_a_site_that_is_heard_of_again_stops_its_vm():
+    with a_world() as world:
+        away(world)
+        world.cuts["recovery"] = world.recovery.line.cut = True
+        go_home(world)
+        world.until(Phase.BACK)
+        world.cuts["office"] = True
+        world.service.commit("web")
+        world.until(Phase.FINISHING)
+        world.cuts["recovery"] = False
+        world.wait(lambda: world.running() == ["office"])
+        windows = world.watch.twice()
+        world.mend()
+        bring_to_end(world)
+        world.must_be_sound(twice=windows)
+
+
 @slow
 def test_what_the_recovery_site_never_brought_into_the_vault_is_told_as_lost():
     with a_world() as world:
@@ -265,6 +307,68 @@ def test_after_a_failover_without_the_vault_what_was_owed_is_void():
         kept_off(world)
         assert world.vault.log(VM).reign().info["host"] == "office"
         world.must_be_sound(twice=world.watch.twice())
+
+
+def while_coming_up(kind, step, when):
+    """The console loses recovery while the VM comes up there, where nobody wishes it to be replicated yet. when:
+    before or after the agent's task; in the latter case it is live there, or has just become so."""
+    with a_world() as world:
+        world.hook = lambda b, a, w: (
+            world.cuts.update(recovery=True)
+            if when == "before" and w and any(r.name == step and r.state is StepState.RUNNING for r in a.steps)
+            else None
+        )
+        world.tasks_hook = lambda place, job, then: (
+            world.cuts.update(recovery=True) if (then, job.id.split("/")[-1]) == (when, step) else None
+        )
+        ask(world, kind)
+        world.wait(lambda: world.cuts.get("recovery"))
+        live = ["recovery"] if (step, when) != ("plug", "before") else []
+        world.wait(lambda: world.running() == live)
+        assert world.recovery.agent.report().protections == ()
+        world.hook = world.tasks_hook = lambda *_: None
+        go_home(world)
+        world.until(Phase.BACK)
+        windows = world.watch.twice()
+        assert all(window < WINDOW_S for window in windows), windows
+        assert world.running() == ["office"]
+        kept_off(world)
+        world.mend()
+        world.service.commit("web")
+        bring_to_end(world)
+        world.must_be_sound(twice=world.watch.twice())
+        # And what has been removed is not looked after for ever.
+        world.wait(lambda: world.recovery.agent._ledger.reigns() == {})
+
+
+COMING_UP = [(step, when) for step in ("plug", "boot") for when in ("before", "after")]
+
+
+def test_a_site_that_is_lost_while_the_vm_comes_up_there_finds_out_although_nothing_is_replicated_from_it():
+    while_coming_up(Kind.UNPLANNED, "boot", "before")
+
+
+@slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", [Kind.PLANNED, Kind.UNPLANNED])
+def test_a_site_that_is_lost_at_every_instant_in_which_the_vm_comes_up_there(kind):
+    in_threads(while_coming_up, [(kind, *cell) for cell in COMING_UP])
+
+
+@slow
+def test_home_that_is_lost_while_the_vm_comes_up_there_finds_out_as_well():
+    with a_world() as world:
+        away(world)
+        world.tasks_hook = lambda place, job, then: (
+            world.cuts.update(office=True) if (then, job.id.split("/")[-1]) == ("after", "start-home") else None
+        )
+        ask(world, Kind.FAILBACK)
+        world.wait(lambda: world.cuts.get("office") and world.running() == ["office"])
+        assert [wish.host for wish in world.office.agent._ledger.desired.protections] == []
+        # Somebody who can reach the vault and not home, as a portal.
+        log = world.vault.log(VM)
+        log.take_epoch(log.epoch(), {"writer": "x", "host": "recovery", "reason": "failover", "run": "another"})
+        world.wait(lambda: world.running() == [])
 
 
 def returned(source, fault):

@@ -18,10 +18,10 @@ from leeward.agent.config import HostConfig
 from leeward.agent.groups import Groups
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
-from leeward.agent.ledger import Ledger, Owed, StandDown
+from leeward.agent.ledger import Ledger, Owed, Reigned, StandDown
 from leeward.agent.owing import Owing
 from leeward.agent.room import room
-from leeward.agent.sentry import LOOK_S, Sentry
+from leeward.agent.sentry import LOOK_S, Sentry, Watched
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import LeewardError, NotFound, Unavailable, VmGone
 from leeward.domain.protection import ProtectionState
@@ -29,12 +29,21 @@ from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
-from leeward.wire.messages import AgentReport, DesiredState, HostReport, ProtectionMessage, ProtectionReport
+from leeward.wire.messages import (
+    AgentReport,
+    DesiredState,
+    HostReport,
+    ProtectionMessage,
+    ProtectionReport,
+    StandDownMessage,
+)
 from leeward.wire.translate import utc, vm_message
 
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
 STOP_TIMEOUT_S = 30.0
 HOSTS_CACHE_S = 1.0
+# For so long a guest that was left standing may stand on, until the vault tells whether it is ours still.
+_ASK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +75,7 @@ class Agent:
         self._workers: dict[str, Worker] = {}
         self._troubles: dict[str, str] = {}
         self._lock = threading.RLock()
+        self._asked: set[tuple[str, str]] = set()
         self._hosts_cache: tuple[float, list[HostReport]] | None = None
         self._running = False
         self._open_plain_vault = open_plain_vault
@@ -73,21 +83,22 @@ class Agent:
         self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
         drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, drivers, self._end_held)
-        self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._fenced)
+        self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._reign_over)
         self.owing = Owing(ledger, open_plain_vault, self._settled, self._beaten)
 
     def _kept(self) -> list[ProtectionMessage]:
         return [wish for wish in self._ledger.desired.protections if not wish.paused]
 
-    def _unproven(self) -> list[ProtectionMessage]:
+    def _unproven(self) -> list[Watched]:
+        """Also what nobody wishes to be replicated from here: a VM that is just coming here runs before that."""
         with self._lock:
-            workers = dict(self._workers)
-        return [
-            wish
-            for wish in self._ledger.desired.protections
-            if self._ledger.standdown(wish.vm_id, wish.host) is None
-            and not (wish.vm_id in workers and workers[wish.vm_id].reigned_within(LOOK_S))
-        ]
+            workers = list(self._workers.values())
+        proven = {(worker.wish.vm_id, worker.wish.host) for worker in workers if worker.reigned_within(LOOK_S)}
+        reigns = self._ledger.reigns().items()
+        found = {(vm_id, had.host): Watched(vm_id, had.host) for vm_id, had in reigns if had.host in self._hosts}
+        for wish in self._ledger.desired.protections:
+            found[wish.vm_id, wish.host] = Watched(wish.vm_id, wish.host, wish.vm_name)
+        return [vm for key, vm in found.items() if key not in proven and self._ledger.standdown(*key) is None]
 
     def _pruned(self, vm_id: str) -> None:
         worker = self._workers.get(vm_id)
@@ -98,8 +109,9 @@ class Agent:
         """Begin to act on the desired state of the last run."""
         with self._lock:
             self._running = True
-            self._release_left()  # guests that we have stopped, and died
             self._guard.look()  # before anything else: what runs elsewhere must not run here
+            self._ask_of_left()
+            self._release_left()  # guests that we have stopped, and died
             self._reconcile()
             self._keeper.start()
             self._guard.start()
@@ -130,7 +142,8 @@ class Agent:
             # First of all, and whether or not there is room to write it down. Without room the desired state is not
             # taken over, so that all of it is told once more.
             for off in desired.standdowns:
-                if off.host in self._hosts and self._ledger.standdown(off.vm_id, off.host) is None:
+                known = self._ledger.standdown(off.vm_id, off.host) is not None
+                if off.host in self._hosts and not known and not (off.recovered and self._removed(off)):
                     with suppress(Unavailable):
                         self._ledger.unowe(off.vm_id, off.host)
                     with suppress(Unavailable):
@@ -144,6 +157,16 @@ class Agent:
                     self._ledger.unhold(vm_id, wish.host)
                     self._forget(wish)
         self._guard.wake()
+
+    def _removed(self, off: StandDownMessage) -> bool:
+        """A host that cannot tell may have it still."""
+        try:
+            self._hosts[off.host].hypervisor.vm(off.vm_id)
+        except VmGone:
+            return True
+        except LeewardError:
+            pass
+        return False
 
     def _wishes(self) -> dict[str, ProtectionMessage]:
         """What is to be replicated now: what is held still or stands down is left out."""
@@ -172,7 +195,33 @@ class Agent:
 
     def _release_left(self) -> None:
         if self._groups is not None:
-            self._groups.release_left()
+            self._groups.release_left(self._goes_on)
+
+    def _ask_of_left(self) -> None:
+        """Guests stand still since we died, and may have been taken over meanwhile. The vault is given a moment to
+        tell of it: a guest that is ours waits."""
+        left = self._groups.left() if self._groups is not None else []
+        names = {wish.vm_id: wish.vm_name for wish in self._ledger.desired.protections}
+
+        def ask() -> None:
+            for host, vm_id in left:
+                try:
+                    self._fenced(Watched(vm_id, host, names.get(vm_id, vm_id)))
+                    self._asked.add((host, vm_id))
+                except LeewardError as error:
+                    log.debug("who reigns is not known", vm=names.get(vm_id, vm_id), error=str(error))
+
+        if left:
+            asking = threading.Thread(target=ask, name="ask-of-left", daemon=True)
+            asking.start()
+            asking.join(_ASK_S)
+
+    def _goes_on(self, host: str, vm_id: str) -> bool:
+        """Whether a guest that was left standing may go on here, or is off, so that nothing is left to go on."""
+        standdown = self._ledger.standdown(vm_id, host)
+        if standdown is not None:
+            return self._guard.keep_off(standdown)
+        return (host, vm_id) in self._asked or self._ledger.epoch_of(vm_id, host) is not None
 
     # --- what jobs do -------------------------------------------------------------------------------
 
@@ -242,18 +291,32 @@ class Agent:
             raise NotFound("this agent has no such host", subject=host, hint=f"It has: {', '.join(self._hosts)}")
         return self._hosts[host]
 
-    def _fenced(self, wish: ProtectionMessage) -> None:
+    def _reign_over(self, vm: Watched, epoch: int) -> None:
+        """What the sentry has found out. A copy that has been removed need not be looked after any more."""
+        if vm.name:
+            return self._fenced(vm)
+        # Whoever removes a copy then lets it stand up: a stand-down must not come after that.
+        with self._guard.sparing(vm.vm_id, vm.host):
+            try:
+                name = self.source(vm.host).hypervisor.vm(vm.vm_id).name
+            except VmGone:
+                return self._ledger.forget(vm.vm_id, Reigned(epoch, vm.host))
+            except LeewardError:
+                name = vm.vm_id
+            return self._fenced(replace(vm, name=name))
+
+    def _fenced(self, vm: Watched) -> None:
         """Another writer has this VM's log. If that is because the VM runs elsewhere now, it must not run here."""
-        if self._ledger.owed(wish.vm_id, wish.host) is not None:
+        if self._ledger.owed(vm.vm_id, vm.host) is not None:
             return  # who has it is found out there
-        move = self._open_plain_vault().log(wish.vm_id).last_move()
-        if move is None or move.info.get("host") == wish.host:
+        move = self._open_plain_vault().log(vm.vm_id).last_move()
+        if move is None or move.info.get("host") == vm.host:
             return
         since = f" since {utc(move.time_ns)}" if move.time_ns else ""
         reason = f"it runs at {move.info.get('host')}{since}"
         # Not under the agent's lock: this may be a worker's thread, and whoever ends the worker holds the lock.
-        if self._ledger.stand_down(StandDown(wish.vm_id, wish.vm_name, wish.host, reason), after=move.epoch):
-            log.warning("standing down: the VM was taken over while we were away", vm=wish.vm_name, reason=reason)
+        if self._ledger.stand_down(StandDown(vm.vm_id, vm.name, vm.host, reason), after=move.epoch):
+            log.warning("standing down: the VM was taken over while we were away", vm=vm.name, reason=reason)
             self._guard.wake()
 
     def _begin(self, wish: ProtectionMessage) -> None:
@@ -266,7 +329,7 @@ class Agent:
         services = replace(
             self._services,
             save_epoch=lambda vm_id, number: self._ledger.save_epoch(vm_id, number, wish.host),
-            on_fenced=self._fenced,
+            on_fenced=lambda wish: self._fenced(Watched(wish.vm_id, wish.host, wish.vm_name)),
             group=self._groups.of if self._groups is not None else self._services.group,
         )
         worker = Worker(wish, source.hypervisor, partial(self._open_vault, wish.vm_id), services, epoch)

@@ -206,8 +206,12 @@ class Groups:
         with self._lock:
             return self._groups.get((wish.host, wish.policy.group))
 
-    def release_left(self) -> None:
-        self._standstill.release_left(self._drivers)
+    def left(self) -> list[tuple[str, str]]:
+        """(host, VM id) that stand still although their round is over."""
+        return self._standstill.left()
+
+    def release_left(self, may: Callable[[str, str], bool]) -> None:
+        self._standstill.release_left(self._drivers, may)
 
 
 class Fellow:

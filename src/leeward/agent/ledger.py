@@ -117,6 +117,10 @@ class Ledger:
             found = self._reigns.get(vm_id)
         return found.epoch if found and found.host in (host, "") else None
 
+    def reigns(self) -> dict[str, Reigned]:
+        with self._lock:
+            return dict(self._reigns)
+
     def epochs(self) -> dict[str, int]:
         with self._lock:
             return {vm_id: reigned.epoch for vm_id, reigned in self._reigns.items()}
@@ -131,9 +135,11 @@ class Ledger:
                 self._reigns[vm_id] = Reigned(epoch, host)
                 self._write()
 
-    def forget(self, vm_id: str) -> None:
+    def forget(self, vm_id: str, reigned: Reigned | None = None) -> None:
+        """reigned: only if it is this one still."""
         with self._lock:
-            if self._reigns.pop(vm_id, None) is not None:
+            if vm_id in self._reigns and reigned in (None, self._reigns[vm_id]):
+                del self._reigns[vm_id]
                 self._write()
 
     # --- held still -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from leeward.agent.ledger import write_durably
@@ -59,13 +59,18 @@ class Standstill:
         with self._lock:
             self._active.discard((host, vm_id))
 
-    def release_left(self, hypervisors: Mapping[str, Hypervisor]) -> None:
-        """Let go on whom we, or an earlier process, have left standing."""
+    def left(self) -> list[tuple[str, str]]:
+        """(host, VM id) whom we, or an earlier process, have left standing."""
         with self._lock:
-            left = sorted(self._noted - self._active)
-        for host, vm_id in left:
+            return sorted(self._noted - self._active)
+
+    def release_left(
+        self, hypervisors: Mapping[str, Hypervisor], may: Callable[[str, str], bool] = lambda host, vm_id: True
+    ) -> None:
+        """Let them go on, where they may."""
+        for host, vm_id in self.left():
             hypervisor = hypervisors.get(host)
-            if hypervisor is not None and _released(hypervisor, vm_id):
+            if hypervisor is not None and may(host, vm_id) and _released(hypervisor, vm_id):
                 with self._lock:
                     if (host, vm_id) not in self._active:  # nor stopped anew meanwhile
                         self._noted.discard((host, vm_id))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -13,14 +14,14 @@ from leeward.console.links import AgentLink
 from leeward.domain.errors import LeewardError, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, abandon, unabandon
+from leeward.domain.runs import Run, RunState, StepState, abandon, unabandon, with_record
 from leeward.logs import log
 from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.wire.jobs import JobState
+from leeward.wire.jobs import Job, JobState
 from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
@@ -28,13 +29,14 @@ LIFE = "life"
 _TRIES = 20
 # The step that may be left to an agent that is away, and how many runs are looked through for it at first.
 LEFT = "discard-away"
+# Option of a failover that gave way to one to another host: what it has made at its own is to be removed.
+LEAVES = "leaves"
 _FORMER = 1000
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
 _RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
 _HOME_OFF = (Phase.AWAY, Phase.COMMITTING, Phase.SETTLED)
-# Not while the copy is being removed: its agent has known since BACK, and forgets with the copy.
-_AWAY_OFF = (Phase.BACK,)
+_AWAY_OFF = (Phase.BACK, Phase.FINISHING)
 
 
 class Desk:
@@ -46,7 +48,7 @@ class Desk:
         self._vault = vault
         self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
-        self._left: set[str] | None = None
+        self._left: dict[str, Run] | None = None
 
     def vault(self) -> Vault:
         return self._vault.open()
@@ -95,7 +97,9 @@ class Desk:
 
     def desired(self) -> DesiredState:
         desired = self._database.desired()
-        standdowns = [off for life in self._database.lives.all().values() for off in self._kept_off(life)]
+        lives = self._database.lives.all()
+        standdowns = [off for life in lives.values() for off in self._kept_off(life)]
+        standdowns += left_off(self._what_is_left().values(), lives)
         replicas = tuple(replica for wish in desired.protections for replica in replicas_of(wish))
         return desired.model_copy(update={"standdowns": tuple(standdowns), "replicas": replicas})
 
@@ -115,7 +119,14 @@ class Desk:
         for host, job_id in jobs_of(ended):
             with suppress(NotFound):
                 self._fleet.link(host).release(job_id)
-        self._database.runs.replace(run.id, lambda now: replace(now, ended=time.time()))
+        life = self._database.lives.get(run.vm_id)
+        elsewhere = life is not None and life.run_id != run.id and life.away != run.away
+        more = {LEAVES: True} if elsewhere and may_have_built(ended) else {}
+        done = self._database.runs.replace(
+            run.id, lambda now: replace(now, ended=time.time(), options={**now.options, **more})
+        )
+        if more:
+            self._what_is_left()[run.id] = done
 
     def finish_giving_up(self) -> None:
         for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
@@ -129,20 +140,29 @@ class Desk:
 
     def let_go(self) -> None:
         """Of what was left to agents that were away (see `leeward.orchestrator.waiting`) and has been done since."""
-        if self._left is None:
-            done = self._database.runs.find(states=(RunState.DONE,), limit=_FORMER)
-            self._left = {run.id for run in done if run.result(LEFT).get("left")}
-        for run_id in list(self._left):
-            run = self._database.runs.run(run_id)
-            job = job_of(run, LEFT, undo=False)
+        for run in list(self._what_is_left().values()):
+            gave_way, life = bool(run.options.get(LEAVES)), self._database.lives.get(run.vm_id)
+            if gave_way and life is not None and under_way(life.phase):
+                continue  # until then the log may still say that its place is there
+            job = left_job(run) if gave_way else job_of(run, LEFT, undo=False)
             with suppress(NotFound):
                 link = self._fleet.link(run.away)
+                if gave_way and job is not None:
+                    link.submit(job)  # again each time, which is as good as once
                 report = link.job(job.id) if job else None
                 if job is None or report is None or report.state is JobState.RUNNING:
                     continue
                 link.release(job.id)
-            self._database.runs.record(run_id, LEFT, undo=False, result={})
-            self._left.discard(run_id)
+            self._database.runs.replace(run.id, nothing_left)
+            self._what_is_left().pop(run.id, None)
+            self._database.count()
+            self.spread()
+
+    def _what_is_left(self) -> dict[str, Run]:
+        if self._left is None:
+            over = self._database.runs.find(states=(RunState.DONE, RunState.UNDONE), limit=_FORMER)
+            self._left = {run.id: run for run in over if run.result(LEFT).get("left") or run.options.get(LEAVES)}
+        return self._left
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
@@ -170,10 +190,10 @@ class Desk:
             return
 
     def _tell(self, run: Run, life: Life) -> None:
+        if run.result(LEFT).get("left"):
+            self._what_is_left()[run.id] = run
         self._database.count()
         self.spread()
-        if self._left is not None and run.result(LEFT).get("left"):
-            self._left.add(run.id)
         if run.state in (RunState.DONE, RunState.UNDONE, RunState.STALLED):
             self._database.record(f"{run.kind} {run.state}", run.vm_name, run.failure, run.by)
         self.publish(life)
@@ -237,12 +257,42 @@ def kept_off(life: Life, *, closed: bool = False, back: bool = False) -> list[St
     """The host on which the VM must be off in this phase. closed: see `closed_to_home`; back: `closed_to_away`.
     Pure."""
     if life.phase in _HOME_OFF or closed:
-        host, reason = life.home, f"it runs at {life.away}"
-    elif life.phase in _AWAY_OFF or back:
-        host, reason = life.away, f"it runs at {life.home}"
-    else:
-        return []
-    return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason)]
+        reason = f"it runs at {life.away}"
+        return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=life.home, reason=reason)]
+    return [_recovered(life, life.away)] if life.phase in _AWAY_OFF or back else []
+
+
+def left_off(left: Iterable[Run], lives: Mapping[str, Life]) -> list[StandDownMessage]:
+    """What is to be removed at hosts that were away then is kept off there until it is, lest a site that hears of us
+    again, and not of the vault, let it run on. Not where the VM is going again. left: runs. Pure."""
+    found = []
+    for run in left:
+        life = lives.get(run.vm_id)
+        if life is not None and (life.away != run.away or life.phase is Phase.HOME):
+            found.append(_recovered(life, run.away))
+    return found
+
+
+def may_have_built(run: Run) -> bool:
+    """A failover that has, or that took over from one that may have. Pure."""
+    built = any(record.name == "build" and record.state is not StepState.WAITING for record in run.steps)
+    return run.kind in (Kind.PLANNED, Kind.UNPLANNED) and (built or bool(run.options.get("after")))
+
+
+def left_job(run: Run) -> Job | None:
+    """Removes what a failover that gave way has made, where the VM has its rightful place elsewhere. Pure."""
+    job = job_of(run, "discard", undo=True)
+    return job and job.model_copy(update={"id": f"{run.id}/left", "arguments": {**job.arguments, "idle": True}})
+
+
+def nothing_left(run: Run) -> Run:
+    options = {name: value for name, value in run.options.items() if name != LEAVES}
+    return replace(with_record(run, LEFT, undo=False, result={}), options=options)
+
+
+def _recovered(life: Life, host: str) -> StandDownMessage:
+    reason = f"it runs at {life.away if life.phase in _HOME_OFF else life.home}"
+    return StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=host, reason=reason, recovered=True)
 
 
 def replicas_of(wish: ProtectionMessage) -> list[ReplicaMessage]:

@@ -52,12 +52,16 @@ class ProtectionMessage(Message):
 
 
 class StandDownMessage(Message):
-    """A VM of this agent's host that must stay off, because it runs elsewhere; what is on its host is kept."""
+    """A VM of this agent's host that must stay off, because it runs elsewhere; what is on its host is kept.
+
+    recovered: it was made there out of a recovery point, and is to be removed: then there is nothing to keep off.
+    """
 
     vm_id: str
     vm_name: str
     host: str
     reason: str
+    recovered: bool = False
 
 
 class ReplicaMessage(Message):

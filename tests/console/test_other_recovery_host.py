@@ -1,0 +1,71 @@
+"""A failover that gives way to one to another recovery host: what it has made at its own is kept off and removed."""
+
+import pytest
+from tests.console.chaos import VM, ChaosPlace, DurableLink, hurry
+from tests.console.test_crash_matrix import a_world, ask
+from tests.console.test_taking_back import CancelAt
+
+from leeward.console.views import FailoverRequest
+from leeward.domain.lifecycle import Event, Phase
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import StepState
+from leeward.domain.vm import Power
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def world():
+    """With a second recovery host, attic."""
+    with a_world() as world:
+        world.attic = ChaosPlace(world, "attic", "recovery", world.folder / "attic")
+        world.attic.start_agent()
+        made = world.make_links
+
+        def links(places, database):
+            return [*made(places, database), DurableLink(world.attic, world.boxes.setdefault("attic", {}))]
+
+        world.make_links = links
+        world.restart_console()
+        world.wait(lambda: "attic" in world.fleet.view().by_host)
+        yield world
+        world.attic.stop_agent()
+
+
+def power(place):
+    return next((vm.power for vm in place.hypervisor.vms() if vm.id == VM), None)
+
+
+@pytest.mark.parametrize("vault", [True, False])
+def test_the_first_one_is_stopped_and_removed_once_it_is_back(world, vault):
+    world.office.stop_agent()
+    world.office.hypervisor.force_off(VM)
+    cancel = CancelAt(world, "start", StepState.DONE)
+    ask(world, Kind.UNPLANNED)
+    world.wait(cancel.asked.is_set)
+    world.until(Phase.FAILOVER_UNDOING)  # and waits for home, which is dead
+    world.hook = lambda *_: None
+    world.cuts["recovery"] = world.recovery.line.cut = True
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest(to="attic"))
+    world.until(Phase.AWAY)
+    assert (power(world.recovery), power(world.attic)) == (Power.RUNNING, Power.RUNNING)
+    world.restart_console()
+    world.cuts.clear()
+    world.recovery.line.cut = not vault
+    world.desk.let_go()
+    world.wait(lambda: power(world.recovery) in (Power.OFF, None))
+    world.recovery.line.cut = False
+    world.wait(lambda: power(world.recovery) is None and world.recovery.copies.reports() == [])
+
+    def over():
+        world.desk.let_go()
+        return world.recovery.jobs.jobs() == []
+
+    world.wait(over)
+    assert [off.host for off in world.desk.desired().standdowns] == ["office"]
+    assert world.recovery.agent._ledger.standdowns() == []
+    assert power(world.attic) is Power.RUNNING
+    assert world.watch.twice() == []
