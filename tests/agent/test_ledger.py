@@ -8,7 +8,7 @@ import pytest
 
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import HostConfig
-from leeward.agent.ledger import Ledger, StandDown
+from leeward.agent.ledger import Ledger, Owed, StandDown
 from leeward.agent.worker import Services
 from leeward.domain.errors import BadInput, Unavailable
 from leeward.hypervisors.memory import MemoryHypervisor
@@ -151,6 +151,27 @@ def test_on_a_full_disk_nothing_is_half_taken_over_but_a_vm_stays_off(tmp_path, 
     ledger.save_desired(DesiredState(generation=2, protections=(WISH,)))
     again = Ledger(tmp_path / "agent.json")
     assert (again.desired.generation, again.standdown("vm", "office") is not None) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("begin", "end"),
+    [
+        (lambda ledger: ledger.stand_down(StandDown("vm", "web", "office", "why")), Ledger.stand_up),
+        (lambda ledger: ledger.hold("vm", "office"), Ledger.stand_up),
+        (lambda ledger: ledger.hold("vm", "office"), Ledger.unhold),
+        (lambda ledger: ledger.owe(Owed("vm", "web", "office", 3, {}, ["r"])), Ledger.unowe),
+    ],
+)
+def test_on_a_full_disk_nothing_is_half_let_go_of(tmp_path, full, begin, end):
+    """Or the next time it would pass for done, and a restart would bring it back."""
+    ledger = Ledger(tmp_path / "agent.json")
+    begin(ledger)
+    with full(), pytest.raises(Unavailable):
+        end(ledger, "vm", "office")
+    assert ledger.holds("vm", "office")
+    end(ledger, "vm", "office")
+    assert not ledger.holds("vm", "office")
+    assert not Ledger(tmp_path / "agent.json").holds("vm", "office")
 
 
 def test_an_order_that_cannot_be_kept_is_carried_out_when_there_is_room(tmp_path, full):

@@ -33,7 +33,8 @@ from leeward.domain.errors import StoreUnavailable
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.orchestrator.conductor import Conductor
-from leeward.recovery.memory import MemoryCopies, MemoryHomes
+from leeward.recovery.memory import MemoryCopies
+from leeward.recovery.memory_homes import MemoryHomes
 from leeward.recovery.memory_replicas import MemoryReplicas
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore

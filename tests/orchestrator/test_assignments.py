@@ -91,6 +91,18 @@ def test_all_jobs_that_a_run_can_have_given_are_known_by_name():
     assert job_of(run, "stop", undo=False).kind is JobKind.STOP
 
 
+def test_the_new_disks_at_home_must_be_this_runs():
+    run = with_record(a_run(Kind.UNPLANNED_FAILBACK, "12"), "prepare", undo=False, result={"point": "12"})
+    for name in ("switch", "start-home"):
+        assert job_of(run, name, undo=False).arguments["point"] == "12"
+    assert "afresh" not in job_of(run, "prepare", undo=False).arguments
+    took_over = replace(run, options={"after": ["r0"]})
+    assert job_of(took_over, "prepare", undo=False).arguments["afresh"] is True
+    planned = with_record(a_run(Kind.FAILBACK), "prepare", undo=False, result={"point": "40"})
+    planned = with_record(planned, "catch-up", undo=False, result={"point": "44"})
+    assert job_of(planned, "switch", undo=False).arguments["point"] == "44"
+
+
 def test_an_unplanned_failback_takes_the_last_point_of_the_closed_log_and_gives_the_other_site_time():
     run = a_run(Kind.UNPLANNED_FAILBACK)
     run = with_record(run, "epoch-home", undo=False, ended=100.0, result={"epoch": 8, "point": "55"})

@@ -47,6 +47,8 @@ def test_an_epoch_that_moves_nothing_does_not_hide_the_move_before_it(vault, wri
     assert (log.last_move().epoch, log.last_move().info["host"], log.last_move().info["run"]) == (2, "recovery", "r1")
     take(written, "failback", "office", run="r2")
     assert log.last_move().info["run"] == "r2"
+    assert log.last_move(lambda found: found.info["run"] == "r2").info["run"] == "r1"
+    assert log.last_move(lambda found: True) is None
 
 
 @pytest.mark.parametrize("later", [(), ("protect",)])

@@ -54,13 +54,20 @@ class Homes(Protocol):
     """VMs that come home to one host; see `leeward.recovery.home`. tell: progress; check: raises to end early."""
 
     def prepare(
-        self, vm_id: str, vm_name: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+        self,
+        vm_id: str,
+        vm_name: str,
+        point_id: str,
+        tell: Callable[[str], None],
+        check: Callable[[], None],
+        *,
+        afresh: bool = False,
     ) -> dict[str, Any]: ...
     def catch_up(
         self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
     ) -> dict[str, Any]: ...
-    def switch(self, vm_id: str, definition: str) -> dict[str, Any]: ...
-    def start(self, vm_id: str) -> dict[str, Any]: ...
+    def switch(self, vm_id: str, definition: str, point: str = "") -> dict[str, Any]: ...
+    def start(self, vm_id: str, point: str = "") -> dict[str, Any]: ...
     def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]: ...
     def settle(self, vm_id: str) -> None: ...
     def revert(self, vm_id: str) -> None: ...
@@ -198,11 +205,12 @@ class CopyTasks:
     # --- coming home ----------------------------------------------------------------------------------
 
     def prepare(self, context: Context) -> dict[str, Any]:
-        """name, point → point, and what was fetched from the vault (bytes)."""
-        job = context.job
-        point = self.open_vault().log(job.vm_id).choose(str(job.arguments["point"]))
-        homes = self._homes(job.host)
-        return homes.prepare(job.vm_id, str(job.arguments["name"]), point.id, context.tell, context.check)
+        """name, point; afresh: a failback that was given up may have left something → point, and what was fetched
+        from the vault (bytes)."""
+        job, wanted = context.job, context.job.arguments
+        point = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
+        homes, afresh = self._homes(job.host), bool(wanted.get("afresh"))
+        return homes.prepare(job.vm_id, str(wanted["name"]), point.id, context.tell, context.check, afresh=afresh)
 
     def catch_up(self, context: Context) -> dict[str, Any]:
         """point: an id → point, fetched."""
@@ -210,17 +218,18 @@ class CopyTasks:
         return self._homes(job.host).catch_up(job.vm_id, str(job.arguments["point"]), context.tell, context.check)
 
     def switch(self, context: Context) -> dict[str, Any]:
-        """definition: for a host on which the VM is not defined."""
+        """definition: for a host on which the VM is not defined; point: that its new disks must hold."""
         job = context.job
-        return self._homes(job.host).switch(job.vm_id, str(job.arguments["definition"]))
+        point = str(job.arguments.get("point", ""))
+        return self._homes(job.host).switch(job.vm_id, str(job.arguments["definition"]), point)
 
     def start_home(self, context: Context) -> dict[str, Any]:
-        """epoch: the one in which this host reigns; wait_s: as in `plug`."""
+        """epoch: the one in which this host reigns; wait_s: as in `plug`; point: as in `switch`."""
         job = context.job
         _give_time(context, "giving the recovery site the time to find out and stop its VM")
         self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
         self.agent.stand_up(job.vm_id, job.host)
-        return self._homes(job.host).start(job.vm_id)
+        return self._homes(job.host).start(job.vm_id, str(job.arguments.get("point", "")))
 
     def watch_home(self, context: Context) -> dict[str, Any]:
         """→ evidence of the boot."""

@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -103,13 +103,9 @@ class Ledger:
 
     def save_desired(self, desired: DesiredState) -> None:
         """Kept, or not taken over at all: half a change of mind would never be told again."""
-        with self._lock:
-            before, self.desired = self.desired, desired
-            try:
-                self._write()
-            except LeewardError:
-                self.desired = before
-                raise
+        with self._lock, self._kept_or_not_done():
+            self.desired = desired
+            self._write()
 
     def epoch_of(self, vm_id: str, host: str) -> int | None:
         """The epoch in which the VM's log is written from this host; None when it is not, as far as we know."""
@@ -148,18 +144,16 @@ class Ledger:
         """Replicate nothing from this host although it is wished, until `unhold`: a failover is under way."""
         with self._lock:
             if (host, vm_id) not in self._held:
-                self._held.add((host, vm_id))
-                try:
+                with self._kept_or_not_done():
+                    self._held.add((host, vm_id))
                     self._write()
-                except LeewardError:
-                    self._held.discard((host, vm_id))
-                    raise
 
     def unhold(self, vm_id: str, host: str) -> None:
         with self._lock:
             if (host, vm_id) in self._held:
-                self._held.remove((host, vm_id))
-                self._write()
+                with self._kept_or_not_done():
+                    self._held.remove((host, vm_id))
+                    self._write()
 
     def holds(self, vm_id: str, host: str) -> bool:
         """Also while an epoch is owed: nothing is replicated before it has begun."""
@@ -171,20 +165,17 @@ class Ledger:
     def owe(self, owed: Owed) -> None:
         """Kept, or not owed at all: a VM is started on the strength of this."""
         with self._lock:
-            before = dict(self._owed)
-            if before.get((owed.host, owed.vm_id)) == owed:
-                return
-            self._owed[owed.host, owed.vm_id] = owed
-            try:
-                self._write()
-            except LeewardError:
-                self._owed = before
-                raise
+            if self._owed.get((owed.host, owed.vm_id)) != owed:
+                with self._kept_or_not_done():
+                    self._owed[owed.host, owed.vm_id] = owed
+                    self._write()
 
     def unowe(self, vm_id: str, host: str) -> None:
         with self._lock:
-            if self._owed.pop((host, vm_id), None) is not None:
-                self._write()
+            if (host, vm_id) in self._owed:
+                with self._kept_or_not_done():
+                    del self._owed[host, vm_id]
+                    self._write()
 
     def owed(self, vm_id: str, host: str) -> Owed | None:
         with self._lock:
@@ -218,11 +209,11 @@ class Ledger:
     def stand_up(self, vm_id: str, host: str) -> None:
         """From here on the VM may run on this host again. Raises LeewardError while that cannot be told."""
         with self._lock:
-            gone = self._standdowns.pop((host, vm_id), None)
-            held = (host, vm_id) in self._held
-            self._held.discard((host, vm_id))
-            if gone or held:
-                self._write()
+            if (host, vm_id) in self._standdowns or (host, vm_id) in self._held:
+                with self._kept_or_not_done():
+                    self._standdowns.pop((host, vm_id), None)
+                    self._held.discard((host, vm_id))
+                    self._write()
             # Also when it is no news: the last time we may have died before it was told.
             self._on_standdowns(list(self._standdowns.values()))
 
@@ -233,6 +224,17 @@ class Ledger:
     def standdowns(self) -> list[StandDown]:
         with self._lock:
             return list(self._standdowns.values())
+
+    @contextmanager
+    def _kept_or_not_done(self) -> Iterator[None]:
+        """Where it cannot be written down it is as before: else the next time it would pass for done, and after a
+        restart it would not be."""
+        before = self.desired, set(self._held), dict(self._standdowns), dict(self._owed)
+        try:
+            yield
+        except LeewardError:
+            self.desired, self._held, self._standdowns, self._owed = before
+            raise
 
     def _write(self) -> None:
         write_durably(

@@ -128,20 +128,27 @@ class HostHomes:
             return self._opened
 
     def prepare(
-        self, vm_id: str, vm_name: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
+        self,
+        vm_id: str,
+        vm_name: str,
+        point_id: str,
+        tell: Callable[[str], None],
+        check: Callable[[], None],
+        *,
+        afresh: bool = False,
     ) -> dict[str, Any]:
-        return self._open().prepare(vm_id, vm_name, point_id, tell, check)
+        return self._open().prepare(vm_id, vm_name, point_id, tell, check, afresh=afresh)
 
     def catch_up(
         self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
     ) -> dict[str, Any]:
         return self._open().catch_up(vm_id, point_id, tell, check)
 
-    def switch(self, vm_id: str, definition: str) -> dict[str, Any]:
-        return self._open().switch(vm_id, definition)
+    def switch(self, vm_id: str, definition: str, point: str = "") -> dict[str, Any]:
+        return self._open().switch(vm_id, definition, point)
 
-    def start(self, vm_id: str) -> dict[str, Any]:
-        return self._open().start(vm_id)
+    def start(self, vm_id: str, point: str = "") -> dict[str, Any]:
+        return self._open().start(vm_id, point)
 
     def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]:
         host = LibvirtRecoveryHost(self._host.name, self._host.uri, self._storage)

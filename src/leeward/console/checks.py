@@ -17,7 +17,7 @@ from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
-from leeward.vault.reigning import MOVES
+from leeward.vault.reigning import MOVES, Reign
 from leeward.wire.messages import ProtectionMessage, ReplicaReport
 from leeward.wire.translate import utc
 
@@ -132,6 +132,11 @@ class Checks:
         except NotFound:
             return False
 
+    def _given_up(self, run: Run, move: Reign) -> bool:
+        """Whether a move is a failback of this console's that gave way, or its being taken back: the VM came to the
+        recovery site before."""
+        return move.reason != "failover" and self.ours(run, move.info.get("run"))
+
     def reclaim(self, run: Run) -> dict[str, Any]:
         """Options for another try of a run whose taking of the log failed: the operator has seen why, and wants it to
         follow the epoch that is there now. Raises Refused when that is of another move, StoreError."""
@@ -171,7 +176,7 @@ class Checks:
     def _check_unplanned_home(self, run: Run, life: Life | None) -> Done:
         self._must_answer(run.home, "the home host")
         vm_log = self._vault.open().log(run.vm_id)
-        point, move = vm_log.choose(run.point), vm_log.last_move()
+        point, move = vm_log.choose(run.point), vm_log.last_move(lambda found: self._given_up(run, found))
         wish = self._wish(run.vm_id)
         claim = self._claim_from(run, vm_log, run.away, known=wish.claim if wish else 0)
         definition = life.definition if life else ""

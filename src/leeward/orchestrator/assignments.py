@@ -110,20 +110,27 @@ def _plug(run: Run) -> dict[str, Any]:
 def _prepare(run: Run) -> dict[str, Any]:
     """While the VM runs on, the newest will do; once its log is closed there is a last one."""
     point = run.result("epoch-home").get("point", "latest") if run.point == "latest" else run.point
-    return {"name": run.vm_name, "point": point if run.kind is Kind.UNPLANNED_FAILBACK else "latest"}
+    found = {"name": run.vm_name, "point": point if run.kind is Kind.UNPLANNED_FAILBACK else "latest"}
+    return {**found, "afresh": True} if run.options.get("after") else found
 
 
 def _catch_up(run: Run) -> dict[str, Any]:
     return {"point": run.result("last-cycle-away")["point"]}
 
 
+def _held_at_home(run: Run) -> dict[str, Any]:
+    """The point that the new disks were brought to, so that an earlier run's are not taken for this one's."""
+    reached = run.result("catch-up") or run.result("prepare")
+    return {"point": reached["point"]} if "point" in reached else {}
+
+
 def _switch(run: Run) -> dict[str, Any]:
-    return {"definition": run.result("check-home").get("definition", "")}
+    return {"definition": run.result("check-home").get("definition", ""), **_held_at_home(run)}
 
 
 def _start_home(run: Run) -> dict[str, Any]:
     """Where the recovery site was not reached, as in `_plug`: here it is the start that waits."""
-    found = {"epoch": run.result("epoch-home")["epoch"]}
+    found = {"epoch": run.result("epoch-home")["epoch"], **_held_at_home(run)}
     if run.result("fence-away").get("reached", True):
         return found
     times = {record.name: record for record in run.steps}

@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from leeward.domain.blocks import BLOCK_SIZE
-from leeward.domain.errors import NotFound, Refused, StoreFull, Unavailable
+from leeward.domain.errors import HypervisorError, NotFound, Refused, StoreFull, Unavailable
 from leeward.hypervisors.libvirt import domain_xml
 from leeward.logs import log
 from leeward.recovery.durable import exclusive, load_json, save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
 from leeward.recovery.images import Image
+from leeward.recovery.leftovers import Leftover, judge, must_be_unwritten, must_hold
 from leeward.recovery.libvirt.home_host import HomeHost
 from leeward.recovery.libvirt.starting import marks
 from leeward.recovery.localdisks import LocalDisks
@@ -85,16 +86,33 @@ class HomeDisks:
     # --- writing the new disks ------------------------------------------------------------------------
 
     def prepare(
-        self, vm_id: str, vm_name: str, point_id: str, tell: Tell = _silent, check: Check = _on
+        self,
+        vm_id: str,
+        vm_name: str,
+        point_id: str,
+        tell: Tell = _silent,
+        check: Check = _on,
+        *,
+        afresh: bool = False,
     ) -> dict[str, Any]:
         """New disks that hold the point, made out of the old ones as far as these have it. Safe to repeat.
 
-        tell: progress for people; check: raises to end early. → point; fetched, written: bytes read from the vault,
-        bytes written. Raises Refused while the VM runs here, StoreFull.
+        tell: progress for people; check: raises to end early. afresh: what the VM was given already, an earlier
+        failback gave it. → point; fetched, written: bytes read from the vault, bytes written. Raises Refused while
+        the VM runs here, or has run here from disks of another point; StoreFull.
         """
         with exclusive(self._records.place(vm_id)):
-            record = self.record(vm_id) or self._begin(vm_id, vm_name)
-            return self._reach(record, point_id, tell, check)
+            record = self.record(vm_id)
+            if record is not None and record.made:
+                wanted = self._vault.log(vm_id).point(point_id).id
+                written = self._written(record)
+                if judge(vm_name, record.point, wanted, written=written, afresh=afresh) is Leftover.STALE:
+                    tell("what an earlier failback has left goes first")
+                    self._take_back(record)
+                    record = None
+                elif written:
+                    tell(f"it has run here already from its new disks, made of point {record.point}: these are kept")
+            return self._reach(record or self._begin(vm_id, vm_name), point_id, tell, check)
 
     def catch_up(self, vm_id: str, point_id: str, tell: Tell = _silent, check: Check = _on) -> dict[str, Any]:
         """Bring them to a later point."""
@@ -114,6 +132,7 @@ class HomeDisks:
 
     def _reach(self, record: HomeRecord, point_id: str, tell: Tell, check: Check) -> dict[str, Any]:
         if record.made:
+            must_hold(record.vm_name, record.point, self._vault.log(record.vm_id).point(point_id).id)
             return {"point": record.point, "fetched": 0, "written": 0}
         self._must_be_off(record)
         owner = f"failback {record.tag}"
@@ -153,13 +172,15 @@ class HomeDisks:
 
     # --- using them -----------------------------------------------------------------------------------
 
-    def switch(self, vm_id: str, definition: str = "") -> dict[str, Any]:
-        """Let the VM use its new disks: one redefinition. definition: for a host on which it is not defined.
+    def switch(self, vm_id: str, definition: str = "", point: str = "") -> dict[str, Any]:
+        """Let the VM use its new disks: one redefinition. definition: for a host on which it is not defined. point:
+        that they must hold; "": not asked.
 
         → warnings: how the VM differs from what it was, in words.
         """
         with exclusive(self._records.place(vm_id)):
             record = self._require(vm_id)
+            must_hold(record.vm_name, record.point, point)
             if record.switched:
                 return {"warnings": []}
             self._must_be_off(record)
@@ -187,10 +208,12 @@ class HomeDisks:
         record.made = marks(list(record.new.values()))
         self._records.save(record)
 
-    def start(self, vm_id: str) -> dict[str, Any]:
-        """Start it, its changes tracked from the first write on where the point allows it. → tracked."""
+    def start(self, vm_id: str, point: str = "") -> dict[str, Any]:
+        """Start it, its changes tracked from the first write on where the point allows it. point: as in `switch`.
+        → tracked."""
         with exclusive(self._records.place(vm_id)):
             record = self._require(vm_id)
+            must_hold(record.vm_name, record.point, point)
             if not record.switched:
                 raise Refused("it has not been given its new disks yet", subject=record.vm_name)
             reason = "" if record.released else self._untracked(record)
@@ -212,6 +235,18 @@ class HomeDisks:
         except Unavailable as error:
             return f"whether the point is the newest is not known ({error})"
 
+    def _written(self, record: HomeRecord) -> bool:
+        """Whether its guest has written to the new disks, or may be about to. It may have been let go of and never
+        have come up: the host had no memory for it, say."""
+        if not record.released:
+            return False
+        if not self._host.is_off(record.vm_id):
+            return True
+        try:
+            return marks(list(record.made)) != record.made
+        except HypervisorError:  # an image is gone: whatever was written, nobody can tell
+            return True
+
     def _release(self, record: HomeRecord) -> None:
         record.released = True
         self._records.save(record)
@@ -231,19 +266,23 @@ class HomeDisks:
             self._records.forget(record)
 
     def revert(self, vm_id: str) -> None:
-        """The old disks stay: delete the new ones. Refused once its guest may have written to them. Idempotent."""
+        """The old disks stay: delete the new ones. Refused once its guest has written to them. Idempotent."""
         with exclusive(self._records.place(vm_id)):
             record = self.record(vm_id)
-            if record is None:
-                return
-            if record.released:
-                raise Refused("it has been started from its new disks", subject=record.vm_name)
-            self._must_be_off(record)
-            if record.made:
-                self._host.take_back(vm_id, record.vm_name, record.definition, record.new, record.tag)
-            images = [Path(journal.path) for journal in self._disks(record).journals.values()]
-            self._delete(record, [*images, *(path.with_name(path.name + ".part") for path in images)])
-            self._records.forget(record)
+            if record is not None:
+                must_be_unwritten(record.vm_name, record.point, written=self._written(record))
+                self._take_back(record)
+
+    def _take_back(self, record: HomeRecord) -> None:
+        self._must_be_off(record)
+        if record.released:  # once the first image is gone it could not be told again that nothing was written
+            record.released = False
+            self._records.save(record)
+        if record.made:
+            self._host.take_back(record.vm_id, record.vm_name, record.definition, record.new, record.tag)
+        images = [Path(journal.path) for journal in self._disks(record).journals.values()]
+        self._delete(record, [*images, *(path.with_name(path.name + ".part") for path in images)])
+        self._records.forget(record)
 
     def _delete(self, record: HomeRecord, paths: list[Path]) -> None:
         """Those of these files that no VM uses."""

@@ -16,7 +16,8 @@ class HomeRecord:
 
     old: disk → its image before the switch (path, format, kind); definition: of the VM before, "" when it was not
     defined here; the switch takes both anew when it begins. made: the new images' marks from just before the VM got
-    them; with them the switch has begun. switched: it is done. released: its guest may have written to the new disks.
+    them; with them the switch has begun. switched: it is done. released: its guest may have written to the new disks,
+    and has unless their marks are as they were.
     """
 
     vm_id: str

@@ -11,7 +11,6 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
 
 from leeward.domain.errors import NotFound, Refused, StoreUnavailable
 from leeward.domain.protection import ReplicaState
@@ -174,86 +173,3 @@ class MemoryCopies:
             failed="",
             replica=copy.replica,
         )
-
-
-@dataclass(slots=True)
-class _Home:
-    old: dict[str, bytearray]
-    new: dict[str, bytearray]
-    point: str
-    token: str = ""
-    switched: bool = False
-    started: bool = False
-
-
-class MemoryHomes:
-    """VMs that come home to one host."""
-
-    def __init__(self, hypervisor: MemoryHypervisor, open_vault: Callable[[], Vault]) -> None:
-        self._hypervisor = hypervisor
-        self._open_vault = open_vault
-        self._homes: dict[str, _Home] = {}
-        self._lock = threading.RLock()
-
-    def prepare(
-        self, vm_id: str, vm_name: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
-    ) -> dict[str, Any]:
-        check()
-        with self._lock:
-            if self._hypervisor.vm(vm_id).power is not Power.OFF:
-                raise Refused("it runs here", subject=vm_name)
-            if vm_id not in self._homes:
-                old = self._hypervisor.disks(vm_id)
-                self._homes[vm_id] = _Home({name: bytearray(data) for name, data in old.items()}, {}, "")
-            return self._fetch(vm_id, point_id)
-
-    def catch_up(
-        self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
-    ) -> dict[str, Any]:
-        with self._lock:
-            return self._fetch(vm_id, point_id)
-
-    def _fetch(self, vm_id: str, point_id: str) -> dict[str, Any]:
-        home = self._home(vm_id)
-        log = self._open_vault().log(vm_id)
-        with log.open_point(point_id) as image:
-            home.new = {name: bytearray(image.disks[name].read(0, disk.size)) for name, disk in image.disks.items()}
-            home.token = image.tracking if log.point("latest").id == point_id else ""
-        home.point = point_id
-        return {"point": point_id}
-
-    def switch(self, vm_id: str, definition: str) -> dict[str, Any]:
-        with self._lock:
-            home = self._home(vm_id)
-            if not home.switched:
-                self._hypervisor.set_disks(vm_id, home.new)
-                home.switched = True
-            return {}
-
-    def start(self, vm_id: str) -> dict[str, Any]:
-        with self._lock:
-            home = self._home(vm_id)
-            if not home.started:
-                if home.token:
-                    self._hypervisor.track(vm_id, home.token)
-                home.started = True
-            self._hypervisor.start(vm_id)
-            return {}
-
-    def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]:
-        return {"agent": "answers"}
-
-    def settle(self, vm_id: str) -> None:
-        with self._lock:
-            self._homes.pop(vm_id, None)
-
-    def revert(self, vm_id: str) -> None:
-        with self._lock:
-            home = self._homes.pop(vm_id, None)
-            if home is not None and home.switched:
-                self._hypervisor.set_disks(vm_id, home.old)
-
-    def _home(self, vm_id: str) -> _Home:
-        if vm_id not in self._homes:
-            raise NotFound("nothing has been prepared for it", subject=vm_id)
-        return self._homes[vm_id]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -142,6 +143,6 @@ class VmLog:
         """Who writes this log now; None of an empty log."""
         return reign(self._history)
 
-    def last_move(self) -> Reign | None:
-        """The epoch in which the VM came to where it runs; None: it never moved."""
-        return last_move(self._history)
+    def last_move(self, passing: Callable[[Reign], bool] = lambda found: False) -> Reign | None:
+        """The epoch in which the VM came to where it runs; None: it never moved. passing: moves to pass over."""
+        return last_move(self._history, passing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,9 +35,9 @@ def reign(history: History) -> Reign | None:
     return _reign(history, history.epoch_at(tail), tail) if tail else None
 
 
-def last_move(history: History) -> Reign | None:
+def last_move(history: History, passing: Callable[[Reign], bool] = lambda found: False) -> Reign | None:
     """The newest epoch that moved the VM, later ones of other reasons passed over; None: it never moved, as far as
-    the log and its horizon know. Raises as `reign`.
+    the log and its horizon know. passing: moves to pass over as well. Raises as `reign`.
 
     An agent that has lost its memory begins an epoch to go on protecting; the VM does not move by that.
     """
@@ -46,11 +47,11 @@ def last_move(history: History) -> Reign | None:
     known = move_of(history)
     for epoch in range(history.epoch_at(tail), known.epoch if known else 0, -1):
         found = _reign(history, epoch, tail)
-        if found.reason in MOVES:
+        if found.reason in MOVES and not passing(found):
             return found
         if not found.info:
             break  # older ones have been pruned as well
-    return known
+    return known if known and not passing(known) else None
 
 
 def move_of(history: History) -> Reign | None:
