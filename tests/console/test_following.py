@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from leeward.console.checks import in_the_way
-from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading
+from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading, left_off
 from leeward.domain.lifecycle import Phase, after
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, begin_undo, end, new_run, stall, with_record
@@ -104,6 +104,7 @@ def test_the_other_site_is_kept_off_wherever_the_vm_is_at_rest(phase):
         Phase.COMMITTING: ["office"],
         Phase.SETTLED: ["office"],
         Phase.BACK: ["recovery"],
+        Phase.FINISHING: ["recovery"],
     }
     assert hosts == wanted.get(phase, [])
 
@@ -116,3 +117,17 @@ def test_copies_of_earlier_failovers_are_in_the_way_where_their_host_answers():
     heir = replace(run, options={"after": ["r0"]})
     assert in_the_way(["recovery"], heir) == ""
     assert in_the_way(["recovery", "third"], heir) == "third"
+
+
+def test_what_is_left_somewhere_is_kept_off_there_unless_the_vm_is_going_there_again():
+    run = a_run(Kind.FINISH)
+    found = {
+        (phase, away): [off.host for off in left_off([run], {"vm": Life("vm", "web", phase, "office", away)})]
+        for phase in (Phase.HOME, Phase.FAILING_OVER, Phase.AWAY)
+        for away in ("recovery", "attic")
+    }
+    assert [where for where, hosts in found.items() if hosts != ["recovery"]] == [
+        (Phase.FAILING_OVER, "recovery"),
+        (Phase.AWAY, "recovery"),
+    ]
+    assert left_off([run], {}) == []
