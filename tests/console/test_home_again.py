@@ -31,7 +31,7 @@ def given_up_after(world, step, **how):
     cancel = CancelAt(world, step, StepState.RUNNING)
     go_home(world, **how)
     world.wait(cancel.asked.is_set)
-    world.wait(lambda: world.failovers.last(VM, "web").undo)
+    world.wait(lambda: world.phase() in (Phase.FAILBACK_UNDOING, Phase.FAILBACK_STALLED))
     world.hook = lambda *_: None
 
 
@@ -68,7 +68,7 @@ def test_one_after_the_vm_has_run_on_over_there_boots_what_it_wrote_there():
 
         world.tasks_hook = hang
         given_up_after(world, "switch")
-        world.wait(lambda: world.failovers.last(VM, "web").state is RunState.STALLED)
+        world.until(Phase.FAILBACK_STALLED)
         assert world.running() == ["recovery"]
         _, newest = newer(world)
         die(world)
@@ -88,7 +88,7 @@ def test_a_home_that_cannot_start_the_vm_gives_it_back(point):
         old, newest = newer(world)
         world.office.hypervisor.broken = True
         go_home(world, point=old if point == "older" else "latest")
-        world.wait(lambda: world.failovers.last(VM, "web").state is RunState.STALLED)
+        world.until(Phase.FAILBACK_STALLED)
         assert world.running() == []
         world.service.cancel("web")
         run = bring_to_end(world)
@@ -110,10 +110,11 @@ def started_and_failed(world, **how):
 
     world.office.homes.start = fail
     go_home(world, **how)
-    world.wait(lambda: world.failovers.last(VM, "web").state is RunState.STALLED)
+    world.until(Phase.FAILBACK_STALLED)
     world.office.homes.start = start
     world.service.cancel("web")
     world.wait(lambda: "has been started from its new disks" in world.failovers.last(VM, "web").failure)
+    world.until(Phase.FAILBACK_STALLED)
 
 
 @slow
@@ -125,11 +126,11 @@ def test_what_the_guest_has_written_at_home_is_kept_and_only_gone_on_with():
         started_and_failed(world)
         written = world.disks(world.office)
         go_home(world, point=old)
-        world.wait(lambda: world.failovers.last(VM, "web").state is RunState.STALLED)
+        world.until(Phase.FAILBACK_STALLED)
         assert "has run at home already" in world.failovers.last(VM, "web").failure
         assert world.disks(world.office) == written
         world.service.cancel("web")
-        world.wait(lambda: world.failovers.last(VM, "web").undo)
+        world.until(Phase.FAILBACK_UNDOING)
         go_home(world)
         world.until(Phase.BACK)
         assert world.watch.on["office"] == written

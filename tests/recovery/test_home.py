@@ -146,6 +146,9 @@ def test_death_while_it_is_taken_back_after_that_start_is_no_refusal(house, monk
         with pytest.raises(ZeroDivisionError):
             house.home.revert(VM)
     assert house.image() == house.first
+    house.home.prepare(VM, "web", house.old)
+    with pytest.raises(Refused, match="not been given"):  # else it would boot its old disks
+        house.home.start(VM, point=house.old)
     house.home.revert(VM)
     assert house.home.record(VM) is None
 

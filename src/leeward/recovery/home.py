@@ -275,9 +275,10 @@ class HomeDisks:
 
     def _take_back(self, record: HomeRecord) -> None:
         self._must_be_off(record)
-        if record.released:  # once the first image is gone it could not be told again that nothing was written
-            record.released = False
-            self._records.save(record)
+        # Should we die in the middle: once an image is gone nobody could tell again that nothing was written to it,
+        # and what is defined with its old disks must not be started as one that has its new ones.
+        record.released = record.switched = False
+        self._records.save(record)
         if record.made:
             self._host.take_back(record.vm_id, record.vm_name, record.definition, record.new, record.tag)
         images = [Path(journal.path) for journal in self._disks(record).journals.values()]
