@@ -90,7 +90,7 @@ def _there_and_back(lab: Lab, address: str) -> None:
         _complete("It was at record {} just before; at the recovery site it went on from {}.", before, moved)
         _heading("Accepted: from now on it is protected in the other direction, from its first write on")
         _leeward("failover", "commit", VM)
-        _until(lambda status: status["state"] == "enabled" and status["failover_possible"])
+        _until(lambda status: status["state"] == "enabled")
         _leeward("status")
         away = client.wait(address)["seq"]
         _heading("And home again: what changed meanwhile comes back, written beside the old disks")
