@@ -99,7 +99,7 @@ def test_cancel_at_every_step(kind, state):
 @pytest.mark.parametrize("fault", UNDO_FAULTS)
 def test_faults_while_a_run_is_taken_back(kind, fault):
     last = steps(kind)[FINAL[kind] - 1].name
-    undo = undo_order(kind, FINAL[kind])
+    undo = [name for name in undo_order(kind, FINAL[kind]) if name != "unowe"]  # nothing is, while the vault is there
     in_threads(cancelled, [(kind, last, StepState.DONE, (fault, name)) for name in undo])
 
 

@@ -134,8 +134,8 @@ def test_a_vault_that_goes_away_is_waited_for(office):
     hidden = office.vault_dir.with_name("hidden")
     original = office.tests._power_on
 
-    def power_on_and_hide(record):
-        done = original(record)
+    def power_on_and_hide(record, offline):
+        done = original(record, offline)
         office.vault_dir.rename(hidden)
         return done
 

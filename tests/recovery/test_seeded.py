@@ -118,6 +118,8 @@ def test_a_seed_that_is_nothing_but_noise_does_no_harm(bench, disk):
     assert bench.write(bench.seed(random.Random(9).randbytes(len(disk))))[0] == disk
 
 
+# On a loaded machine all of the seed may be read before it is killed.
+@pytest.mark.flaky(reruns=3)
 def test_a_seed_that_breaks_while_it_is_read_is_done_without(bench, disk, monkeypatch):
     path = bench.folder / "target.qcow2"
     images.create(path, len(disk))
