@@ -31,7 +31,9 @@ class Office:
         self.lab, self.guest = lab, guest
         root = Path(lab.places.root)
         self.folder, self.vault_dir, self.key = root / "t", root / "vault-drill", root / "drill.key"
-        for old in (self.folder, self.vault_dir):
+        # Made by us, as the configuration names it.
+        self.storage = root / "recovery-drill" / "images"
+        for old in (self.folder, self.vault_dir, self.storage.parent):
             shutil.rmtree(old, ignore_errors=True)
         self.vault_dir.mkdir()
         self.vault, _ = Vault.create(LocalStore(self.vault_dir), "x", cost=Argon2(1024, 1, 1))
@@ -39,7 +41,7 @@ class Office:
         self.host = LibvirtHost("office", lab.libvirt("office"), root / "scratch")
         self.pool = ThreadPoolExecutor(3)
         self.replicator = Replicator(self.host, self.vault.log(guest.uuid), guest.uuid, self.pool, writer_name="test")
-        self.recovery = LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), Path(lab.places.images("recovery")))
+        self.recovery = LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), self.storage)
         self.tests = self.failover()
 
     def failover(self):
@@ -70,7 +72,11 @@ class Office:
 @pytest.fixture
 def office(lab, guest_factory):
     made = Office(lab, guest_factory("office", "drilled", disks=(64, 32), ip=IP))
-    yield made
+    before = os.umask(0o077)  # the daemon's; QEMU is another user, and must get to its images all the same
+    try:
+        yield made
+    finally:
+        os.umask(before)
     if made.tests.record(made.guest.uuid, "test"):
         made.tests.discard(made.guest.uuid, "test")
     made.host.forget(made.guest.uuid)
@@ -109,7 +115,7 @@ def test_the_copy_has_the_newest_data_and_production_goes_on(office):
 
     office.tests.discard(guest.uuid, "test")
     assert office.copies() == []
-    assert list(Path(office.lab.places.images("recovery")).glob(f"{record.tag}*")) == []
+    assert list(office.storage.glob(f"{record.tag}*")) == []
     assert office.vault.pins(guest.uuid) == []
     assert not any(office.folder.iterdir())
     assert office.tests.discard(guest.uuid, "test") is None

@@ -27,7 +27,7 @@ from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
 from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
-from leeward.hypervisors.passage import PASSABLE
+from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
 from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
@@ -183,9 +183,7 @@ def _set_aside(spool: Path) -> None:
 
 def _passable(path: Path) -> Path:
     """QEMU's user finds sockets of ours below it."""
-    path.mkdir(parents=True, exist_ok=True)
-    for place in (path, path.parent):
-        place.chmod(PASSABLE)
+    make_passable(path)
     return path
 
 

@@ -16,12 +16,18 @@ from leeward.ports.hypervisor import Owner
 PASSABLE = 0o711
 
 
-def make_way(folder: Path, user: Owner) -> None:
-    """Have a folder that this user can pass through. Raises HypervisorError when one above it does not let it."""
+def make_passable(folder: Path) -> None:
+    """Have a folder; it and those above it that were missing let everybody pass, whatever our umask is."""
     for place in reversed((folder, *folder.parents)):
         if not place.exists():
             place.mkdir(exist_ok=True)
-            place.chmod(PASSABLE)  # whatever our umask is
+            place.chmod(PASSABLE)
+
+
+def make_way(folder: Path, user: Owner) -> None:
+    """Have a folder that this user can pass through. Raises HypervisorError when one above it does not let it."""
+    make_passable(folder)
+    for place in reversed((folder, *folder.parents)):
         if not _lets_pass(place.stat(), user):
             raise HypervisorError(
                 "the hypervisor's user cannot pass through this folder",

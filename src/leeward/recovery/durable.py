@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from leeward.domain.errors import HostBusy
+from leeward.hypervisors.passage import make_passable
 
 _BUSY_S = 10.0
 
@@ -18,9 +19,8 @@ _BUSY_S = 10.0
 def save_json(path: Path, content: Any) -> None:
     """Replace a file so that after a power cut the old or the new one is there."""
     if not path.parent.exists():
-        # Passable: a socket for QEMU's user may come to lie in it. The daemon's umask keeps the files private.
-        path.parent.mkdir(parents=True, mode=0o711)
-        path.parent.chmod(0o711)
+        # A socket for QEMU's user may come to lie in it. The daemon's umask keeps the files private.
+        make_passable(path.parent)
         sync_folder(path.parent.parent)
     draft = path.with_suffix(".new")
     with draft.open("w") as file:

@@ -162,7 +162,7 @@ class HomeDisks:
         for name in image.disks:
             old = record.old.get(name, {"kind": ""})
             folder = Path(old["path"]).parent if old["kind"] == "file" else self._storage
-            folder.mkdir(parents=True, exist_ok=True)
+            self._host.make_way(folder)
             found[name] = folder / f"{record.vm_name}.{record.tag}.{name}.qcow2"
         return found
 
@@ -186,7 +186,7 @@ class HomeDisks:
             self._must_be_off(record)
             if not record.made:
                 self._begin_switch(record, definition)
-            self._storage.mkdir(parents=True, exist_ok=True)
+            self._host.make_way(self._storage)
             firmware = firmware_of(load_json(self._firmware_file(record)))
             warnings = self._host.give(vm_id, record.vm_name, definition, record.new, record.tag, firmware)
             record.switched = True

@@ -22,6 +22,7 @@ from leeward.domain.blocks import BLOCK_SIZE, Runs
 from leeward.domain.errors import NotFound, Refused, StoreFull
 from leeward.domain.vm import FirmwareState
 from leeward.hypervisors.libvirt.scratch import short_name
+from leeward.hypervisors.passage import make_passable
 from leeward.recovery import images
 from leeward.recovery.durable import exclusive, load_json, save_json, sync_folder
 from leeward.recovery.images import Image, ImageProcess
@@ -178,7 +179,7 @@ class Replicas:
             self._vault.holding(record.vm_id, point_id, f"replica {record.tag}") as held,
             self._vault.log(record.vm_id).open_point(held) as image,
         ):
-            self._storage.mkdir(parents=True, exist_ok=True)
+            make_passable(self._storage)
             paths = {name: self._path(record.tag, name) for name in image.disks}
             _require_room(image, paths)
             sizes = {name: disk.size for name, disk in image.disks.items()}
