@@ -16,6 +16,7 @@ from urllib.parse import quote as file_name
 from urllib.parse import unquote
 
 from leeward.domain.errors import LeewardError
+from leeward.recovery.durable import write_text
 
 HOOKS = Path("/etc/libvirt/hooks")
 _MARK = "# Leeward's boot fence"
@@ -66,7 +67,8 @@ class Fence:
                 self._written[host] = self._read(host)
             if self._written[host] != text:
                 try:
-                    self._write(self.path(host), text)
+                    self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                    write_text(self.path(host), text)
                 except OSError as error:
                     raise LeewardError(
                         f"the list of VMs that stay off cannot be written: {error}", subject=str(self.path(host))
@@ -80,20 +82,6 @@ class Fence:
             return ""  # nobody has been kept off yet
         except OSError:
             return None
-
-    def _write(self, path: Path, text: str) -> None:
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_suffix(".new")
-        with temporary.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def fence_of(state: Path, hosts: Iterable[str] = ()) -> Fence:

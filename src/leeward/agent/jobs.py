@@ -17,9 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from leeward.agent.ledger import sync_folder, write_durably
+from leeward.agent.ledger import write_durably
 from leeward.domain.errors import LeewardError
 from leeward.logs import log
+from leeward.recovery.durable import sync_folder
 from leeward.wire.jobs import Failure, Job, JobKind, JobReport, JobState
 
 # VMs whose jobs run side by side.

@@ -4,16 +4,16 @@ which epochs it has to take yet."""
 from __future__ import annotations
 
 import json
-import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from leeward.domain.errors import BadInput, LeewardError, Unavailable
 from leeward.logs import log
+from leeward.recovery.durable import write_text
 from leeward.wire.messages import DesiredState
 
 
@@ -255,31 +255,12 @@ def _older(held: dict[str, str]) -> list[tuple[str, str]]:
 
 
 def write_durably(path: Path, document: dict[str, Any]) -> None:
-    """Temporary file, fsync, rename, fsync of the folder: after a power cut the old or the new one is there.
-
-    Raises Unavailable when the disk takes nothing: it is full, or broken.
-    """
-    temporary = path.with_suffix(".new")
+    """See `leeward.recovery.durable.write_text`. Raises Unavailable when the disk takes nothing: full, or broken."""
     try:
-        with temporary.open("w") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_folder(path.parent)
+        write_text(path, json.dumps(document))
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise Unavailable(
             f"the agent cannot keep what it was told: {error.strerror or error}",
             subject=str(path.parent),
             hint="See whether its disk has room",
         ) from error
-
-
-def sync_folder(path: Path) -> None:
-    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -6,7 +6,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,30 @@ from leeward.hypervisors.passage import make_passable
 _BUSY_S = 10.0
 
 
+def write_text(path: Path, text: str) -> None:
+    """Replace a file so that after a power cut the old or the new one is there. Raises OSError, and leaves no draft
+    then."""
+    draft = path.with_suffix(".new")
+    try:
+        with draft.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+        sync_folder(path.parent)
+    except OSError:
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
+        raise
+
+
 def save_json(path: Path, content: Any) -> None:
-    """Replace a file so that after a power cut the old or the new one is there."""
+    """As `write_text`; its folder is made where it is missing."""
     if not path.parent.exists():
         # A socket for QEMU's user may come to lie in it. The daemon's umask keeps the files private.
         make_passable(path.parent)
         sync_folder(path.parent.parent)
-    draft = path.with_suffix(".new")
-    with draft.open("w") as file:
-        json.dump(content, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_folder(path.parent)
+    write_text(path, json.dumps(content, indent=1))
 
 
 def load_json(path: Path) -> Any:

@@ -15,6 +15,7 @@ from pathlib import Path
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, StoreFull
 from leeward.ports.blocks import DiskImage
+from leeward.recovery.durable import sync_folder
 from leeward.vault.log import PointImage
 
 FORMATS = ("raw", "qcow2")
@@ -146,11 +147,7 @@ def _publish(draft: Path, target: Path) -> None:
     finally:
         os.close(descriptor)
     draft.replace(target)
-    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync_folder(target.parent)
 
 
 def _translate(error: OSError, target: Path) -> LeewardError:
