@@ -17,6 +17,7 @@ from typing import Any
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import HypervisorError, NotFound, Refused, StoreFull, Unavailable
 from leeward.hypervisors.libvirt import domain_xml
+from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
 from leeward.recovery.durable import exclusive, load_json, save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
@@ -162,7 +163,7 @@ class HomeDisks:
         for name in image.disks:
             old = record.old.get(name, {"kind": ""})
             folder = Path(old["path"]).parent if old["kind"] == "file" else self._storage
-            self._host.make_way(folder)
+            make_passable(folder)
             found[name] = folder / f"{record.vm_name}.{record.tag}.{name}.qcow2"
         return found
 
@@ -186,7 +187,7 @@ class HomeDisks:
             self._must_be_off(record)
             if not record.made:
                 self._begin_switch(record, definition)
-            self._host.make_way(self._storage)
+            make_passable(self._storage)
             firmware = firmware_of(load_json(self._firmware_file(record)))
             warnings = self._host.give(vm_id, record.vm_name, definition, record.new, record.tag, firmware)
             record.switched = True

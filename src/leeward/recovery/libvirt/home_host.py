@@ -13,8 +13,6 @@ from leeward.domain.vm import FirmwareState, Power
 from leeward.hypervisors.libvirt import domain_xml, power
 from leeward.hypervisors.libvirt.connection import Connection, translate
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
-from leeward.hypervisors.libvirt.qemu_user import qemu_user
-from leeward.hypervisors.passage import make_way
 from leeward.recovery.libvirt import home_definition
 from leeward.recovery.libvirt.firmware import FirmwarePlacer, at_home
 from leeward.recovery.libvirt.host import has_kvm, has_tpm
@@ -31,10 +29,6 @@ class HomeHost:
     def __init__(self, name: str, uri: str, storage: Path) -> None:
         self._connection = Connection(name, uri)
         self._firmware = FirmwarePlacer(storage, DaemonFiles(uri))
-
-    def make_way(self, folder: Path) -> None:
-        """Have a folder in which QEMU can use images. Raises HypervisorError when one above it is closed to it."""
-        make_way(folder, qemu_user(self._connection))
 
     def definition(self, vm_id: str) -> str:
         """ "" when the VM is not defined here."""

@@ -22,7 +22,7 @@ from leeward.hypervisors.libvirt.connection import Connection, translate
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.pulling import SLICE_S, turns
 from leeward.hypervisors.libvirt.qemu_user import qemu_user
-from leeward.hypervisors.passage import make_way
+from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
 from leeward.ports.hypervisor import Made, Owner
 from leeward.recovery.libvirt import nics
@@ -70,7 +70,7 @@ class LibvirtRecoveryHost:
 
     def require_room(self, needed: int, promised: int) -> None:
         """Raise StoreFull when the storage cannot take `needed` bytes more besides what others will still take."""
-        make_way(self._storage, self.opener())
+        make_passable(self._storage)
         free = shutil.disk_usage(self._storage).free
         if free - promised < needed:
             others = f", {promised:,} of them promised to other copies" if promised else ""
@@ -172,7 +172,7 @@ class LibvirtRecoveryHost:
         return Made(copy.vm_id, name, network, (*warnings, *copy.warnings), made)
 
     def _overlays(self, tag: str, disks: Mapping[str, str], sizes: Mapping[str, int]) -> dict[str, Overlay]:
-        make_way(self._storage, self.opener())
+        make_passable(self._storage)
         overlays = {}
         for disk, uri in disks.items():
             if uri.startswith("/"):
