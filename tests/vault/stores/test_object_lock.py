@@ -3,6 +3,7 @@
 import json
 import sys
 from datetime import UTC, datetime, timedelta
+from email.message import Message
 
 import boto3
 import botocore.auth
@@ -15,14 +16,14 @@ from tests.vault.stores.conftest import Server, free_port, serving
 from typer.testing import CliRunner
 
 from leeward.cli.main import app
-from leeward.domain.errors import BadInput, ObjectRetained, Refused
+from leeward.domain.errors import BadInput, ObjectRetained, Refused, StoreError
 from leeward.domain.retention import Retention
 from leeward.vault.check import check
 from leeward.vault.facade import Vault
 from leeward.vault.prune import _REFUSALS
-from leeward.vault.stores.locking import LockRule, Mode, read_rule, written_rule
+from leeward.vault.stores.locking import LockRule, Mode, ObjectLock, read_rule, written_rule
 from leeward.vault.stores.opening import lock_of, open_store
-from leeward.vault.stores.s3_signed import Access, signature
+from leeward.vault.stores.s3_signed import Access, Answer, signature
 
 pytestmark = pytest.mark.cloudstore
 # moto asks for the header that Amazon's own libraries send beside a checksum; S3 is content with the checksum.
@@ -238,3 +239,23 @@ def test_the_commands_set_it_and_show_it(s3, bucket, options, tmp_path, monkeypa
     assert "30 days each (governance)" in run("info")
     # The keyring is kept like everything else.
     assert s3.head_object(Bucket=bucket, Key="v/keyring/00000001")["ObjectLockMode"] == "GOVERNANCE"
+
+
+class Answers:
+    """What moto never says: S3 with an object whose deletion it refuses with this code."""
+
+    def __init__(self, code):
+        self.code = code
+
+    def request(self, method, key, query, body=b""):
+        if method == "HEAD":
+            return Answer(200, Message(), b"")
+        return Answer(403, Message(), f"<Error><Code>{self.code}</Code></Error>".encode())
+
+
+def test_credentials_that_have_ended_are_no_retention():
+    with pytest.raises(ObjectRetained):
+        ObjectLock(Answers("AccessDenied"), "s3://x").delete("some/object")
+    with pytest.raises(StoreError, match="refused our credentials") as refused:
+        ObjectLock(Answers("ExpiredToken"), "s3://x").delete("some/object")
+    assert not isinstance(refused.value, ObjectRetained)

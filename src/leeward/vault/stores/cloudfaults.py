@@ -25,13 +25,13 @@ from leeward.domain.errors import (
 FAULTS = (BaseError, FileNotFoundError, ValueError)
 
 _STATUS = re.compile(r"status code: (\d{3})")
-_CODE = re.compile(r"<Code>(\w+)</Code>")
+CODE = re.compile(r"<Code>(\w+)</Code>")
 _QUERY = re.compile(r"\?[^\s\"'<>]*")  # may hold a shared access signature
 _CLASS = re.compile(r"^Generic \w+ error: ")
 _NO_CONTAINER = ("NoSuchBucket", "ContainerNotFound", "specified container does not exist", "ContainerBeingDeleted")
 _CONFLICT = {"ConditionalRequestConflict", "OperationAborted"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded", "InsufficientStorage"}
-_BAD_CREDENTIALS = {
+BAD_CREDENTIALS = {
     "AuthenticationFailed",
     "ExpiredToken",
     "InvalidAccessKeyId",
@@ -54,7 +54,7 @@ def is_past_end(fault: Exception) -> bool:
 def translated(fault: Exception, subject: str, *, writing: bool) -> StoreError:
     """The StoreError for `fault`; writing: whether the failed call wanted to change the store."""
     text = str(fault)
-    code = match[1] if (match := _CODE.search(text)) else ""
+    code = match[1] if (match := CODE.search(text)) else ""
     status = _status(text)
     if any(mark in text for mark in _NO_CONTAINER):
         return StoreError("the bucket or container does not exist", subject=subject, hint="Create it first")
@@ -70,9 +70,8 @@ def translated(fault: Exception, subject: str, *, writing: bool) -> StoreError:
     if code in _FULL or status == 507:
         return StoreFull("the store is full", subject=subject, hint="Free space or raise the quota")
     # Listings fail with the general class, so the status is looked at besides the class.
-    if code in _BAD_CREDENTIALS or status == 401 or isinstance(fault, UnauthenticatedError):
-        hint = "Check keys, their expiry, and this machine's clock"
-        return StoreError("the store refused our credentials", subject=subject, hint=hint)
+    if code in BAD_CREDENTIALS or status == 401 or isinstance(fault, UnauthenticatedError):
+        return bad_credentials(subject)
     if status == 403 or isinstance(fault, PermissionDeniedError):
         if writing:
             hint = "Give them write access to the bucket or container"
@@ -81,6 +80,11 @@ def translated(fault: Exception, subject: str, *, writing: bool) -> StoreError:
     if code in _PASSING or _worth_a_retry(status, text):
         return StoreUnavailable(f"the store does not answer: {_told(text)}", subject=subject)
     return StoreError(f"the store refused: {_told(text)}", subject=subject)
+
+
+def bad_credentials(subject: str) -> StoreError:
+    hint = "Check keys, their expiry, and this machine's clock"
+    return StoreError("the store refused our credentials", subject=subject, hint=hint)
 
 
 def _worth_a_retry(status: int | None, text: str) -> bool:
@@ -97,6 +101,6 @@ def _status(text: str) -> int | None:
 def _told(text: str) -> str:
     """The part of obstore's text that helps a person: one line, without debug dump, XML and query strings."""
     first = text.split("\n\nDebug source", 1)[0]
-    code = match[1] if (match := _CODE.search(first)) else ""
+    code = match[1] if (match := CODE.search(first)) else ""
     line = _QUERY.sub("", first.split("<?xml", 1)[0].split("<Error>", 1)[0])
     return " ".join(f"{_CLASS.sub('', line)} {code}".split()).rstrip(":. ")

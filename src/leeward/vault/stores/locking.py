@@ -15,10 +15,10 @@ from datetime import UTC, datetime
 from enum import StrEnum
 
 from leeward.domain.errors import ObjectRetained, Refused, StoreError, StoreReadOnly
+from leeward.vault.stores.cloudfaults import BAD_CREDENTIALS, CODE, bad_credentials
 from leeward.vault.stores.s3_signed import Answer, SignedS3
 
 _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
-_CODE = re.compile(r"<Code>(\w+)</Code>")
 
 
 class Mode(StrEnum):
@@ -86,6 +86,8 @@ class ObjectLock:
             raise _retained(key, until)
         version = found.headers.get("x-amz-version-id", "")
         answer = self._s3.request("DELETE", key, {"versionId": version} if version else {})
+        if _told(answer) in BAD_CREDENTIALS:
+            raise bad_credentials(key)
         if answer.status == 403:
             # What HEAD does not tell those without the right to see it.
             raise ObjectRetained("the store does not let it be deleted", subject=key)
@@ -132,5 +134,5 @@ def _retained(key: str, until: datetime) -> ObjectRetained:
 
 
 def _told(answer: Answer) -> str:
-    code = _CODE.search(answer.body.decode(errors="replace"))
+    code = CODE.search(answer.body.decode(errors="replace"))
     return code[1] if code else f"status {answer.status}"

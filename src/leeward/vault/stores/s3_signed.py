@@ -10,6 +10,7 @@ import ssl
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.message import Message
+from functools import cached_property
 from urllib.parse import quote, urlsplit
 
 from leeward.domain.errors import StoreUnavailable
@@ -40,7 +41,7 @@ class Answer:
 
 
 class SignedS3:
-    """Thread-safe: each request has a connection of its own; they are few."""
+    """Thread-safe: each request has a connection of its own."""
 
     def __init__(self, access: Access) -> None:
         self._access = access
@@ -75,10 +76,15 @@ class SignedS3:
     def _connect(self) -> http.client.HTTPConnection:
         if not self._tls:
             return http.client.HTTPConnection(self._host, timeout=_TIMEOUT_S)
+        return http.client.HTTPSConnection(self._host, timeout=_TIMEOUT_S, context=self._trusted)
+
+    @cached_property
+    def _trusted(self) -> ssl.SSLContext:
+        """Made once: reading the system's authorities takes longer than a request."""
         trusted = ssl.create_default_context()
         if self._access.ca_file:
             trusted.load_verify_locations(self._access.ca_file)
-        return http.client.HTTPSConnection(self._host, timeout=_TIMEOUT_S, context=trusted)
+        return trusted
 
 
 def signature(
