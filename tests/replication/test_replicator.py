@@ -3,11 +3,13 @@
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import Fenced, HostBusy, HypervisorError, SpoolFull, StoreUnavailable
+from leeward.domain.points import Mark
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.copy import Stopped
@@ -16,6 +18,7 @@ from leeward.replication.spool import SpoolingStore
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
 from leeward.vault.stores.memory import MemoryStore
+from leeward.vault.writer import MAP_EVERY
 
 VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
 MIB = 1 << 20
@@ -360,3 +363,29 @@ def test_a_blip_of_the_host_does_not_end_the_spooling_of_points(host, pool):
     Line.away = False
     spooled.drain()
     assert_equal_now(Vault.open(spooled._remote, keys=vault.keys), host, point)
+
+
+class Alone:
+    """The others are always there."""
+
+    def __init__(self):
+        self.mark = None
+
+    @contextmanager
+    def moment(self):
+        yield
+        self.mark = Mark("m", "shop", 1, (VM,))
+
+    def withdraw(self, why):
+        raise AssertionError(why)
+
+
+@pytest.mark.slow
+def test_what_a_vm_that_is_off_says_again_gets_its_maps_too(host, vault, pool, store):
+    host.force_off(VM)
+    engine = replicator(host, vault, pool)
+    engine.cycle()
+    said = [engine.cycle(joint=Alone()).point for _ in range(MAP_EVERY + 1)]
+    assert all(point is not None and point.mark is not None for point in said)
+    assert list(store.scan(f"vm/{VM}/map/"))
+    assert_equal_now(vault, host, said[-1])

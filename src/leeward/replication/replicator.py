@@ -151,10 +151,10 @@ class Replicator:
         began = time.monotonic()
         writer = self.open()
         mark = self._hypervisor.idle_mark(self._vm_id)
-        if mark is not None and mark == self._mark:
-            return self._idle(writer, mark, joint, began)
-        self._mark = None
         try:
+            if mark is not None and mark == self._mark:
+                return self._idle(writer, mark, joint, began)
+            self._mark = None
             result = self._cycle(writer, consistency, began, joint)
             self._mark = mark
         except BaseException:
@@ -187,11 +187,13 @@ class Replicator:
             compare=False,
             mark=mark,
         )
-        try:
-            return transaction.commit(keep_empty=True)
-        except BaseException:
-            self._doubt(writer)
-            raise
+        point = transaction.commit(keep_empty=True)
+        self._maintain(writer)
+        return point
+
+    def _maintain(self, writer: LogWriter) -> None:
+        with suppress(StoreError):  # an accelerator only; it is due again after the next point
+            writer.maintain()
 
     def compact(self, budget: int) -> int:
         """One slice of the log's compaction, between two cycles. budget: blocks. Returns blocks moved."""
@@ -239,8 +241,7 @@ class Replicator:
             if point is not None:
                 cycle.commit()
                 self._on_step("tracking-advanced")
-                with suppress(StoreError):  # an accelerator only; it is due again after the next cycle
-                    writer.maintain()
+                self._maintain(writer)
             return CycleResult(kind, point, cycle.time_ns, examined, stored, time.monotonic() - began, cycle.warnings)
 
     def _copy(
