@@ -47,6 +47,7 @@ def kept(
     """The points that stay, ascending. pinned: ids that stay whatever their age. favoured: ids that are taken before
     others where one of many stays (the VMs of a consistency group then keep the same instants)."""
     old = ages(points, now_ns, retention.window_s)
+    favoured = frozenset(favoured)
     wanted = set(pinned)
     wanted.update(_newest_of(points, old, retention.hourly_s, "%Y-%m-%d %H", favoured))
     wanted.update(_newest_of(points, old, retention.daily_s, "%Y-%m-%d", favoured))

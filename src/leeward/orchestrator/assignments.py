@@ -102,9 +102,14 @@ def _plug(run: Run) -> dict[str, Any]:
     closed, counted from then. A log that could not be closed cannot be found closed: the operator has vouched."""
     if run.result("fence").get("reached", True) or run.result("epoch").get("owed"):
         return {**_copy(run), "wait_s": 0.0}
+    return {**_copy(run), "wait_s": _grace_left(run, "epoch", "plug")}
+
+
+def _grace_left(run: Run, closed: str, step: str) -> float:
+    """Seconds, of those that whoever ran the VM is given from when its log was closed, as of the step's begin."""
     times = {record.name: record for record in run.steps}
-    passed = (times["plug"].started or 0.0) - (times["epoch"].ended or 0.0)
-    return {**_copy(run), "wait_s": min(max(GRACE_S - passed, 0.0), GRACE_S)}
+    passed = (times[step].started or 0.0) - (times[closed].ended or 0.0)
+    return min(max(GRACE_S - passed, 0.0), GRACE_S)
 
 
 def _prepare(run: Run) -> dict[str, Any]:
@@ -133,9 +138,7 @@ def _start_home(run: Run) -> dict[str, Any]:
     found = {"epoch": run.result("epoch-home")["epoch"], **_held_at_home(run)}
     if run.result("fence-away").get("reached", True):
         return found
-    times = {record.name: record for record in run.steps}
-    passed = (times["start-home"].started or 0.0) - (times["epoch-home"].ended or 0.0)
-    return {**found, "wait_s": min(max(GRACE_S - passed, 0.0), GRACE_S)}
+    return {**found, "wait_s": _grace_left(run, "epoch-home", "start-home")}
 
 
 def _nothing(run: Run) -> dict[str, Any]:

@@ -272,7 +272,9 @@ class Copies:
         if record.purpose == Purpose.TEST or record.released:
             self._host.start(record.copy_id)
             return ""
-        reason = "the vault is away" if offline else self._untracked(record)
+        reason = (
+            "the vault is away" if offline else self._vault.log(record.vm_id).untracked(record.point_id, record.token)
+        )
         if reason:
             self._release(record)
             self._host.start(record.copy_id)
@@ -281,14 +283,6 @@ class Copies:
             record.copy_id, record.token, record.made, lambda: self._release(record), self._on_instant
         )
         return "changes are tracked from the first write" if tracked else "the next cycle compares everything"
-
-    def _untracked(self, record: CopyRecord) -> str:
-        """Why changes since the point cannot be told from all others, "" when they can."""
-        try:
-            tail = self._vault.log(record.vm_id).tail()
-        except Unavailable as error:
-            return f"whether the point is the newest is not known ({error})"
-        return tail.gap(record.point_id, record.token)
 
     def _release(self, record: CopyRecord) -> None:
         record.released = True

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from leeward.domain.blocks import BLOCK_SIZE
-from leeward.domain.errors import HypervisorError, NotFound, Refused, StoreFull, Unavailable
+from leeward.domain.errors import HypervisorError, NotFound, Refused, StoreFull
 from leeward.hypervisors.libvirt import domain_xml
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
@@ -217,7 +217,7 @@ class HomeDisks:
             must_hold(record.vm_name, record.point, point)
             if not record.switched:
                 raise Refused("it has not been given its new disks yet", subject=record.vm_name)
-            reason = "" if record.released else self._untracked(record)
+            reason = "" if record.released else self._vault.log(record.vm_id).untracked(record.point, record.token)
             if reason:
                 log.warning("the next cycle compares everything", vm=record.vm_name, reason=reason)
                 self._release(record)
@@ -228,13 +228,6 @@ class HomeDisks:
                 vm_id, record.token, record.made, lambda: self._release(record), self._on_step
             )
             return {"tracked": tracked}
-
-    def _untracked(self, record: HomeRecord) -> str:
-        """Why changes since the point cannot be told from all others, "" when they can."""
-        try:
-            return self._vault.log(record.vm_id).tail().gap(record.point, record.token)
-        except Unavailable as error:
-            return f"whether the point is the newest is not known ({error})"
 
     def _written(self, record: HomeRecord) -> bool:
         """Whether its guest has written to the new disks, or may be about to. It may have been let go of and never

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from leeward.domain.errors import NotFound
+from leeward.domain.errors import NotFound, Unavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, FirmwareState
 from leeward.vault.compaction import compact
@@ -80,6 +80,13 @@ class VmLog:
     def tail(self) -> Tail:
         state = self._history.state()
         return Tail(state.epoch, state.last_point, state.tracking)
+
+    def untracked(self, point_id: str, token: str) -> str:
+        """As `Tail.gap`, also where the vault cannot be asked."""
+        try:
+            return self.tail().gap(point_id, token)
+        except Unavailable as error:
+            return f"whether the point is the newest is not known ({error})"
 
     def open_point(self, point_id: str, *, cache_bytes: int = 64 << 20) -> PointImage:
         """The disks of a point. Raises NotFound, or Damaged when the log up to it cannot be read."""

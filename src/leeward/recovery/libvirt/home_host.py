@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import libvirt
 
-from leeward.domain.errors import HypervisorError, VmGone
+from leeward.domain.errors import VmGone
 from leeward.domain.vm import FirmwareState, Power
 from leeward.hypervisors.libvirt import domain_xml, power
-from leeward.hypervisors.libvirt.connection import Connection, translate
+from leeward.hypervisors.libvirt.connection import Connection, call
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.recovery.libvirt import home_definition
 from leeward.recovery.libvirt.firmware import FirmwarePlacer, at_home
-from leeward.recovery.libvirt.host import has_kvm, has_tpm
+from leeward.recovery.libvirt.host import define, has_kvm, has_tpm
 from leeward.recovery.libvirt.starting import start_tracked
 from leeward.recovery.libvirt.uses import files_in_use
 
@@ -36,8 +35,7 @@ class HomeHost:
             domain = self._connection.domain(vm_id)
         except VmGone:
             return ""
-        text: str = self._ask(domain, lambda: domain.XMLDesc(_DEFINITION))
-        return text
+        return str(call(domain.name(), domain.XMLDesc, _DEFINITION))
 
     def is_off(self, vm_id: str) -> bool:
         """One that is not defined here is off."""
@@ -45,7 +43,7 @@ class HomeHost:
             domain = self._connection.domain(vm_id)
         except VmGone:
             return True
-        return bool(self._ask(domain, lambda: power.power_of(domain)) is Power.OFF)
+        return bool(call(domain.name(), power.power_of, domain) is Power.OFF)
 
     def give(
         self, vm_id: str, name: str, definition: str, paths: Mapping[str, str], tag: str, firmware: FirmwareState
@@ -75,7 +73,7 @@ class HomeHost:
             self._define(before, name)
         elif now and {disk.path for disk in domain_xml.parse(now).disks} & set(paths.values()):
             domain = self._connection.domain(vm_id)
-            self._ask(domain, lambda: domain.undefineFlags(_UNDEFINE))
+            call(domain.name(), domain.undefineFlags, _UNDEFINE)
         self._firmware.give_back(tag, vm_id)
 
     def keep_firmware(self, tag: str, vm_id: str) -> None:
@@ -101,18 +99,4 @@ class HomeHost:
         return files_in_use(self._connection)
 
     def _define(self, xml: str, name: str) -> None:
-        try:
-            self._connection.get().defineXMLFlags(xml, 0)
-        except libvirt.libvirtError as error:
-            raise HypervisorError(
-                f"the host refuses the definition: {error}",
-                subject=name,
-                hint="See whether it has the machine type and the devices of the VM",
-            ) from error
-
-    @staticmethod
-    def _ask(domain: libvirt.virDomain, question: Callable[[], Any]) -> Any:
-        try:
-            return question()
-        except libvirt.libvirtError as error:
-            raise translate(error, domain.name()) from error
+        define(self._connection, xml, name, "the host")

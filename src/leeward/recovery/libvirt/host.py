@@ -159,15 +159,7 @@ class LibvirtRecoveryHost:
     ) -> Made:
         for warning in copy.warnings:
             log.info("the copy differs from the original", vm=name, what=warning)
-        connection = self._connection.get()
-        try:
-            connection.defineXMLFlags(copy.xml, 0)
-        except libvirt.libvirtError as error:
-            raise HypervisorError(
-                f"the recovery host refuses the definition: {error}",
-                subject=name,
-                hint="See whether it has the machine type and the devices of the VM",
-            ) from error
+        define(self._connection, copy.xml, name, "the recovery host")
         made = marks([overlay.path for overlay in overlays.values()])
         return Made(copy.vm_id, name, network, (*warnings, *copy.warnings), made)
 
@@ -309,6 +301,18 @@ class LibvirtRecoveryHost:
         except VmGone:
             return False
         return True
+
+
+def define(connection: Connection, xml: str, name: str, who: str) -> None:
+    """who: the host, in words."""
+    try:
+        connection.get().defineXMLFlags(xml, 0)
+    except libvirt.libvirtError as error:
+        raise HypervisorError(
+            f"{who} refuses the definition: {error}",
+            subject=name,
+            hint="See whether it has the machine type and the devices of the VM",
+        ) from error
 
 
 def has_kvm(connection: Connection) -> bool:

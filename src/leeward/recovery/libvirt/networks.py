@@ -67,15 +67,18 @@ class Networks:
 
     def sweep(self) -> None:
         """Remove the shared networks that no VM of this host refers to any more."""
+        names = self._connection.ask(lambda connection: connection.listNetworks(), self._connection.name)
+        shared = {name: name.removeprefix(name_of("")) for name in names if name.startswith(name_of("s"))}
+        ours = {name: tag for name, tag in shared.items() if len(tag) == len(shared_tag(""))}
+        if not ours:
+            return
         domains = self._connection.ask(lambda connection: connection.listAllDomains(0), self._connection.name)
         texts = []
         for domain in domains:
             with contextlib.suppress(libvirt.libvirtError):  # undefined since the list was made
                 texts.append(domain.XMLDesc(0))
-        for name in self._connection.ask(lambda connection: connection.listNetworks(), self._connection.name):
-            tag = name.removeprefix(name_of(""))
-            ours = name.startswith(name_of("s")) and len(tag) == len(shared_tag(""))
-            if ours and not any(f"network='{name}'" in text for text in texts):
+        for name, tag in ours.items():
+            if not any(f"network='{name}'" in text for text in texts):
                 self.remove(tag)
 
     def remove(self, tag: str) -> None:
