@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 
 from leeward.lab.guests import Guest
-from leeward.lab.lab import Lab
+from leeward.lab.lab import Lab, take_down_dead
 from leeward.lab.places import CACHE_VARIABLE, DEFAULT_ROOT
 
 # Not below pytest's own temporary folder: images are opened with O_DIRECT, which a tmpfs does not have, and sockets
@@ -52,7 +51,7 @@ def lab_cache() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def make_lab(lab_cache: None) -> Iterator[Callable[[str], Lab]]:
     """make_lab("x") → a Lab of this test process in a folder of its own, not yet up; taken down at the end."""
-    _remove_labs_of_dead_runs()
+    take_down_dead(LABS, PREFIX)
     made: list[Lab] = []
 
     def make(name: str) -> Lab:
@@ -92,11 +91,3 @@ def guest_factory(lab: Lab) -> Iterator[GuestFactory]:
     yield make
     for site, name in reversed(made):
         lab.destroy_guest(site, name)
-
-
-def _remove_labs_of_dead_runs() -> None:
-    for folder in LABS.glob(f"{PREFIX}*"):
-        pid = folder.name.removeprefix(PREFIX).split("-")[0]
-        if pid.isdigit() and not Path("/proc", pid).exists():
-            Lab(folder).down()
-            shutil.rmtree(folder, ignore_errors=True)

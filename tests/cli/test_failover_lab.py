@@ -7,7 +7,7 @@ from pathlib import Path
 
 import libvirt
 import pytest
-from tests.installation import Installation, empty_recovery_site
+from tests.installation import Installation, empty_recovery_site, records
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 IP = "10.77.0.71"
@@ -31,13 +31,6 @@ def domains(lab, site):
         return {domain.name(): bool(domain.isActive()) for domain in connection.listAllDomains(0)}
     finally:
         connection.close()
-
-
-def records(status):
-    """The newest record on each disk that the guest found when it booted."""
-    assert all(disk["boot_intact"] for disk in status["disks"])
-    assert status["error"] == 0
-    return [disk["boot_seq"] for disk in status["disks"]]
 
 
 def test_there_and_back_again(office, lab):

@@ -22,6 +22,7 @@ from tests.vault.conftest import CHEAP
 from leeward.agent.keys import save_keys
 from leeward.console.authority import Authority
 from leeward.console.seat import DEPOSED, LASTS_S
+from leeward.lab.tools import MORTAL
 from leeward.state.seat import Member, SeatBook
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -108,7 +109,7 @@ class Console:
 
     def start(self):
         with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", "leeward.cli.main", "--config", str(self.config), "serve"]
+            command = [*MORTAL, sys.executable, "-m", "leeward.cli.main", "--config", str(self.config), "serve"]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=clean())
         return self
 
@@ -196,7 +197,7 @@ class Pair:
     def start_sites(self):
         tokens = [json.loads(self.active.here("agents", "token", "--json").stdout)["token"] for _ in range(2)]
         with (self.folder / "sites.log").open("ab") as log:
-            command = [sys.executable, "-m", "tests.cli.two_sites", str(self.folder), *tokens]
+            command = [*MORTAL, sys.executable, "-m", "tests.cli.two_sites", str(self.folder), *tokens]
             self.sites = subprocess.Popen(command, stdout=log, stderr=log, env=clean(), cwd=ROOT)
         active = self.active
         until(lambda: len([host for host in active.get("/hosts") if host["reachable"]]) == 2, 60, every_s=0.1)

@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime
 
 import pytest
-from tests.installation import Installation, empty_recovery_site
+from tests.installation import Installation, empty_recovery_site, records
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(400)]
 IP = "10.77.0.74"
@@ -37,13 +37,6 @@ def click(leeward, client, *words):
     leeward("failover", "unplanned", "warm", "--yes", "--no-wait", *words)
     status = client.wait(IP)
     return time.monotonic() - began, status
-
-
-def records(status):
-    """The newest record on each disk that the guest found when it booted."""
-    assert all(disk["boot_intact"] for disk in status["disks"])
-    assert status["error"] == 0
-    return [disk["boot_seq"] for disk in status["disks"]]
 
 
 def details(leeward):

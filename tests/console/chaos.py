@@ -14,7 +14,7 @@ from leeward.agent import agent as agent_module
 from leeward.agent import follower, guard, lastcycle, owing, sentry, worker
 from leeward.console import checks
 from leeward.domain.errors import HypervisorError
-from leeward.domain.runs import RunState
+from leeward.domain.runs import RunState, StepState
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.orchestrator import assignments, turns, waiting
@@ -275,6 +275,16 @@ class TrippedRuns(Runs):
         result = super().replace(run_id, checked)
         self.hook(seen[0], seen[1], True)
         return result
+
+
+def while_running(step, deed):
+    """A world's hook: do this once it is written down that a step of a run has begun."""
+
+    def hook(before, after, written):
+        if written and any(record.name == step and record.state is StepState.RUNNING for record in after.steps):
+            deed()
+
+    return hook
 
 
 class ChaosWorld(World):

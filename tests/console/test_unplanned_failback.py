@@ -2,7 +2,7 @@
 comes back it is kept off there."""
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM, hurry, while_running
 from tests.console.faults import FAULTS, Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world, ask, in_threads, settle
 from tests.console.test_taking_back import CancelAt
@@ -206,11 +206,7 @@ def test_what_makes_no_sense_is_refused():
 def test_it_takes_over_from_what_waits_for_the_dead_site(when):
     with a_world() as world:
         if when == "coming up":
-            world.hook = lambda b, a, w: (
-                die_soon(world)
-                if w and any(r.name == "boot" and r.state is StepState.RUNNING for r in a.steps)
-                else None
-            )
+            world.hook = while_running("boot", lambda: die_soon(world))
             ask(world, Kind.PLANNED)
             world.wait(lambda: world.recovery.local is None)
         else:
@@ -225,11 +221,7 @@ def test_it_takes_over_from_what_waits_for_the_dead_site(when):
                 world.recovery.hypervisor.start(VM)
                 world.recovery.copies.plug(VM, "failover")
                 world.wait(lambda: world.service.status("web")[0].state == "enabled")
-                world.hook = lambda b, a, w: (
-                    die_soon(world)
-                    if w and any(r.name == "stop-away" and r.state is StepState.RUNNING for r in a.steps)
-                    else None
-                )
+                world.hook = while_running("stop-away", lambda: die_soon(world))
                 ask(world, Kind.FAILBACK)
                 world.wait(lambda: world.recovery.local is None)
                 if when == "taken back":
@@ -246,11 +238,7 @@ def test_it_takes_over_from_what_waits_for_the_dead_site(when):
 @slow
 def test_taken_back_at_once_the_vm_is_protected_where_it_runs_also_if_the_failover_had_not_come_to_that():
     with a_world() as world:
-        world.hook = lambda b, a, w: (
-            setattr(world.recovery, "local", None)
-            if w and any(r.name == "boot" and r.state is StepState.RUNNING for r in a.steps)
-            else None
-        )
+        world.hook = while_running("boot", lambda: setattr(world.recovery, "local", None))
         ask(world, Kind.PLANNED)
         world.wait(lambda: world.recovery.local is None)
         world.hook = lambda *_: None
@@ -274,11 +262,7 @@ def die_soon(world):
 @slow
 def test_before_the_vm_is_plugged_in_over_there_a_cancel_is_the_way():
     with a_world() as world:
-        world.hook = lambda b, a, w: (
-            setattr(world.recovery, "local", None)
-            if w and any(r.name == "build" and r.state is StepState.RUNNING for r in a.steps)
-            else None
-        )
+        world.hook = while_running("build", lambda: setattr(world.recovery, "local", None))
         ask(world, Kind.PLANNED)
         world.wait(lambda: world.recovery.local is None)
         with pytest.raises(Refused) as refused:
@@ -313,11 +297,8 @@ def while_coming_up(kind, step, when):
     """The console loses recovery while the VM comes up there, where nobody wishes it to be replicated yet. when:
     before or after the agent's task; in the latter case it is live there, or has just become so."""
     with a_world() as world:
-        world.hook = lambda b, a, w: (
-            world.cuts.update(recovery=True)
-            if when == "before" and w and any(r.name == step and r.state is StepState.RUNNING for r in a.steps)
-            else None
-        )
+        if when == "before":
+            world.hook = while_running(step, lambda: world.cuts.update(recovery=True))
         world.tasks_hook = lambda place, job, then: (
             world.cuts.update(recovery=True) if (then, job.id.split("/")[-1]) == (when, step) else None
         )

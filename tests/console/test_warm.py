@@ -2,7 +2,7 @@
 primaries, whoever is away."""
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM, hurry, while_running
 from tests.console.faults import bring_to_end
 from tests.console.test_crash_matrix import a_world, ask, settle
 from tests.console.test_taking_back import CancelAt
@@ -268,11 +268,7 @@ def test_taken_back_while_the_vault_is_away_the_vm_runs_on_at_home(world):
 def test_it_is_not_taken_back_on_a_guess(world):
     """Neither the vault nor the recovery site can be reached: who has the log is not known, and the VM stays off."""
     lose_vault(world)
-    world.hook = lambda b, a, w: (
-        setattr(world.recovery, "local", None)
-        if w and any(r.name == "build" and r.state is StepState.RUNNING for r in a.steps)
-        else None
-    )
+    world.hook = while_running("build", lambda: setattr(world.recovery, "local", None))
     unplanned(world)
     world.wait(lambda: world.recovery.local is None)
     world.hook = lambda *_: None

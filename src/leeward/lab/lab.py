@@ -224,6 +224,15 @@ def require_root() -> None:
         raise Refused("the lab needs root: it makes network namespaces and runs libvirt", hint="Use sudo")
 
 
+def take_down_dead(labs: Path, prefix: str) -> None:
+    """The labs in folders named PREFIX, a process id, and anything more, whose process is gone: it was killed."""
+    for folder in labs.glob(f"{prefix}*"):
+        pid = folder.name.removeprefix(prefix).split("-")[0]
+        if pid.isdigit() and not Path("/proc", pid).exists():
+            Lab(folder).down()
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 def _read(file: Path) -> str:
     return file.read_text().strip() if file.exists() else ""
 

@@ -23,7 +23,7 @@ from leeward.cli.client import Client
 from leeward.cli.config import read_settings
 from leeward.console.authority import Authority
 from leeward.domain.errors import LeewardError, NotFound, Unavailable
-from leeward.lab import netns, processes, site, volumes, wan
+from leeward.lab import netns, processes, site, tools, volumes, wan
 from leeward.lab.lab import Lab, require_root
 from leeward.lab.places import CLOUD_ADDRESS, HQ_ADDRESS
 
@@ -143,8 +143,10 @@ class Parts:
         return len(found)
 
     def kill_libvirtd(self, name: str) -> None:
-        """kill -9; its VMs go on."""
-        _kill(int((self.lab.places.site(name) / "libvirtd.pid").read_text()))
+        """kill -9; its VMs go on. Nothing when it is gone already: its number may be somebody else's by now."""
+        pid = int((self.lab.places.site(name) / "libvirtd.pid").read_text())
+        if pid in netns.processes(netns.identities([self.lab.places.host_netns(name)])):
+            _kill(pid)
 
     def burn(self, name: str) -> int:
         """kill -9 to every process of a site's host, VMs and all; how many there were."""
@@ -208,7 +210,7 @@ class Parts:
     def _spawn(self, part: str, place: str, words: Sequence[str]) -> None:
         with (self.folder / f"{part}.log").open("ab") as log:
             self._running[part] = subprocess.Popen(
-                self._at(place, words),
+                [*tools.MORTAL, *self._at(place, words)],
                 env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,

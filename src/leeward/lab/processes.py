@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
 
-_MODULES = (b"leeward.cli.main", b"leeward.recovery.export")
+_MODULES = (b"leeward.cli.main", b"leeward.recovery.export", b"leeward.lab.cloud")
 _PROGRAMS = ("libvirtd", "qemu-system-", "qemu-nbd", "dnsmasq")
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from leeward.domain.errors import LeewardError, NotFound
 
 _HINT = "Install the system packages first: make system"
-_MORTAL = ("setpriv", "--pdeathsig", "KILL")  # util-linux
+# In front of a command: it is killed when the thread that began it ends, be it by a kill of ours. (util-linux)
+MORTAL = ("setpriv", "--pdeathsig", "KILL")
 
 
 def run(
@@ -26,7 +27,7 @@ def run(
         raise NotFound(f"the program {words[0]} is not installed", hint=_HINT)
     try:
         done = subprocess.run(
-            [*_MORTAL, *words], cwd=cwd, input=stdin, capture_output=True, timeout=timeout_s, check=False
+            [*MORTAL, *words], cwd=cwd, input=stdin, capture_output=True, timeout=timeout_s, check=False
         )
     except subprocess.TimeoutExpired:
         raise LeewardError(f"no end within {timeout_s:g} s", subject=" ".join(words[:4])) from None

@@ -25,6 +25,8 @@ from pathlib import Path
 import boto3
 import pytest
 
+from leeward.lab.tools import MORTAL
+
 AZURITE = "3.37.0"
 # The account that every Azurite has; published in Microsoft's documentation.
 ACCOUNT = "devstoreaccount1"
@@ -133,7 +135,7 @@ def install_azurite(home: Path) -> None:
 @contextmanager
 def serving(command: list[str], port: int, log: Path) -> Iterator[None]:
     with log.open("wb") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+        process = subprocess.Popen([*MORTAL, *command], stdout=output, stderr=subprocess.STDOUT)
         try:
             if not answers(port, process):
                 missing(f"{command[0]} does not answer: {log.read_text()[-500:]}")

@@ -25,6 +25,7 @@ from leeward.lab.bench.agents import (
     vm_id,
     vm_name,
 )
+from leeward.lab.tools import MORTAL
 
 _TELL_EVERY_S = 5.0
 _USERS = 4  # side by side
@@ -47,7 +48,8 @@ def measure(agents: int, vms: int, seconds: float, note: Callable[[str], None]) 
     with tempfile.TemporaryDirectory(prefix="leeward-bench-") as name:
         folder = Path(name)
         note(f"Making a console with {agents:,} agents and {agents * vms:,} protected VMs")
-        command = [sys.executable, "-m", "leeward.lab.bench.console_process", str(folder), str(agents), str(vms)]
+        words = ["leeward.lab.bench.console_process", str(folder), str(agents), str(vms)]
+        command = [*MORTAL, sys.executable, "-m", *words]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as console:
             assert console.stdout is not None
             try:

@@ -145,11 +145,17 @@ class _Desk:
     def __init__(self, lab: Lab) -> None:
         self._environment = {**os.environ, "LEEWARD_CONFIG": str(lab.places.config)}
 
-    def begin(self, *words: str) -> subprocess.Popen[str]:
+    @contextmanager
+    def begin(self, *words: str) -> Iterator[subprocess.Popen[str]]:
         command = [sys.executable, "-m", "leeward.cli.main", *words, "--json"]
-        return subprocess.Popen(
+        with subprocess.Popen(
             command, env=self._environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True
-        )
+        ) as process:
+            try:
+                yield process
+            except BaseException:
+                process.kill()  # else it would be waited for, however long it takes
+                raise
 
     def __call__(self, *words: str) -> Any:
         with self.begin(*words) as process:

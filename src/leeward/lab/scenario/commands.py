@@ -12,7 +12,7 @@ import typer
 
 from leeward.cli.output import print_json, table
 from leeward.domain.errors import BadInput, NotFound
-from leeward.lab.lab import Lab
+from leeward.lab.lab import Lab, take_down_dead
 from leeward.lab.places import CACHE_VARIABLE, DEFAULT_ROOT
 from leeward.lab.scenario.document import read_scenario, shipped
 from leeward.lab.scenario.playing import Outcome, play
@@ -73,6 +73,7 @@ def _stage() -> Iterator[Stage]:
     """A lab for this run alone; it shares the playground's build cache."""
     if os.geteuid() == 0:
         os.environ.setdefault(CACHE_VARIABLE, str(DEFAULT_ROOT / "cache"))
+        take_down_dead(_ROOT.parent, f"{_ROOT.name}-")
     lab = Lab(Path(f"{_ROOT}-{os.getpid()}"))
     try:
         yield Stage(lab)

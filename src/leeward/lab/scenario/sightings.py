@@ -33,7 +33,7 @@ class Sightings:
     """Of one VM, by one kind of look. `saw` in the order of their ends for each site."""
 
     def __init__(self) -> None:
-        # Site → the unbroken stay that the last look belongs to: (begin of the first look, of the last one).
+        # Site → the looks of the unbroken stay that its last look belongs to.
         self._stays: dict[str, list[Sighting]] = {}
         self.twice: list[Twice] = []
 

@@ -55,8 +55,8 @@ class Protect(VmStep):
 
 
 class Wait(VmStep):
-    """Until `leeward status` tells all of this. reason, not_reason: a part of it. fresh: a point of after this step
-    began. run: how the newest one stands; retrying: whenever it has stalled, an operator retries."""
+    """Until `leeward status` tells all of this. reason: a part of it. fresh: a point of after this step began. run:
+    how the newest one stands; retrying: whenever it has stalled, an operator retries."""
 
     verb = "wait"
     state: str | None = None
@@ -230,7 +230,7 @@ class TwoPrimaries(VmStep):
 class Expect(VmStep):
     """What must be so now. primary: where the VM runs, is plugged in and answers its clients. records: all that
     must have survived the last move is there. tracking: no resynchronization since the scenario began.
-    step, says: what a step of the newest run tells. told: a part of what the site's agent says of the VM."""
+    step, says: what a step of the newest run tells."""
 
     verb = "expect"
     primary: Site | Literal["nowhere"] | None = None

@@ -62,16 +62,17 @@ class Watcher:
         self._over = threading.Event()
         self._stack = ExitStack()
         self._clients: dict[str, Client] = {}
-        self._threads = [threading.Thread(target=self._watch_console, daemon=True)]
+        self._threads = [threading.Thread(target=self._look, args=(self._watch_console,), daemon=True)]
         for plan in SITES:
-            self._threads.append(threading.Thread(target=self._watch_host, args=(plan.name,), daemon=True))
+            self._threads.append(threading.Thread(target=self._look, args=(self._watch_host, plan.name), daemon=True))
 
     def __enter__(self) -> Watcher:
         visitor = self._stack.enter_context(self._lab.probe("recovery", address=_VISITOR))
         self._clients = {"office": self._lab.client("office"), "recovery": visitor}
         for site, client in self._clients.items():
             for vm in self.vms.values():
-                self._threads.append(threading.Thread(target=self._watch_guest, args=(site, client, vm), daemon=True))
+                watch = (self._watch_guest, site, client, vm)
+                self._threads.append(threading.Thread(target=self._look, args=watch, daemon=True))
         for thread in self._threads:
             thread.start()
         return self
@@ -101,6 +102,15 @@ class Watcher:
 
     # --- looks ----------------------------------------------------------------------------------------
 
+    def _look(self, watch: Callable[..., None], *of: Any) -> None:
+        """A look that breaks must not pass for one that saw nothing wrong."""
+        try:
+            watch(*of)
+        except Exception as error:
+            with self._lock:
+                self.failure = self.failure or f"the watcher broke: {error!r}"
+            raise
+
     def _watch_host(self, site: str) -> None:
         """One connection as long as it holds; a daemon that was killed has another one soon."""
         connection: libvirt.virConnect | None = None
@@ -112,8 +122,9 @@ class Watcher:
                     connection = connection or libvirt.openReadOnly(self._lab.libvirt(site))
                     on, live = _power(connection, vm.guest.uuid)
                 except libvirt.libvirtError:
-                    with suppress(libvirt.libvirtError):
-                        connection = connection and connection.close() and None
+                    if connection is not None:
+                        with suppress(libvirt.libvirtError):
+                            connection.close()
                     connection = None
                 vm.on[site], vm.live[site] = on, live
                 if live is not None:
