@@ -17,15 +17,17 @@ _COMMAND = (sys.executable, "-m", "leeward.cli.main")
 
 
 def empty_recovery_site(lab):
-    """Take away the VMs that have moved there; whoever moved them is not to run any more."""
+    """Take away the VMs that have moved there, and their images; whoever moved them is not to run any more."""
     connection = libvirt.open(lab.libvirt("recovery"))
     try:
         for domain in connection.listAllDomains(0):
             if domain.isActive():
                 domain.destroy()
-            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA)
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM)
     finally:
         connection.close()
+    for image in lab.places.images("recovery").glob("*.*"):
+        image.unlink()
 
 
 def records(status):

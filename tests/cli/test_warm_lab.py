@@ -14,6 +14,7 @@ IP = "10.77.0.74"
 
 @pytest.fixture
 def leeward(lab, guest_factory):
+    empty_recovery_site(lab)  # so that what lies there afterwards is of this VM
     guest_factory("office", "warm", disks=(64, 32), ip=IP)
     with Installation(lab, "w") as leeward:
         leeward("vault", "init")

@@ -15,6 +15,7 @@ from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.possible import LABELS, PHASES, Act, of_vm
+from leeward.console.web.watch import Moment
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.procedures import Kind, steps
@@ -54,10 +55,8 @@ def router(parts: Parts) -> APIRouter:
         role = actor_of(request).role
         chances = {one.vm_id: of_vm(one, moment.vms.get(one.vm_id), moment.run_of(one.vm_id), role) for one in found}
         whys = {vm_id: chance[act].why for vm_id, chance in chances.items()}
-        ways = _ways_home(found[0]) if act is Act.FAILBACK else []
-        way = next((way for way in ways if way.kind.value == values["type"]), next(iter(ways), None))
-        if way is not None and way.why is not None and not values["type"]:
-            way = next((other for other in ways if other.why is None), way)
+        ways = _ways_home(moment, found[0]) if act is Act.FAILBACK else []
+        way = _chosen_way(values["type"], ways, found[0], moment)
         return paint(
             request,
             "confirm.html",
@@ -77,7 +76,8 @@ def router(parts: Parts) -> APIRouter:
 
     @pages.get("/do/{act}", dependencies=operator)
     def confirm(request: Request, act: str, vm: Chosen) -> Response:
-        return confirm_page(request, _deed(act), statuses_of(watch.look(), vm))
+        # What is decided on is shown as it is now, not as it was a second ago: a commit may just have ended.
+        return confirm_page(request, _deed(act), statuses_of(watch.fresh(), vm))
 
     @pages.post("/do/{act}", dependencies=operator)
     def carry_out(request: Request, act: str, form: Posted) -> Response:
@@ -123,12 +123,29 @@ def _steps_of(act: Act, found: list[StatusView]) -> tuple[Any, ...]:
     return steps(kinds[act]) if act in kinds else ()
 
 
-def _ways_home(one: StatusView) -> list[Choice]:
+def _ways_home(moment: Moment, one: StatusView) -> list[Choice]:
     found = []
     for kind, text in _WAYS_HOME.items():
         following = after(Phase(one.phase), Event(kind.value))
-        found.append(Choice(kind, text, phrase(PHASES[Phase(one.phase)]) if isinstance(following, Refusal) else None))
+        why = phrase(PHASES[Phase(one.phase)]) if isinstance(following, Refusal) else None
+        if kind is Kind.FAILBACK and why is None and not _reachable(moment, one.away):
+            why = phrase(N_("Its recovery host {host} cannot be reached."), host=one.away)
+        found.append(Choice(kind, text, why))
     return found
+
+
+def _chosen_way(wanted: str, ways: list[Choice], one: StatusView, moment: Moment) -> Choice | None:
+    """Unplanned by itself only where the recovery site is gone: a planned one that has to wait is no reason to lose
+    what the VM has written."""
+    if not ways:
+        return None
+    named = next((way for way in ways if way.kind.value == wanted), None)
+    planned, unplanned = ways
+    return named or (unplanned if unplanned.why is None and not _reachable(moment, one.away) else planned)
+
+
+def _reachable(moment: Moment, name: str) -> bool:
+    return any(host.name == name and host.reachable for host in moment.hosts)
 
 
 def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: float | None) -> str:

@@ -71,7 +71,7 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
 
     @pages.get("/enable", dependencies=operator)
     def enable_page(request: Request, vm: Chosen) -> Response:
-        found = statuses_of(watch.look(), vm)
+        found = statuses_of(watch.fresh(), vm)
         policy = found[0].policy if len(found) == 1 and found[0].policy else PolicyMessage()
         return paint(request, "enable.html", vms=found, values=filled(policy))
 
@@ -129,6 +129,7 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
 
     @pages.get("/failover", dependencies=operator)
     def failover(request: Request, vm: One) -> Response:
+        watch.fresh()
         return failover_page(request, vm, Form(list(request.query_params.multi_items())))
 
     @pages.post("/failover", dependencies=operator)
