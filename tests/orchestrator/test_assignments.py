@@ -109,10 +109,9 @@ def test_an_unplanned_failback_takes_the_last_point_of_the_closed_log_and_gives_
     assert job_of(run, "prepare", undo=False).arguments["point"] == "55"
     assert job_of(a_run(Kind.UNPLANNED_FAILBACK, "12"), "prepare", undo=False).arguments["point"] == "12"
     assert job_of(a_run(Kind.FAILBACK, "12"), "prepare", undo=False).arguments["point"] == "latest"
-    assert "wait_s" not in job_of(run, "start-home", undo=False).arguments
+    assert "grace_s" not in job_of(run, "start-home", undo=False).arguments
     run = with_record(run, "fence-away", undo=False, result={"reached": False})
-    run = with_record(run, "start-home", undo=False, started=103.0)
-    assert job_of(run, "start-home", undo=False).arguments == {"epoch": 8, "wait_s": 5.0}
+    assert job_of(run, "start-home", undo=False).arguments == {"epoch": 8, "grace_s": 8.0}
 
 
 def test_what_is_left_to_an_absent_agent_is_not_let_go_of():

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from leeward.agent.config import HostConfig
+from leeward.agent.grace import Grace
 from leeward.agent.groups import Groups
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
@@ -84,6 +85,7 @@ class Agent:
         drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, drivers, self._end_held)
         self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._reign_over)
+        self.grace = Grace()
         self.owing = Owing(ledger, open_plain_vault, self._settled, self._beaten)
 
     def _kept(self) -> list[ProtectionMessage]:
@@ -260,6 +262,7 @@ class Agent:
 
     def reigns(self, vm_id: str, epoch: int, host: str) -> None:
         """This host writes the VM's log in this epoch from now on; a worker of an earlier one ends."""
+        self.grace.begins(vm_id, host, epoch)
         with self._lock:
             self._ledger.save_epoch(vm_id, epoch, host)
             worker = self._workers.get(vm_id)

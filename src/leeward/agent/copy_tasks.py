@@ -159,9 +159,9 @@ class CopyTasks:
         return {}
 
     def plug(self, context: Context) -> dict[str, Any]:
-        """purpose, wait_s: seconds to wait first, in which the old one may find out that its time is over."""
+        """purpose, grace_s: seconds after the epoch began, for the old one to find out that its time is over."""
         job = context.job
-        _give_time(context, "giving the home site the time to find out and stop its VM")
+        self._give_time(context, "giving the home site the time to find out and stop its VM")
         self._copies(job.host).plug(job.vm_id, str(job.arguments["purpose"]))
         return {}
 
@@ -224,9 +224,9 @@ class CopyTasks:
         return self._homes(job.host).switch(job.vm_id, str(job.arguments["definition"]), point)
 
     def start_home(self, context: Context) -> dict[str, Any]:
-        """epoch: the one in which this host reigns; wait_s: as in `plug`; point: as in `switch`."""
+        """epoch: the one in which this host reigns; grace_s: as in `plug`; point: as in `switch`."""
         job = context.job
-        _give_time(context, "giving the recovery site the time to find out and stop its VM")
+        self._give_time(context, "giving the recovery site the time to find out and stop its VM")
         self._must_reign(job.vm_id, job.host, int(job.arguments["epoch"]))
         self.agent.stand_up(job.vm_id, job.host)
         return self._homes(job.host).start(job.vm_id, str(job.arguments.get("point", "")))
@@ -253,6 +253,17 @@ class CopyTasks:
         return {}
 
     # --- insides --------------------------------------------------------------------------------------
+
+    def _give_time(self, context: Context, why: str) -> None:
+        job = context.job
+        left = self.agent.grace.left(job.vm_id, job.host, float(job.arguments.get("grace_s", 0.0)))
+        ends = time.monotonic() + left
+        if left > 0:
+            context.tell(why)
+        while time.monotonic() < ends:
+            context.check()
+            time.sleep(0.05)
+        context.tell("")
 
     def _must_reign_or_owe(self, job: Job) -> bool:
         """True: the vault is away."""
@@ -298,14 +309,3 @@ class CopyTasks:
         if host not in self.homes:
             raise NotFound("this host is not set up to take VMs home", subject=host)
         return self.homes[host]
-
-
-def _give_time(context: Context, why: str) -> None:
-    """wait_s."""
-    ends = time.monotonic() + float(context.job.arguments.get("wait_s", 0.0))
-    if ends > time.monotonic():
-        context.tell(why)
-    while time.monotonic() < ends:
-        context.check()
-        time.sleep(0.05)
-    context.tell("")

@@ -99,17 +99,10 @@ def _start_away(run: Run) -> dict[str, Any]:
 
 def _plug(run: Run) -> dict[str, Any]:
     """Where the home site was not reached, it may live: it is given the time in which it must have found its log
-    closed, counted from then. A log that could not be closed cannot be found closed: the operator has vouched."""
+    closed. A log that could not be closed cannot be found closed: the operator has vouched."""
     if run.result("fence").get("reached", True) or run.result("epoch").get("owed"):
-        return {**_copy(run), "wait_s": 0.0}
-    return {**_copy(run), "wait_s": _grace_left(run, "epoch", "plug")}
-
-
-def _grace_left(run: Run, closed: str, step: str) -> float:
-    """Seconds, of those that whoever ran the VM is given from when its log was closed, as of the step's begin."""
-    times = {record.name: record for record in run.steps}
-    passed = (times[step].started or 0.0) - (times[closed].ended or 0.0)
-    return min(max(GRACE_S - passed, 0.0), GRACE_S)
+        return _copy(run)
+    return {**_copy(run), "grace_s": GRACE_S}
 
 
 def _prepare(run: Run) -> dict[str, Any]:
@@ -138,7 +131,7 @@ def _start_home(run: Run) -> dict[str, Any]:
     found = {"epoch": run.result("epoch-home")["epoch"], **_held_at_home(run)}
     if run.result("fence-away").get("reached", True):
         return found
-    return {**found, "wait_s": _grace_left(run, "epoch-home", "start-home")}
+    return {**found, "grace_s": GRACE_S}
 
 
 def _nothing(run: Run) -> dict[str, Any]:
