@@ -17,7 +17,7 @@ from tests.vault.conftest import CHEAP
 from leeward.agent.groups import Seat
 from leeward.agent.meeting import Meeting
 from leeward.agent.standstill import Standstill
-from leeward.domain.errors import Unavailable
+from leeward.domain.errors import HostBusy, Unavailable
 from leeward.domain.vm import Power
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.guest.sequence import inspect
@@ -118,13 +118,20 @@ def test_marked_points_agree_with_what_a_client_saw(lab, guests, host, tmp_path)
         replicator.cycle()
     cuts, stood = [], []
     with Client(lab, guests) as client, ThreadPoolExecutor(2) as both:
-        for _ in range(ROUNDS):
+        ends = time.monotonic() + 150
+        while len(cuts) < ROUNDS:
+            assert time.monotonic() < ends, "the host is busy all the time"
             meeting = Meeting("office", "shop", frozenset(ids.values()), host, standstill, 20.0, 10.0)
 
             def come(name, meeting=meeting):
-                return replicators[name].cycle(joint=Seat(meeting, ids[name])).point
+                try:
+                    return replicators[name].cycle(joint=Seat(meeting, ids[name])).point
+                except HostBusy:  # libvirt still ends the last job: an agent, too, comes again a little later
+                    return None
 
             points = dict(zip(ids, both.map(come, ids), strict=True))
+            if None in points.values():
+                continue
             assert meeting.mark is not None, meeting.why
             assert {point.mark for point in points.values()} == {meeting.mark}
             cuts.append(points)

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
+import ssl
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from leeward.lab.lab import Lab
 from leeward.lab.places import BRIDGE
 
 console = Console(highlight=False)
-VM = "web"
+VM, USER = "web", "demo"
 _POINTS = 8
 
 
@@ -46,7 +49,7 @@ def demo(once: bool) -> None:
         _down(lab)
         console.print("\n[green]●[/] The demo went through.")
     else:
-        _farewell()
+        _farewell(lab)
 
 
 def _walk(lab: Lab) -> None:
@@ -57,6 +60,7 @@ def _walk(lab: Lab) -> None:
 
     _heading("A vault, and protection with a recovery point every second")
     _leeward("vault", "init")
+    _open_dashboard(lab)
     _leeward("protect", VM, "--rpo", "1s", "--wait")
 
     _heading("The VM writes and is replicated; watch the points come")
@@ -79,6 +83,33 @@ def _walk(lab: Lab) -> None:
     _leeward("vault", "check", "--keyless")
     _leeward("failover", "cleanup", VM)
     _there_and_back(lab, guest.ip)
+
+
+def _open_dashboard(lab: Lab) -> None:
+    """A user for the browser; and a look whether the pages are really there."""
+    file = lab.places.root / "dashboard-password"
+    password = "-".join(secrets.token_hex(2) for _ in range(4))
+    file.touch(mode=0o600)
+    file.write_text(password + "\n")
+    _leeward("user", "add", USER, "--role", "admin", "--password-file", str(file))
+    trusted = ssl.create_default_context(cafile=lab.places.state / "authority" / "authority.pem")
+    try:
+        with urllib.request.urlopen(f"{lab.dashboard}/sign-in", context=trusted, timeout=20) as answer:
+            page = answer.read().decode()
+    except OSError as error:
+        raise DemoFailed(f"the dashboard does not answer: {error}", subject=lab.dashboard) from error
+    if 'id="f-user"' not in page:
+        raise DemoFailed("the dashboard shows something else than its sign-in page", subject=lab.dashboard)
+    _tell_dashboard(lab)
+
+
+def _tell_dashboard(lab: Lab) -> None:
+    password = (lab.places.root / "dashboard-password").read_text().strip()
+    console.print(
+        f"  [green]●[/] Watch it in a browser: [bold]{lab.dashboard}[/]   user [bold]{USER}[/]"
+        f"   password [bold]{password}[/]\n"
+        "    (The certificate is the console's own: browsers ask once whether it is to be trusted.)\n"
+    )
 
 
 def _there_and_back(lab: Lab, address: str) -> None:
@@ -196,9 +227,11 @@ def _down(lab: Lab) -> None:
         raise DemoFailed("the lab left its vault behind", subject=str(leftover))
 
 
-def _farewell() -> None:
+def _farewell(lab: Lab) -> None:
+    console.print()
+    _tell_dashboard(lab)
     console.print(
-        "\n[green]●[/] The lab goes on running, with [bold]web[/] protected every second. Try, for example:\n\n"
+        "[green]●[/] The lab goes on running, with [bold]web[/] protected every second. Try, for example:\n\n"
         "    leeward status --watch\n"
         "    leeward points web\n"
         "    leeward export web --disk vda --to /tmp/vda.raw\n"

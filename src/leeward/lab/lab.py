@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import socket
+import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,7 +18,7 @@ from leeward.lab import kvm, netns, processes, site, tools, wan
 from leeward.lab.client import Client
 from leeward.lab.guest import cache
 from leeward.lab.guests import Guest, Guests, Wish
-from leeward.lab.places import BRIDGE, SITES, Places
+from leeward.lab.places import BRIDGE, DEFAULT_ROOT, SITES, Places
 
 DEMO_GUESTS = ("web",)
 
@@ -40,6 +42,12 @@ storage = "{storage}"
 state = "{state}"
 autostart = true
 """
+# Where people look at it: only the lab that they start by hand, not those of tests, which live side by side.
+_DASHBOARD = """
+[console]
+listen = "127.0.0.1:{port}"
+"""
+_PORTS = range(8443, 8464)
 
 
 class Lab:
@@ -160,6 +168,15 @@ class Lab:
 
     # --- insides ----------------------------------------------------------------------------------------
 
+    @property
+    def dashboard(self) -> str:
+        """The address of the console's pages, "" where the lab has none."""
+        try:
+            listen = tomllib.loads(self.places.config.read_text()).get("console", {}).get("listen", "")
+        except FileNotFoundError:
+            return ""
+        return f"https://{listen}" if listen else ""
+
     def _write_config(self) -> None:
         text = _CONFIG.format(
             vault=self.places.vault.as_uri(),
@@ -168,6 +185,9 @@ class Lab:
             storage=self.places.images("recovery"),
             state=self.places.state,
         )
+        if self.places.root == DEFAULT_ROOT:
+            known = self.dashboard.rpartition(":")[2]
+            text += _DASHBOARD.format(port=known or _free_port())
         written = self.places.config.with_suffix(".new")
         written.write_text(text)
         written.rename(self.places.config)
@@ -242,3 +262,15 @@ def _unmount_below(root: Path) -> None:
     points = [Path(line.split()[4]) for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in sorted((point for point in points if root in point.parents), reverse=True):
         tools.run(["umount", "--lazy", point])
+
+
+def _free_port() -> int:
+    """The first of a few that nobody on this machine listens on."""
+    for port in _PORTS:
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise Refused("no port is free for the lab's dashboard", hint=f"Free one of {_PORTS[0]} to {_PORTS[-1]}")
