@@ -48,11 +48,15 @@ class Row:
 class Listing:
     """Every VM that is protected, or that hosts have: of one moment."""
 
-    def __init__(self, wishes: Mapping[str, ProtectionMessage], view: FleetView) -> None:
+    def __init__(
+        self, wishes: Mapping[str, ProtectionMessage], view: FleetView, vms: Sequence[VmMessage] | None = None
+    ) -> None:
+        """vms: of the hosts' only these, where not all are asked for."""
         self.copies: dict[str, CopyReport] = {copy.vm_id: copy for copy in view.copies if copy.purpose == "test"}
         copied = {copy.copy_id for copy in self.copies.values()}
         # The same VM can be defined at both sites: what counts is where it is protected.
-        present = {vm.id: vm for vm in view.vms if vm.id not in wishes or vm.host == wishes[vm.id].host}
+        vms = view.vms if vms is None else vms
+        present = {vm.id: vm for vm in vms if vm.id not in wishes or vm.host == wishes[vm.id].host}
         self.rows: dict[str, Row] = {}
         for vm_id, wish in wishes.items():
             vm = present.get(vm_id)

@@ -59,27 +59,25 @@ class Service:
     def vms(self, page: Page = ALL) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""
         view = self._fleet.view()
-        protected = self._wishes()
+        protected = self._database.wishes()
         copies = {copy.copy_id: copy for copy in view.copies if copy.purpose == "test"}
         rows, count = paged(view.vms, page)
         return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in rows], count
-
-    def _wishes(self) -> dict[str, ProtectionMessage]:
-        return {wish.vm_id: wish for wish in self._database.desired().protections}
 
     def status(self, ref: str | None = None) -> list[StatusView]:
         """Of one VM (none for a test copy, which is no VM of its own), or of all."""
         if ref is None:
             return self.statuses()[0]
-        view = self._fleet.view()
-        listing = Listing(self._wishes(), view)
-        row = listing.rows.get(self._resolve(ref))
+        view, vm_id = self._fleet.view(), self._resolve(ref)
+        wish = self._database.wish(vm_id)
+        listing = Listing({vm_id: wish} if wish else {}, view, [vm for vm in view.vms if vm.id == vm_id])
+        row = listing.rows.get(vm_id)
         return [self._status(listing, view, row, self._database.lives.get(row.vm_id))] if row else []
 
     def statuses(self, page: Page = ALL) -> tuple[list[StatusView], int]:
         """A page of all VMs, protected or not; and how many there are on all pages."""
         view = self._fleet.view()
-        listing = Listing(self._wishes(), view)
+        listing = Listing(self._database.wishes(), view)
         rows, count = paged(list(listing.rows.values()), page)
         lives = self._database.lives.all()
         return [self._status(listing, view, row, lives.get(row.vm_id)) for row in rows], count

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import Update, delete, select, update
+from sqlalchemy import Table, Update, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
@@ -25,6 +25,13 @@ _REPORT = TypeAdapter(AgentReport)
 _DESIRED = TypeAdapter(DesiredState)
 # As long as an agent remembers a job that nobody asks for.
 _TOMBSTONES = timedelta(days=30)
+_HEARD_AT_ONCE = 50
+_AGENTS = cast(Table, AgentRow.__table__)
+# Below the ORM, whose updates of many rows cost several times as much.
+_SAVE_HEARD = (
+    update(_AGENTS).where(_AGENTS.c.id == bindparam("agent")).values(heard=bindparam("when"), hosts=bindparam("has"))
+)
+_SAVE_REPORT = _SAVE_HEARD.values(report=bindparam("told"))
 
 
 @dataclass(slots=True)
@@ -90,18 +97,23 @@ class AgentRecords:
             session.execute(update(AgentRow).where(AgentRow.id == agent_id).values(**values))
             session.commit()
 
-    def save_heard(self, heard: Iterable[AgentRecord]) -> None:
-        """What agents told, and the outcomes of their jobs. Losing it loses nothing: they tell it again."""
-        with self._database.session() as session:
-            for record in heard:
-                values = {"heard": record.heard, "hosts": _HOSTS.dump_json(record.hosts).decode()}
-                if record.report is not None:
-                    values["report"] = record.report.model_dump_json()
-                session.execute(update(AgentRow).where(AgentRow.id == record.id).values(**values))
-                for job in record.jobs.values():
-                    if job.report is not None:
-                        session.execute(_of(record.id, job.job.id).values(report=job.report.model_dump_json()))
-            session.commit()
+    def save_heard(self, heard: Sequence[AgentRecord]) -> None:
+        """What agents told, and the outcomes of their jobs. Losing it loses nothing: they tell it again. So it is
+        written in parts: whoever waits for an answer gets in between."""
+        for begin in range(0, len(heard), _HEARD_AT_ONCE):
+            records = heard[begin : begin + _HEARD_AT_ONCE]
+            with self._database.session() as session:
+                connection = session.connection()
+                told = [(_heard(record), record.report) for record in records]
+                if quiet := [values for values, report in told if report is None]:
+                    connection.execute(_SAVE_HEARD, quiet)
+                if loud := [{**values, "told": report.model_dump_json()} for values, report in told if report]:
+                    connection.execute(_SAVE_REPORT, loud)
+                for record in records:
+                    for job in record.jobs.values():
+                        if job.report is not None:
+                            session.execute(_of(record.id, job.job.id).values(report=job.report.model_dump_json()))
+                session.commit()
 
     # --- jobs ---------------------------------------------------------------------------------------
 
@@ -194,6 +206,10 @@ def _inherit(session: Session, before: AgentRow, agent: AgentRow) -> None:
 
 def _of(agent_id: str, job_id: str) -> Update:
     return update(AgentJob).where(AgentJob.agent_id == agent_id, AgentJob.job_id == job_id)
+
+
+def _heard(record: AgentRecord) -> dict[str, str]:
+    return {"agent": record.id, "when": record.heard, "has": _HOSTS.dump_json(record.hosts).decode()}
 
 
 def _record(session: Session, row: AgentRow) -> AgentRecord:

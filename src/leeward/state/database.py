@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import Row, delete, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
@@ -28,6 +28,10 @@ from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 acting: ContextVar[str] = ContextVar("acting", default="leeward")
 
 _GENERATION = "generation"
+# Plain rows: objects of the ORM cost several times as much.
+_ROWS = select(*(getattr(ProtectedVm, name) for name in ProtectedVm.__mapper__.columns.keys())).order_by(  # noqa: SIM118
+    ProtectedVm.name, ProtectedVm.vm_id
+)
 
 
 class FolderLock:
@@ -70,6 +74,8 @@ class Database:
         self.runs = Runs(self._engine)
         self.plans = Plans(self._engine)
         self._known: DesiredState | None = None
+        self._by_id: tuple[DesiredState, dict[str, ProtectionMessage]] | None = None
+        self._messages: dict[str, tuple[Row[Any], ProtectionMessage]] = {}
 
     def close(self) -> None:
         self._engine.dispose()
@@ -101,8 +107,27 @@ class Database:
         with self.reading() as session:
             known = self._known
             if known is None or known.generation != _generation(session):
-                self._known = known = _desired(session)
+                self._known = known = self._desired(session)
             return known
+
+    def _desired(self, session: Session) -> DesiredState:
+        """Of a VM that has not changed the message is the same object as before: with ten thousand VMs making them
+        anew, and comparing them, would take a second for each change of one."""
+        found: dict[str, tuple[Row[Any], ProtectionMessage]] = {}
+        for row in session.execute(_ROWS):
+            had = self._messages.get(row.vm_id)
+            found[row.vm_id] = had if had is not None and had[0] == row else (row, _message(row))
+        self._messages = found
+        return DesiredState(
+            generation=_generation(session), protections=tuple(message for _, message in found.values())
+        )
+
+    def wishes(self) -> Mapping[str, ProtectionMessage]:
+        """The same by VM id; not to be changed."""
+        desired, known = self.desired(), self._by_id
+        if known is None or known[0] is not desired:
+            self._by_id = known = (desired, {wish.vm_id: wish for wish in desired.protections})
+        return known[1]
 
     def wish(self, vm_id: str) -> ProtectionMessage | None:
         """What is wished for one VM; None: it is not protected."""
@@ -127,7 +152,9 @@ class Database:
                 for name, value in values.items():
                     setattr(row, name, value)
             session.flush()
-            return _desired(session)
+            found = self._desired(session)
+        self._known = found
+        return found
 
     def move(self, vm_id: str, host: str, claim: int) -> bool:
         """Replicate a protected VM from this host, following epoch `claim`. False: it is not protected."""
@@ -153,7 +180,7 @@ class Database:
             if session.scalar(known) is not None:
                 _count(session)
                 session.execute(delete(ProtectedVm).where(ProtectedVm.vm_id == vm_id))
-            return _desired(session)
+            return self._desired(session)
 
     def count(self) -> None:
         """Something that agents must know has changed: the desired state gets a new generation."""
@@ -188,11 +215,6 @@ def clip(text: str, most: int = 255) -> str:
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:most]
 
 
-def _desired(session: Session) -> DesiredState:
-    rows = session.scalars(select(ProtectedVm).order_by(ProtectedVm.name, ProtectedVm.vm_id)).all()
-    return DesiredState(generation=_generation(session), protections=tuple(_message(row) for row in rows))
-
-
 def _generation(session: Session) -> int:
     return session.scalar(select(Counter.value).where(Counter.name == _GENERATION)) or 0
 
@@ -202,7 +224,7 @@ def _count(session: Session) -> None:
     session.execute(update(Counter).where(Counter.name == _GENERATION).values(value=Counter.value + 1))
 
 
-def _message(row: ProtectedVm) -> ProtectionMessage:
+def _message(row: ProtectedVm | Row[Any]) -> ProtectionMessage:
     policy = PolicyMessage.model_validate({name: getattr(row, name) for name in PolicyMessage.model_fields})
     return ProtectionMessage(
         vm_id=row.vm_id, vm_name=row.name, host=row.host, policy=policy, paused=row.paused, claim=row.claim

@@ -96,6 +96,7 @@ class SimulatedAgent:
         self._told = dict(self._numbers)
         self._report = _report(number, vms)
         self.held: dict[str, float] = {}
+        self._generation = 1
         self.asked = 0
 
     async def open(self) -> None:
@@ -121,10 +122,18 @@ class SimulatedAgent:
         self.asked += 1
 
     async def poll(self, wait_s: float) -> None:
-        poll = Poll(run=f"run-{self.number}", wait_s=wait_s, generation=1, held=tuple(self.held), numbers=self._told)
-        answer = await self.poll_line.ask("/agent/poll", poll.model_dump_json().encode())
+        poll = Poll(
+            run=f"run-{self.number}",
+            wait_s=wait_s,
+            generation=self._generation,
+            held=tuple(self.held),
+            numbers=self._told,
+        )
+        orders = Orders.model_validate_json(await self.poll_line.ask("/agent/poll", poll.model_dump_json().encode()))
         self.asked += 1
-        for job in Orders.model_validate_json(answer).jobs:
+        if orders.desired is not None:
+            self._generation = orders.desired.generation
+        for job in orders.jobs:
             self.held[job.id] = time.monotonic()
 
     async def keep_polling(self) -> None:
