@@ -144,3 +144,24 @@ def test_one_daemon_a_folder(tmp_path):
         FolderLock(tmp_path)
     with FolderLock(tmp_path):
         pass
+
+
+def test_what_is_remembered_is_what_another_console_reads(tmp_path):
+    """After each change, whoever made it and in whatever order."""
+    url = f"sqlite:///{tmp_path / 'x.db'}"
+    here, there = Database(url), Database(url)
+    for number in range(4):
+        here.protect(wish(number))
+    for database, other, change in (
+        (here, there, wish(2).model_copy(update={"paused": True})),
+        (there, here, wish(1).model_copy(update={"policy": PolicyMessage(rpo_s=9)})),
+        (here, there, wish(2).model_copy(update={"vm_name": "aaa"})),
+        (here, there, wish(0).model_copy(update={"policy": PolicyMessage(rpo_s=8)})),
+        (there, here, wish(7)),
+    ):
+        told = database.protect(change)
+        fresh = Database(url).desired()
+        assert told == fresh == database.desired() == other.desired()
+        assert dict(other.wishes()) == {found.vm_id: found for found in fresh.protections}
+    here.unprotect(wish(1).vm_id)
+    assert here.desired() == there.desired() == Database(url).desired()

@@ -30,6 +30,7 @@ class FleetView:
 
     def __init__(self, links: Sequence[AgentLink]) -> None:
         self._links = links
+        self._told: dict[int, dict[str, ProtectionReport]] = {}
 
     @cached_property
     def hosts(self) -> dict[str, HostReport]:
@@ -45,15 +46,17 @@ class FleetView:
     def _reports(self) -> list[tuple[AgentLink, AgentReport]]:
         return [(link, link.report()) for link in self._links]
 
-    @cached_property
-    def _protections(self) -> dict[tuple[int, str], ProtectionReport]:
-        return {(id(link), told.vm_id): told for link, report in self._reports for told in report.protections}
-
     def protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
         """What the agent of the wish's host tells of it."""
         link = self.by_host.get(wish.host)
-        told = self._protections.get((id(link), wish.vm_id)) if link else None
+        told = self._protections(link).get(wish.vm_id) if link else None
         return _aged(told, link.age_s) if told and link else None
+
+    def _protections(self, link: AgentLink) -> dict[str, ProtectionReport]:
+        """By VM id; only of agents that are asked for, since most questions are about a few of ten thousand VMs."""
+        if id(link) not in self._told:
+            self._told[id(link)] = {told.vm_id: told for told in link.report().protections}
+        return self._told[id(link)]
 
     def present(self, host: str) -> bool:
         """Whether the host's agent answers."""
@@ -72,7 +75,9 @@ class FleetView:
         return next((copy for copy in self.copies if (copy.vm_id, copy.purpose) == (vm_id, purpose)), None)
 
     def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
-        found = (replica for _, report in self._reports for replica in report.replicas)
+        """host: "" for one that keeps none."""
+        link = self.by_host.get(host)
+        found = link.report().replicas if link else ()
         return next((replica for replica in found if (replica.vm_id, replica.host) == (vm_id, host)), None)
 
     @cached_property

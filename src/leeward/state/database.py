@@ -152,7 +152,10 @@ class Database:
                 for name, value in values.items():
                     setattr(row, name, value)
             session.flush()
-            found = self._desired(session)
+            known, generation = self._known, _generation(session)
+            alone = known is not None and known.generation == generation - 1  # nobody else has changed anything since
+            found = _with(known, _message(row), generation) if known and alone and row is not None else None
+            found = found or self._desired(session)
         self._known = found
         return found
 
@@ -213,6 +216,15 @@ class Database:
 def clip(text: str, most: int = 255) -> str:
     """What every database can store: of bounded length, without NUL and halves of characters."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:most]
+
+
+def _with(known: DesiredState, wish: ProtectionMessage, generation: int) -> DesiredState | None:
+    """The state after this one VM's policy has changed; None where more than that has. Pure."""
+    before = next((had for had in known.protections if had.vm_id == wish.vm_id), None)
+    if before is None or before.vm_name != wish.vm_name:  # it has another place in the order
+        return None
+    protections = tuple(wish if had.vm_id == wish.vm_id else had for had in known.protections)
+    return DesiredState.model_construct(generation=generation, protections=protections)
 
 
 def _generation(session: Session) -> int:
