@@ -132,6 +132,8 @@ def test_without_autostart_it_says_how_to_start(run):
         (["protect", "nope"], 3, "no such VM"),
         (["protect", "nope", "--rpo", "soon"], 2, "'soon' is not a duration"),
         (["unprotect", "nope"], 3, "no such VM"),
+        (["unprotect", "what? #1 50%"], 3, "what? #1 50%: there is no such VM"),
+        (["failover", "show", "a/b"], 3, "no such VM"),
         (["points", "nope"], 3, "no such VM"),
         (["export", "nope", "--disk", "vda", "--to", "/tmp/x"], 3, "no such VM"),
         (["failover", "test", "nope"], 3, "no such VM"),

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import LeewardError, NotFound
 
 if TYPE_CHECKING:
     import httpx
+
+
+def vm_path(vm: str, more: str) -> str:
+    """Of a VM by its name or id. Raises NotFound for a name that cannot be asked for."""
+    if "/" in vm:  # libvirt allows none in a name
+        raise NotFound("there is no such VM", subject=vm, hint="Ask for it by its id: `leeward vm list --json`")
+    return f"/vms/{quote(vm, safe='')}{more}"
 
 
 class RemoteError(LeewardError):

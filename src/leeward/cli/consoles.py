@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -30,7 +31,10 @@ def forget(
     as_json: JSON = False,
 ) -> None:
     """Strike a console off that is gone for good; agents are no longer told its address."""
-    _show(_forget_directly(name) if database else current().client().delete(f"/consoles/{name}"), as_json)
+    _show(
+        _forget_directly(name) if database else current().client().delete(f"/consoles/{quote(name, safe='')}"),
+        as_json,
+    )
 
 
 def _forget_directly(name: str) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from leeward.cli import moves
+from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, out, print_json, steps_table, table
@@ -40,7 +41,7 @@ def test(
     The copy has its own disks, identity and an isolated network. Remove it with `leeward failover cleanup VM`.
     """
     client = current().client()
-    view = client.post(f"/vms/{vm}/test-failover", {"point": point})
+    view = client.post(vm_path(vm, "/test-failover"), {"point": point})
     if wait:
         view = _wait(client, view, quiet=as_json)
     if as_json:
@@ -83,7 +84,7 @@ def _wait(client: Any, view: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
 @app.command()
 def cleanup(vm: Vm, as_json: JSON = False) -> None:
     """End a test failover: remove the copy, its disks and its network."""
-    view = current().client().delete(f"/vms/{vm}/test-failover")
+    view = current().client().delete(vm_path(vm, "/test-failover"))
     if as_json:
         print_json(view)
     else:

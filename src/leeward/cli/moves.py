@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, out, print_json, run_table, runs_table
@@ -62,7 +63,7 @@ def planned(
     _confirm(client, vm, "is shut down here and started at the recovery site", yes or as_json)
     body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
     body |= {"networks": _networks(network), "from_vault": from_vault}
-    _follow(client, client.post(f"/vms/{vm}/failover/planned", body), wait, as_json)
+    _follow(client, client.post(vm_path(vm, "/failover/planned"), body), wait, as_json)
 
 
 def unplanned(
@@ -93,13 +94,13 @@ def unplanned(
     _confirm(client, vm, "is started from a recovery point; what is newer than that is lost", yes or as_json)
     body: dict[str, Any] = {"point": point, "to": to, "networks": _networks(network), "newest": newest}
     body |= {"from_vault": from_vault, "without_vault": without_vault}
-    _follow(client, client.post(f"/vms/{vm}/failover/unplanned", body), wait, as_json)
+    _follow(client, client.post(vm_path(vm, "/failover/unplanned"), body), wait, as_json)
 
 
 def commit(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
     """Say that a failover, or a failback, stays. Until then nothing that the way back needs is deleted."""
     client = current().client()
-    _follow(client, client.post(f"/vms/{vm}/commit"), wait, as_json)
+    _follow(client, client.post(vm_path(vm, "/commit")), wait, as_json)
 
 
 def failback(
@@ -130,7 +131,7 @@ def failback(
     _confirm(client, vm, what, yes or as_json)
     body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
     body |= {"unplanned": unplanned, "point": point}
-    _follow(client, client.post(f"/vms/{vm}/failback", body), wait, as_json)
+    _follow(client, client.post(vm_path(vm, "/failback"), body), wait, as_json)
 
 
 def retry(
@@ -144,14 +145,14 @@ def retry(
     """Go on with a failover or failback that has stalled."""
     client = current().client()
     body = {"force": force, "timeout_s": _seconds(timeout), "without_vault": without_vault}
-    view = client.post(f"/vms/{vm}/retry", body)
+    view = client.post(vm_path(vm, "/retry"), body)
     _follow(client, view, wait, as_json)
 
 
 def cancel(vm: Vm, wait: Wait = True, as_json: JSON = False) -> None:
     """Take a failover or failback back, as long as no client can reach the VM at its new site."""
     client = current().client()
-    _follow(client, client.post(f"/vms/{vm}/cancel"), wait, as_json)
+    _follow(client, client.post(vm_path(vm, "/cancel")), wait, as_json)
 
 
 def show(
@@ -161,7 +162,7 @@ def show(
 ) -> None:
     """The newest failover, failback, commit or test of a VM, step by step."""
     client = current().client()
-    view = client.get(f"/vms/{vm}/run")
+    view = client.get(vm_path(vm, "/run"))
     if watch and not as_json:
         _follow(client, view, True, False)
     elif as_json:

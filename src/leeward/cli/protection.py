@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, hosts_table, out, points_table, print_json, status_table, vms_table
@@ -88,7 +89,7 @@ def protect(
         "group_s": seconds(group_every) if group_every is not None else None,
     }
     client = current().client()
-    view = client.put(f"/vms/{vm}/protection", request)
+    view = client.put(vm_path(vm, "/protection"), request)
     _show_cost(float(view["rpo_target_s"]))
     if wait:
         view = _wait_enabled(client, view["vm_id"], quiet=as_json)
@@ -151,7 +152,7 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
 
 def unprotect(vm: Vm, as_json: JSON = False) -> None:
     """Stop protecting a VM. Its recovery points stay in the vault."""
-    done = current().client().delete(f"/vms/{vm}/protection")
+    done = current().client().delete(vm_path(vm, "/protection"))
     if as_json:
         print_json(done)
     else:
@@ -169,7 +170,7 @@ def resume(vm: Vm, as_json: JSON = False) -> None:
 
 
 def _set_paused(vm: str, verb: str, as_json: bool) -> None:
-    view = current().client().post(f"/vms/{vm}/{verb}")
+    view = current().client().post(vm_path(vm, f"/{verb}"))
     if as_json:
         print_json(view)
     else:
