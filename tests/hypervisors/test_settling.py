@@ -37,3 +37,17 @@ def test_a_new_start_gets_a_new_grace():
     before = clock.now
     settling.wait("vm", 2, lambda: True)
     assert clock.now >= before + 30
+
+
+def test_a_guest_that_was_asked_to_shut_down_is_left_alone_for_a_while_only():
+    clock = Clock()
+    settling = Settling(30, clock, clock.sleep)
+    assert not settling.leaving("vm", 1)
+    settling.leaves("vm", 1)
+    clock.now += 15
+    settling.leaves("vm", 1)  # asked once more
+    assert settling.leaving("vm", 1)
+    assert not settling.leaving("vm", 2)  # it was started anew
+    assert not settling.leaving("other", 1)
+    clock.now += 6
+    assert not settling.leaving("vm", 1)

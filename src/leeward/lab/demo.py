@@ -106,9 +106,9 @@ def _open_dashboard(lab: Lab) -> None:
 def _tell_dashboard(lab: Lab) -> None:
     password = (lab.places.root / "dashboard-password").read_text().strip()
     console.print(
-        f"  [green]●[/] Watch it in a browser: [bold]{lab.dashboard}[/]   user [bold]{USER}[/]"
-        f"   password [bold]{password}[/]\n"
-        "    (The certificate is the console's own: browsers ask once whether it is to be trusted.)\n"
+        f"  [green]●[/] Watch it in a browser: [bold]{lab.dashboard}[/]\n"
+        f"    user [bold]{USER}[/], password [bold]{password}[/]\n"
+        "    The certificate is the console's own: a browser asks once about it.\n"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import libvirt
 
-from leeward.domain.errors import HypervisorError, TrackingLost
+from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
 from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 from leeward.hypervisors.libvirt import domain_xml, power
 from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
@@ -30,6 +30,8 @@ from leeward.hypervisors.passage import make_way
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
 _BEGIN_TIMEOUT_S = 30.0
+# Before a guest is asked to shut down: a cycle ends in well under a second, a first copy may take hours.
+_LAST_BACKUP_S = 5.0
 _SOCKET = "leeward"
 # See `scratch` for why.
 _BEGIN_FLAGS = libvirt.VIR_DOMAIN_BACKUP_BEGIN_REUSE_EXTERNAL
@@ -142,7 +144,11 @@ class LibvirtHost:
         power.start(self._connection.domain(vm_id))
 
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
-        return power.shutdown(self._connection.domain(vm_id), timeout_s)
+        domain = self._connection.domain(vm_id)
+        began = time.monotonic()
+        self._settling.leaves(vm_id, call(vm_id, domain.ID))
+        turns(self._connection.uri, vm_id).wait_backups(min(timeout_s / 2, _LAST_BACKUP_S))
+        return power.shutdown(domain, max(timeout_s - (time.monotonic() - began), 0.0))
 
     def force_off(self, vm_id: str) -> None:
         power.force_off(self._connection.domain(vm_id))
@@ -183,6 +189,8 @@ class LibvirtHost:
         reason = domain_xml.unsupported(live)
         if reason:
             raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
+        if state is Power.RUNNING and live.agent_there and self._settling.leaving(vm_id, domain.ID()):
+            raise HostBusy("the guest is shutting down", subject=live.name, hint="Changes stay tracked meanwhile")
         # A recovered VM may still be pulled out of the vault; the two take turns.
         turn = turns(self._connection.uri, vm_id).backup(domain)
         try:

@@ -119,6 +119,12 @@ class Turns:
             with self._lock:
                 self._asking -= allowed
 
+    def wait_backups(self, timeout_s: float) -> None:
+        """Until no backup of ours is under way, or the time is over."""
+        ends = self._clock() + timeout_s
+        while self._backups and self._clock() < ends:
+            time.sleep(_LOOK_S)
+
     def backup(self, domain: libvirt.virDomain) -> BackupTurn:
         """Wait for the slice's end and stop the pull. Raises HostBusy when it cannot be stopped in time."""
         with self._lock:
