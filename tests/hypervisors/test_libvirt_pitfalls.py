@@ -396,6 +396,22 @@ def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, t
     bench.pool.shutdown()
 
 
+def test_a_guest_that_is_asked_to_shut_down_meets_no_backup(bench):
+    """While its agent closes its channel: libvirt would not see the guest's end for half a minute."""
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    with ThreadPoolExecutor(1) as other:
+        with bench.host.open_cycle(bench.id, base=base, new="last"):
+            down = other.submit(bench.host.shutdown, bench.id, 60)
+            time.sleep(1.5)
+            assert bench.domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING
+            assert not down.done()
+        with pytest.raises(HostBusy, match="shutting down"):
+            bench.host.open_cycle(bench.id, base=base, new="next")
+        assert down.result() is True
+    assert not bench.domain.isActive()
+
+
 def stop_agent(bench, after_s, for_s):
     """The guest's agent hangs (SIGSTOP) from `after_s` seconds on, for `for_s` seconds."""
     script = f"p=$PPID; sleep {after_s}; kill -STOP $p; sleep {for_s}; kill -CONT $p"
