@@ -97,6 +97,15 @@ def test_every_page_fits_its_window_and_is_accessible(office, visit, look):
         assert visitor.grave(axe) == [], name
 
 
+@pytest.mark.parametrize("width", [1024, 1208, 1280, 1366, 1920])
+def test_the_list_of_vms_is_whole_in_windows_of_all_widths(office, visit, width):
+    visitor = visit(viewport={"width": width, "height": 800})
+    page = visitor.go("/recovery")
+    page.wait_for_selector(".spark")
+    page.screenshot(path=ARTIFACTS / f"width-{width}.png")
+    assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.getElementById('list'))") <= 0
+
+
 def test_the_first_page_is_light(office, browser):
     visitor = Visitor(browser, office.server.url)
     weights = []
