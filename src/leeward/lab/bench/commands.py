@@ -138,6 +138,8 @@ def failover(
     ):
         seconds = statistics.median(values) - off
         out.print(f"| {name} | {seconds:.1f} | {seconds / boot:.2f} × |", soft_wrap=True)
+    steps = ", ".join(f"{name} {statistics.median(values):.1f}" for name, values in f.unplanned_steps.items())
+    out.print(f"\nSteps of the unplanned failover, seconds: {steps}", soft_wrap=True)
 
 
 @app.command()

@@ -31,13 +31,14 @@ class FailoverFigures:
     """Seconds, one of each a round.
 
     boot: power-on to HTTP at home. unplanned, planned: command to HTTP at the recovery site, the source's QEMU having
-    been killed before, or being shut down by it. failback_down: from the last answer at the recovery site to the
-    first at home. …_shutdown: the shutdown's part.
+    been killed before, or being shut down by it; unplanned_steps: of that run, by name. failback_down: from the last
+    answer at the recovery site to the first at home. …_shutdown: the shutdown's part.
     """
 
     disk_gib: int
     boot: list[float] = field(default_factory=list)
     unplanned: list[float] = field(default_factory=list)
+    unplanned_steps: dict[str, list[float]] = field(default_factory=dict)
     planned: list[float] = field(default_factory=list)
     planned_shutdown: list[float] = field(default_factory=list)
     failback_down: list[float] = field(default_factory=list)
@@ -60,6 +61,8 @@ def failovers(stage: Stage, gib: int, rounds: int, note: Callable[[str], None]) 
             note("unplanned failover")
             os.kill(_qemu(lab, guest.name), signal.SIGKILL)
             figures.unplanned.append(_until_http(desk, away, guest.ip, "unplanned", guest.name))
+            for name, seconds in _steps(desk, guest.name).items():
+                figures.unplanned_steps.setdefault(name, []).append(seconds)
             _come_home(stage, desk, away, figures, note)
             note("planned failover")
             figures.planned.append(_until_http(desk, away, guest.ip, "planned", guest.name))
@@ -131,8 +134,13 @@ def _last_answer(client: Client, ip: str) -> Iterator[list[float]]:
 
 
 def _step(desk: _Desk, name: str, step: str) -> float:
+    return _steps(desk, name)[step]
+
+
+def _steps(desk: _Desk, name: str) -> dict[str, float]:
+    """Of the VM's last run: step → seconds."""
     shown = desk("failover", "show", name)
-    return float(next(row["seconds"] for row in shown["steps"] if row["name"] == step))
+    return {row["name"]: float(row["seconds"]) for row in shown["steps"] if row["seconds"] is not None}
 
 
 def _qemu(lab: Lab, name: str) -> int:
