@@ -14,3 +14,8 @@ def now() -> str:
 def stamp(seconds: float) -> str:
     """The same for a moment in UTC seconds. All are of one length, so that later is also greater."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def seconds_of(text: str) -> float:
+    """UTC seconds of what `stamp` has written."""
+    return datetime.fromisoformat(text).timestamp()

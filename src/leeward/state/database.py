@@ -15,7 +15,7 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
-from leeward.state.clock import now
+from leeward.state.clock import now, seconds_of
 from leeward.state.engine import open_engine, reading
 from leeward.state.lives import Lives
 from leeward.state.plans import Plans
@@ -134,6 +134,12 @@ class Database:
         with self.reading() as session:
             row = session.get(ProtectedVm, vm_id)
             return _message(row) if row else None
+
+    def protected_since(self) -> dict[str, float]:
+        """VM id → when it was protected, UTC seconds."""
+        with self.reading() as session:
+            rows = session.execute(select(ProtectedVm.vm_id, ProtectedVm.created)).all()
+            return {vm_id: seconds_of(created) for vm_id, created in rows}
 
     def protect(self, wish: ProtectionMessage) -> DesiredState:
         """Add one VM, or change its name, policy and pause; returns the new desired state.

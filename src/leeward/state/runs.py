@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Engine, select, update
+from sqlalchemy import Engine, and_, func, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import NotFound, Unavailable
@@ -46,6 +46,15 @@ class Runs:
             query = query.where(RunRow.state.in_([state.value for state in states]))
         with Session(reading(self._engine)) as session:
             return [_run(row.document) for row in session.scalars(query)]
+
+    def newest(self, kind: Kind, state: RunState) -> list[Run]:
+        """Of each VM that has any of this kind in this state, the one that was begun last."""
+        fits = and_(RunRow.kind == kind.value, RunRow.state == state.value)
+        last = select(RunRow.vm_id, func.max(RunRow.created).label("created")).where(fits).group_by(RunRow.vm_id)
+        of = last.subquery()
+        query = select(RunRow.document).join(of, and_(RunRow.vm_id == of.c.vm_id, RunRow.created == of.c.created))
+        with Session(reading(self._engine)) as session:
+            return [_run(document) for document in session.scalars(query.where(fits))]
 
     def record(self, run_id: str, name: str, *, undo: bool, **changes: Any) -> Run:
         return self.replace(run_id, lambda run: with_record(run, name, undo=undo, **changes))

@@ -270,3 +270,57 @@ class Common(Base):
 
     name: Mapped[str] = mapped_column(String(16), primary_key=True)
     value: Mapped[str] = mapped_column(String(255))
+
+
+class AlertRow(Base):
+    """Something that was wrong (see leeward.domain.alerts). key: what it is about; of one key at most one is open.
+    subject: id of a VM or run, a host's name. host: where that is. began: since when it was so; raised: when it
+    became an alert; seen: when it was last looked at and still so; ended: None while it is open. acknowledged: when,
+    by whom. Times here are UTC seconds: they are reckoned with."""
+
+    __tablename__ = "alert"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    key: Mapped[str] = mapped_column(String(300), index=True)
+    kind: Mapped[str] = mapped_column(String(32))
+    subject: Mapped[str] = mapped_column(String(255))
+    name: Mapped[str] = mapped_column(String(255))
+    detail: Mapped[str] = mapped_column(Text)
+    host: Mapped[str] = mapped_column(String(255))
+    began: Mapped[float] = mapped_column(Float)
+    raised: Mapped[float] = mapped_column(Float)
+    seen: Mapped[float] = mapped_column(Float)
+    ended: Mapped[float | None] = mapped_column(Float, index=True)
+    acknowledged: Mapped[float | None] = mapped_column(Float)
+    acknowledged_by: Mapped[str] = mapped_column(String(255), default="")
+
+
+class AlertTelling(Base):
+    """What a channel has told of an alert, or has still to tell. times, last: as in leeward.domain.alerts.Telling.
+    done: nothing more will be told."""
+
+    __tablename__ = "alert_telling"
+
+    alert_id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    channel: Mapped[str] = mapped_column(String(16), primary_key=True)
+    times: Mapped[int] = mapped_column(Integer, default=0)
+    last: Mapped[float] = mapped_column(Float, default=0.0)
+    done: Mapped[bool] = mapped_column(Boolean, default=False)
+
+
+class AlertSetting(Base):
+    """What is set for alerts, as JSON: `rules`, and one row a channel. secret: sealed with a key that is not in the
+    database, "" for none. The rest is of channels. enabled: it tells. good: when it last got a message through;
+    failed: since when it does not, None while it does; error: why; tries: in a row; again: when it tries next."""
+
+    __tablename__ = "alert_setting"
+
+    name: Mapped[str] = mapped_column(String(16), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    secret: Mapped[str] = mapped_column(Text, default="")
+    enabled: Mapped[bool] = mapped_column(Boolean, default=False)
+    good: Mapped[float | None] = mapped_column(Float)
+    failed: Mapped[float | None] = mapped_column(Float)
+    error: Mapped[str] = mapped_column(Text, default="")
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    again: Mapped[float] = mapped_column(Float, default=0.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from pathlib import Path
 from threading import Lock
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -47,6 +48,14 @@ def lock_of(url: str, **options: Any) -> ObjectLock | None:
     """The object lock that the store's bucket may have; None where there is no such thing. Raises as `open_store`."""
     store, _ = _opened(url, False, options)
     return store.lock if isinstance(store, CloudStore) else None
+
+
+def local_folder(url: str) -> Path | None:
+    """Where a LocalStore of this address lies; None for other stores."""
+    if url.startswith("/"):
+        return Path(url)
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def _opened(url: str, create: bool, options: dict[str, Any]) -> tuple[ObjectStore, float]:
