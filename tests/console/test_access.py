@@ -10,10 +10,12 @@ from tests.console.plan_world import PlanWorld
 
 from leeward.console.access import GuardedRoute, Needs, guard, operator, unguarded, viewer
 from leeward.console.agents import Agents
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.errors import install
 from leeward.console.routers import all_routers
+from leeward.console.web.alert_letters import From
 from leeward.domain.access import Role
 from leeward.state.seat import Member
 
@@ -26,8 +28,10 @@ def whole(tmp_path_factory):
     """A console with everything that the daemon offers."""
 
     def routers(console):
-        agents = Agents(console.database, Authority.open(console.folder / "authority"), "")
-        return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")))
+        authority = Authority.open(console.folder / "authority")
+        agents = Agents(console.database, authority, "")
+        alerts = AlertCenter(console.database, authority, From("here", ""))
+        return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")), alerts)
 
     made = Console(tmp_path_factory.mktemp("whole"), PlanWorld, routers)
     yield made

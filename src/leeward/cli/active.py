@@ -14,12 +14,14 @@ from leeward.cli.config import Settings
 from leeward.cli.seating import Seating
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https
 from leeward.console.routers import all_routers
+from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
 from leeward.console.web.watch import Watch
@@ -53,6 +55,7 @@ class Active:
         self._listener: AgentsServer | None = None
         self._console: Console | None = None
         self._watch: Watch | None = None
+        self._alerts: AlertCenter | None = None
 
     def begin(self) -> ASGIApp:
         """Raises LeewardError when this console cannot work."""
@@ -79,10 +82,15 @@ class Active:
             _welcome(identity, self._https)
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
         consoles = Consoles(seating.book, seating.me)
-        api = build_api(console.service, identity, all_routers(agents, console.plans, consoles))
+        sender = From(seating.me.name, seating.me.address)
+        alerts = self._alerts = AlertCenter(database, self._authority, sender, seating.may_act)
+        api = build_api(console.service, identity, all_routers(agents, console.plans, consoles, alerts))
         door = vault_door(settings)
-        self._watch = add_dashboard(api, console.service, console.plans, identity, database, console.vault, door)
-        self._watch.start()
+        watch = self._watch = add_dashboard(
+            api, console.service, console.plans, identity, database, console.vault, door, alerts
+        )
+        watch.start()
+        alerts.start(watch.glance)
         return api
 
     def _config(self) -> ConsoleConfig:
@@ -119,6 +127,8 @@ class Active:
     def end(self) -> None:
         with self._lock:
             self._over = True
+            if self._alerts is not None:
+                self._alerts.stop()
             if self._watch is not None:
                 self._watch.stop()
             if self._listener is not None:

@@ -17,6 +17,7 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from leeward.domain.errors import BadInput, LeewardError
@@ -73,6 +74,12 @@ class Authority:
     def fingerprint(self) -> str:
         """SHA-256 of the certificate as browsers and openssl show it: AB:CD:…"""
         return self._certificate.fingerprint(hashes.SHA256()).hex(":").upper()
+
+    def derive(self, purpose: str) -> bytes:
+        """32 secret bytes that follow from the authority's key: the same on all consoles that share it, and of no use
+        to find the key or what is derived for another purpose."""
+        secret = self._key.private_numbers().private_value.to_bytes((self._key.key_size + 7) // 8, "big")
+        return HKDF(hashes.SHA256(), 32, salt=None, info=f"leeward {purpose}".encode()).derive(secret)
 
     def server_files(self, names: Sequence[str], listener: str = "server") -> tuple[Path, Path]:
         """(certificate, key) for a listener that is reached under these names (DNS names or addresses).

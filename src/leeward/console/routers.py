@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from leeward.console import consoles_api, discovery_api, plans_api
+from leeward.console import alerts_api, consoles_api, discovery_api, plans_api
 from leeward.console.agents import Agents
 from leeward.console.agents_api import agents_router
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.consoles import Consoles
 from leeward.console.plans import Plans
 from leeward.network.discovery.scans import Scans
 
 
-def all_routers(agents: Agents, plans: Plans, consoles: Consoles) -> tuple[APIRouter, ...]:
+def all_routers(agents: Agents, plans: Plans, consoles: Consoles, alerts: AlertCenter) -> tuple[APIRouter, ...]:
     return (
         agents_router(agents),
         discovery_api.build_router(Scans()),
         plans_api.build_router(plans),
         consoles_api.build_router(consoles),
+        alerts_api.build_router(alerts),
     )

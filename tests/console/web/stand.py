@@ -13,9 +13,11 @@ from tests.vault.conftest import CHEAP
 
 from leeward.console import listeners
 from leeward.console.agents import Agents
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.routers import all_routers
+from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
 from leeward.domain.access import Role
@@ -43,8 +45,10 @@ class Stand(Console):
 
     def __init__(self, folder, make_world=PlanWorld, make_door=None):
         def routers(console):
-            agents = Agents(console.database, Authority.open(folder / "authority"), "")
-            return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")))
+            authority = Authority.open(folder / "authority")
+            agents = Agents(console.database, authority, "")
+            console.alerts = AlertCenter(console.database, authority, From("here", "https://console.example"))
+            return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")), console.alerts)
 
         super().__init__(folder, make_world, routers)
         self.door = make_door() if make_door else self.door_of_world()
@@ -56,6 +60,7 @@ class Stand(Console):
             self.database,
             Opener(self.world),
             self.door,
+            self.alerts,
         )
 
     def door_of_world(self):

@@ -44,7 +44,14 @@ def test_only_these_are_open_to_everybody(shared):
 
 def test_what_changes_vms_needs_an_operator_and_what_changes_the_console_an_admin(shared):
     least = {(method, path): needed for method, path, needed in doors(shared.app)}
-    for path in ("/enable", "/failover", "/do/{act}", "/runs/{run_id}/retry", "/plans/{plan}/ask/{ask}"):
+    for path in (
+        "/enable",
+        "/failover",
+        "/do/{act}",
+        "/runs/{run_id}/retry",
+        "/plans/{plan}/ask/{ask}",
+        "/alerts/{number}/acknowledge",
+    ):
         assert least["POST", path] is Role.OPERATOR, path
     admins = {path for (method, path), needed in least.items() if method == "POST" and needed is Role.ADMIN}
     assert admins == {
@@ -54,6 +61,9 @@ def test_what_changes_vms_needs_an_operator_and_what_changes_the_console_an_admi
         "/users",
         "/users/{name}/role",
         "/users/{name}/remove",
+        "/settings/alerts/rules",
+        "/settings/alerts/{channel}",
+        "/settings/alerts/{channel}/test",
     }
     own = {path for (method, path), needed in least.items() if method == "POST" and needed is Role.VIEWER}
     assert own == {"/sign-out", "/settings/password", "/settings/tokens", "/settings/tokens/{ref}/remove"}

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leeward.console.views import StatusView
+from leeward.console.troubles import late, troubles, undrilled
+from leeward.console.web.alert_words import BEST, LEVELS, MANY, best, said, said_of_many
 from leeward.console.web.phrases import N_, Phrase, phrase
-from leeward.console.web.rows import Level, late
+from leeward.console.web.rows import Level
 from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Moment
+from leeward.domain.alerts import SEVERITIES, AlertKind, Trouble
 from leeward.domain.lifecycle import Phase
 from leeward.domain.protection import ProtectionState
 
-# A drill is due when a VM has not been tested for this long.
-DRILL_S = 90 * 86_400.0
 # More of one kind than this are told as a number.
 _SINGLY = 3
 
@@ -66,76 +66,63 @@ def health(moment: Moment) -> Health:
         late=len(behind),
         failing=len(failing),
         away=sum(one.phase in (Phase.AWAY, Phase.SETTLED, Phase.COMMITTING) for one in protected),
-        untested=len(_undrilled(moment)),
+        untested=len(undrilled(moment)),
     )
 
 
-def _undrilled(moment: Moment) -> list[StatusView]:
-    oldest = moment.taken - DRILL_S
-    return [
-        one
-        for one in moment.statuses
-        if one.policy is not None and one.failover_possible and moment.tested.get(one.vm_id, 0.0) < oldest
-    ]
-
-
 def matters(moment: Moment) -> list[Matter]:
-    found = [*_vault(moment), *_hosts(moment), *_runs(moment), *_vms(moment), *_drills(moment), *_unprotected(moment)]
+    found = [*_setting_up(moment), *_troubles(moment), *_moves(moment), *_unprotected(moment)]
     order = list(Level)
     return sorted(found, key=lambda matter: order.index(matter.level))
 
 
-def _vault(moment: Moment) -> list[Matter]:
-    texts = {
-        VaultState.NONE: (Level.WARN, N_("There is no vault yet."), N_("Create the vault")),
-        VaultState.LOCKED: (Level.BAD, N_("This machine does not hold the vault's key."), N_("Unlock the vault")),
-        VaultState.AWAY: (Level.BAD, N_("The vault cannot be reached."), N_("Look at the vault")),
-    }
-    if moment.vault not in texts:
-        return []
-    level, text, action = texts[moment.vault]
-    return [Matter(level, phrase(text), "", action, "/first-steps/vault")]
-
-
-def _hosts(moment: Moment) -> list[Matter]:
+def _setting_up(moment: Moment) -> list[Matter]:
     found = []
-    for host in moment.hosts:
-        if not host.reachable:
-            text = phrase(N_("Host {host} cannot be reached."), host=host.name)
-            href = f"/recovery?host={host.name}"
-            found.append(Matter(Level.BAD, text, host.error, N_("See its VMs"), href))
+    if moment.vault is VaultState.NONE:
+        text = phrase(N_("There is no vault yet."))
+        found.append(Matter(Level.WARN, text, "", N_("Create the vault"), "/first-steps/vault"))
     if moment.hosts and all(host.site != "recovery" for host in moment.hosts):
         text = phrase(N_("No recovery host is known: nothing could be brought up."))
         found.append(Matter(Level.WARN, text, "", N_("How to add one"), "/services/recovery"))
     return found
 
 
-def _runs(moment: Moment) -> list[Matter]:
-    found = []
-    for run in moment.open_runs:
-        if run.state == "stalled":
-            text = phrase(N_("{vm}: a run has stalled and waits for you."), vm=run.vm)
-            found.append(Matter(Level.BAD, text, run.failure, N_("Continue or take back"), f"/runs/{run.id}"))
-    return found
+def _troubles(moment: Moment) -> list[Matter]:
+    """Those of one kind each by itself while they are few."""
+    wrong = troubles(moment).found
+    behind = {one.vm_id for one in moment.statuses if late(one)}
+    failing = {one.subject for one in wrong if one.kind is AlertKind.PROTECTION}
+    kinds: dict[AlertKind, list[Trouble]] = {}
+    for one in wrong:
+        # Alerts have the patience to see whether a missed RPO stays so; here it counts when it is clearly missed.
+        if one.kind is not AlertKind.RPO or (one.subject in behind and one.subject not in failing):
+            kinds.setdefault(one.kind, []).append(one)
+    return [matter for kind, found in kinds.items() for matter in _of_kind(kind, found, moment.limits.drill_s)]
 
 
-def _vms(moment: Moment) -> list[Matter]:
-    """Each by itself while they are few."""
-    failing, behind, waiting = [], [], []
-    for one in moment.statuses:
-        href = f"/vms/{one.vm_id}"
-        if one.policy is None:
-            continue
-        if one.state is ProtectionState.ERROR:
-            text = phrase(N_("{vm} is not being replicated."), vm=one.vm)
-            failing.append(Matter(Level.BAD, text, one.reason, N_("See why"), href))
-        elif late(one):
-            text = phrase(N_("{vm} has missed its RPO target."), vm=one.vm)
-            behind.append(Matter(Level.WARN, text, one.reason, N_("See why"), href))
-        if one.phase in (Phase.AWAY, Phase.BACK):
-            text = phrase(N_("{vm} has been moved, and that is not committed yet."), vm=one.vm)
-            waiting.append(Matter(Level.WARN, text, "", N_("Commit"), f"/do/commit?vm={one.vm_id}"))
-    many = "/recovery?show=attention"
+def _of_kind(kind: AlertKind, found: list[Trouble], drill_s: float) -> list[Matter]:
+    level = Level.OFF if kind is AlertKind.DRILL else LEVELS[SEVERITIES[kind]]
+    if kind in MANY and len(found) > (1 if kind is AlertKind.DRILL else _SINGLY):
+        action, href = MANY[kind]
+        return [Matter(level, said_of_many(kind, len(found), drill_s), "", action, href)]
+    return [
+        Matter(level, said(kind, one.name, drill_s), one.detail, BEST[kind].action, best(kind, one.subject, one.name))
+        for one in found
+    ]
+
+
+def _moves(moment: Moment) -> list[Matter]:
+    waiting = [
+        Matter(
+            Level.WARN,
+            phrase(N_("{vm} has been moved, and that is not committed yet."), vm=one.vm),
+            "",
+            N_("Commit"),
+            f"/do/commit?vm={one.vm_id}",
+        )
+        for one in moment.statuses
+        if one.policy is not None and one.phase in (Phase.AWAY, Phase.BACK)
+    ]
     copies = [
         Matter(
             Level.BUSY,
@@ -147,9 +134,8 @@ def _vms(moment: Moment) -> list[Matter]:
         for test in moment.tests
         if test.done
     ]
+    many = "/recovery?show=attention"
     return [
-        *_few(failing, N_("{count} VMs are not being replicated."), N_("See them"), many),
-        *_few(behind, N_("{count} VMs have missed their RPO target."), N_("See them"), many),
         *_few(waiting, N_("{count} VMs have been moved, and that is not committed yet."), N_("See them"), many),
         *_few(copies, N_("{count} test copies are running."), N_("See them"), "/recovery?show=away"),
     ]
@@ -159,17 +145,6 @@ def _few(matters: list[Matter], many: str, action: str, href: str) -> list[Matte
     if len(matters) <= _SINGLY:
         return matters
     return [Matter(matters[0].level, phrase(many, count=len(matters)), "", action, href)]
-
-
-def _drills(moment: Moment) -> list[Matter]:
-    due = _undrilled(moment)
-    if not due:
-        return []
-    if len(due) == 1:
-        text = phrase(N_("{vm} has not been tested for 90 days."), vm=due[0].vm)
-        return [Matter(Level.OFF, text, "", N_("Test failover"), f"/failover?vm={due[0].vm_id}&type=test")]
-    text = phrase(N_("{count} protected VMs have not been tested for 90 days."), count=len(due))
-    return [Matter(Level.OFF, text, "", N_("Choose VMs to test"), "/recovery?show=protected&sort=tested")]
 
 
 def _unprotected(moment: Moment) -> list[Matter]:

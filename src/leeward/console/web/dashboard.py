@@ -5,11 +5,14 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from leeward.console.access import unguarded
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.checks import VaultOpener
 from leeward.console.identity import Identity
 from leeward.console.plans import Plans
 from leeward.console.service import Service
 from leeward.console.web import (
+    alert_pages,
+    alert_settings,
     deed_pages,
     door_pages,
     home_pages,
@@ -39,12 +42,13 @@ def add_dashboard(
     database: Database,
     vault: VaultOpener,
     door: VaultDoor,
+    alerts: AlertCenter,
 ) -> Watch:
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
     painter = Painter(assets)
-    watch = Watch(service, database, door)
-    parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter)
+    watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits)
+    parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter, alerts)
     install_pages(app, painter)
     app.include_router(assets.router())
     for pages in (
@@ -58,6 +62,8 @@ def add_dashboard(
         plan_pages,
         vault_pages,
         people_pages,
+        alert_pages,
+        alert_settings,
     ):
         app.include_router(pages.router(parts))
     if open_doors := unguarded(app):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.identity import Identity
 from leeward.console.plans import Plans
 from leeward.console.service import Service
@@ -26,3 +27,4 @@ class Parts:
     door: VaultDoor
     watch: Watch
     painter: Painter
+    alerts: AlertCenter

@@ -8,6 +8,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
+from leeward.console.troubles import late
 from leeward.console.views import HostView, StatusView
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.watch import Moment
@@ -15,8 +16,6 @@ from leeward.domain.lifecycle import Phase, runs_away
 from leeward.domain.protection import ProtectionState
 
 PAGE = 50
-# An actual RPO counts as missed when it is this many times the target (and the agent's own patience is over).
-_LATE_FACTOR, _LATE_S = 3.0, 10.0
 
 
 class Level(StrEnum):
@@ -73,13 +72,6 @@ _MOVED = {
     Phase.BACK: (N_("Home again, not committed"), Level.WARN),
     Phase.FINISHING: (N_("Committing – home again"), Level.BUSY),
 }
-
-
-def late(status: StatusView) -> bool:
-    """Whether the actual RPO has clearly missed its target."""
-    if status.rpo_actual_s is None or status.rpo_target_s is None or status.state is ProtectionState.PAUSED:
-        return False
-    return status.rpo_actual_s > max(status.rpo_target_s * _LATE_FACTOR, _LATE_S)
 
 
 def state_of(status: StatusView) -> tuple[Phrase, Level]:

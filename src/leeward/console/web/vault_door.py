@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import secrets
+import shutil
 from collections.abc import Callable
 from enum import StrEnum
 
+from leeward.console.room import Room
 from leeward.domain.errors import BadInput, LeewardError, NotFound, WrongKey
 from leeward.ports.objects import ObjectStore
 from leeward.vault.crypto import Argon2, VaultKeys
 from leeward.vault.facade import Vault, VaultInfo, fingerprint, read_keyring
+from leeward.vault.stores.opening import local_folder
 
 # Letters and digits without look-alikes; six groups of five are 148 bits.
 _ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
@@ -47,13 +50,35 @@ class VaultDoor:
             store = self._store(False)
             ring = read_keyring(store)
         except NotFound:
-            return VaultState.NONE
+            # Who holds its key knows that there is a vault: its disk is not mounted, say.
+            return VaultState.AWAY if self._has_key() else VaultState.NONE
         except LeewardError:
             return VaultState.AWAY
         try:
             return VaultState.OPEN if self._load().vault_id == ring.vault_id else VaultState.LOCKED
         except LeewardError:
             return VaultState.LOCKED
+
+    def _has_key(self) -> bool:
+        try:
+            self._load()
+        except NotFound:
+            return False
+        except LeewardError:
+            return True
+        return True
+
+    def room(self) -> Room | None:
+        """In the file system of a vault that lies on a disk of this machine; None for others, or when it cannot be
+        asked."""
+        folder = local_folder(self.url)
+        if folder is None:
+            return None
+        try:
+            found = shutil.disk_usage(folder)
+        except OSError:
+            return None
+        return Room(found.used + found.free, found.free)
 
     def create(self, passphrase: str) -> tuple[str, str]:
         """(recovery key, fingerprint). The key is told this once and kept nowhere. Raises BadInput, Refused."""

@@ -12,12 +12,15 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from leeward.console.room import Room
 from leeward.console.service import Service
 from leeward.console.showing import run_view
+from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase
+from leeward.domain.plan_runs import PlanState
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.logs import log
@@ -41,7 +44,9 @@ class Moment:
     """Equal to itself alone, so that what is made of it can be kept.
 
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
-    its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first.
+    its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first. protected: VM id → since
+    when. room: of the vault's file system, None where it has none on this machine. limits: beyond which something is
+    wrong.
     """
 
     number: int
@@ -54,6 +59,10 @@ class Moment:
     tested: Mapping[str, float]
     vault: VaultState
     ages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    protected: Mapping[str, float] = field(default_factory=dict)
+    room: Room | None = None
+    stalled_plans: tuple[StalledPlan, ...] = ()
+    limits: Limits = field(default_factory=Limits)
 
     def status(self, vm_id: str) -> StatusView | None:
         return next((one for one in self.statuses if one.vm_id == vm_id), None)
@@ -67,17 +76,24 @@ class Watch:
     """Thread-safe. `start` lets it look by itself; without, each question takes a new picture."""
 
     def __init__(
-        self, service: Service, database: Database, door: VaultDoor, clock: Callable[[], float] = time.time
+        self,
+        service: Service,
+        database: Database,
+        door: VaultDoor,
+        clock: Callable[[], float] = time.time,
+        limits: Callable[[], Limits] = Limits,
     ) -> None:
-        self._service, self._database, self._door = service, database, door
+        self._service, self._database, self._door, self._limits = service, database, door, limits
         self._clock = clock
         self._lock = threading.Lock()
         self._moment: Moment | None = None
         self._ages: dict[str, deque[float]] = {}
         self._tuples: dict[str, tuple[float, ...]] = {}
         self._sampled = 0.0
-        self._tested: dict[str, float] = {}
+        self._tested: dict[str, float] | None = None
+        self._protected: dict[str, float] = {}
         self._vault = VaultState.UNKNOWN
+        self._room: Room | None = None
         self._slow = 0.0
         self._wanted = 0.0
         self._stopping = threading.Event()
@@ -105,6 +121,10 @@ class Watch:
         """For streams: what there is, without waiting."""
         self._wanted = time.monotonic()
         self._awake.set()
+        return self._moment
+
+    def glance(self) -> Moment | None:
+        """What there is, for those who do not mind that it may be as old as pictures are while nobody looks."""
         return self._moment
 
     @property
@@ -154,8 +174,7 @@ class Watch:
         phases = {vm_id: life.phase for vm_id, life in lives.items()}
         if now - self._slow >= _SLOW_S or self._slow > now:
             self._slow = now
-            self._vault = self._door.state()
-            self._tested |= newest_tests(self._database.runs.find(limit=_RUNS_BACK))
+            self._look_slowly()
         self._sample(now, statuses)
         return Moment(
             number=self._moment.number + 1 if self._moment else 1,
@@ -165,10 +184,27 @@ class Watch:
             hosts=tuple(self._service.hosts()),
             tests=tuple(self._service.tests()),
             open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),
-            tested=dict(self._tested),
+            tested=dict(self._tested or {}),
             vault=self._vault,
             ages=self._tuples,
+            protected=self._protected,
+            room=self._room,
+            stalled_plans=tuple(
+                StalledPlan(run.id, run.plan.name, run.failure)
+                for run in self._database.plans.find(states=(PlanState.STALLED,))
+            ),
+            limits=self._limits(),
         )
+
+    def _look_slowly(self) -> None:
+        self._vault = self._door.state()
+        self._room = self._door.room() if self._vault is VaultState.OPEN else None
+        runs = self._database.runs
+        # Of all VMs once; from then on of what is new.
+        if self._tested is None:
+            self._tested = newest_tests(runs.newest(Kind.TEST, RunState.DONE))
+        self._tested |= newest_tests(runs.find(limit=_RUNS_BACK))
+        self._protected = self._database.protected_since()
 
     def forget_vault(self) -> None:
         """Its state has just been changed: look anew."""

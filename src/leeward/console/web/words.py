@@ -46,6 +46,9 @@ OUTCOMES = {
     "refused": (N_("Refused"), "warn"),
     "failed": (N_("Failed"), "bad"),
 }
+# channels by which alerts are told
+CHANNELS = {"mail": N_("mail"), "webhook": N_("webhook")}
+SECURITY = {"starttls": N_("STARTTLS (usual)"), "tls": N_("TLS from the start"), "plain": N_("None: in clear")}
 THEMES = {"auto": N_("As the device"), "light": N_("Light"), "dark": N_("Dark")}
 VAULT = {
     "open": (N_("Open"), "good"),

@@ -14,11 +14,13 @@ from pathlib import Path
 from leeward.console import listeners
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
+from leeward.console.alerts.center import AlertCenter
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.identity import build_identity
 from leeward.console.routers import all_routers
+from leeward.console.web.alert_letters import From
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.lab.bench.agents import host_name, vm_id, vm_name
 from leeward.lab.bench.agents_console import enrol_all
@@ -51,10 +53,11 @@ def main(folder: Path, agents: int, vms: int) -> None:
     console_agents.start()
     server.start()
     console.start()
+    alerts = AlertCenter(database, authority, From("bench", ""))
     api = build_api(
         console.service,
         build_identity(database),
-        all_routers(console_agents, console.plans, Consoles(None, Member("bench", ""))),
+        all_routers(console_agents, console.plans, Consoles(None, Member("bench", "")), alerts),
     )
     print(server.port, flush=True)
     listeners.serve(api, folder / "socket", None)

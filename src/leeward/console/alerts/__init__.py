@@ -1,0 +1,1 @@
+"""Alerts: found to be wrong, written down, told by mail and webhook."""

@@ -1,0 +1,99 @@
+"""What is wrong, as a picture of everything shows it."""
+
+import pytest
+from tests.console.web.test_rows import NOW, a_moment, a_run, vm_status
+
+from leeward.console.room import Room
+from leeward.console.troubles import Limits, StalledPlan, late, overdue_s, troubles, undrilled
+from leeward.console.views import HostView
+from leeward.console.web.vault_door import VaultState
+from leeward.domain.alerts import AlertKind, key_of
+
+DAY = 86_400.0
+
+
+def found(moment, open_keys=()):
+    return [(one.kind.value, one.subject) for one in troubles(moment, open_keys).found]
+
+
+def test_nothing_is_wrong_when_all_is_well():
+    assert found(a_moment(vm_status("a"), vm_status("b", "disabled"))) == []
+
+
+def test_an_rpo_is_missed_by_as_much_as_it_is_above_its_target():
+    status = vm_status("a", rpo_target_s=60.0, rpo_actual_s=100.0)
+    assert overdue_s(status) == 40.0
+    (trouble,) = troubles(a_moment(status)).found
+    assert (trouble.kind, trouble.subject, trouble.held_s) == (AlertKind.RPO, "id-a", 40.0)
+    assert found(a_moment(vm_status("a", rpo_target_s=60.0, rpo_actual_s=60.0))) == []
+
+
+def test_the_home_page_speaks_of_a_clear_miss_only():
+    assert not late(vm_status(rpo_target_s=60.0, rpo_actual_s=180.0))
+    assert late(vm_status(rpo_target_s=60.0, rpo_actual_s=180.1))
+    assert not late(vm_status(rpo_target_s=1.0, rpo_actual_s=10.0))
+    assert late(vm_status(rpo_target_s=1.0, rpo_actual_s=10.1))
+
+
+def test_a_vm_that_is_paused_misses_nothing():
+    assert found(a_moment(vm_status("a", "paused", rpo_target_s=1.0, rpo_actual_s=9999.0))) == []
+
+
+def test_an_rpo_that_nobody_can_tell_is_not_known():
+    assert key_of(AlertKind.RPO, "id-a") in troubles(a_moment(vm_status("a", rpo_actual_s=None))).unknown
+    assert key_of(AlertKind.RPO, "id-a") not in troubles(a_moment(vm_status("a"))).unknown
+
+
+def test_hosts_runs_plans_and_states():
+    gone = HostView(name="office", site="source", uri="x", reachable=False, error="no answer", vms=1)
+    moment = a_moment(
+        vm_status("a", "error", reason="damaged"),
+        hosts=(gone,),
+        open_runs=(a_run("b"), a_run("c", id="r2", state="running")),
+        stalled_plans=(StalledPlan("p1", "shop", "no"),),
+    )
+    assert found(moment) == [("host", "office"), ("run", "r1"), ("plan", "p1"), ("protection", "id-a")]
+
+
+@pytest.mark.parametrize(
+    ("state", "expected"),
+    [
+        (VaultState.OPEN, []),
+        (VaultState.NONE, []),
+        (VaultState.AWAY, [("vault", "")]),
+        (VaultState.LOCKED, [("vault-locked", "")]),
+        (VaultState.UNKNOWN, []),
+    ],
+)
+def test_the_vault(state, expected):
+    assert found(a_moment(vm_status(), vault=state)) == expected
+    assert (key_of(AlertKind.VAULT, "") in troubles(a_moment(vault=state)).unknown) is (state is VaultState.UNKNOWN)
+
+
+def test_a_full_vault_stays_full_until_there_is_clearly_more_room():
+    key = key_of(AlertKind.VAULT_FULL, "")
+    for free, was_open, expected in ((101, False, []), (100, False, [key]), (101, True, [key]), (131, True, [])):
+        moment = a_moment(vm_status(), room=Room(1000, free), limits=Limits(full=0.9))
+        assert [one.key for one in troubles(moment, {key} if was_open else ()).found] == expected, free
+
+
+def test_while_the_vault_is_away_nobody_knows_how_full_it_is():
+    assert key_of(AlertKind.VAULT_FULL, "") in troubles(a_moment(vault=VaultState.AWAY)).unknown
+
+
+def test_a_drill_is_due_after_the_interval_from_the_last_good_test_or_from_protecting():
+    limits = Limits(drill_s=90 * DAY)
+
+    def due(**more):
+        return bool(undrilled(a_moment(vm_status("a"), limits=limits, **more)))
+
+    assert due(tested={}, protected={"id-a": NOW - 91 * DAY})
+    assert not due(tested={}, protected={"id-a": NOW - 89 * DAY})
+    assert not due(tested={"id-a": NOW - 89 * DAY}, protected={"id-a": NOW - 999 * DAY})
+    assert due(tested={"id-a": NOW - 91 * DAY}, protected={"id-a": NOW - 999 * DAY})
+
+
+def test_no_drill_is_due_where_none_is_wanted_or_none_is_possible():
+    old = {"tested": {}, "protected": {}}
+    assert undrilled(a_moment(vm_status("a"), limits=Limits(drill_s=0), **old)) == []
+    assert undrilled(a_moment(vm_status("a", failover_possible=False), **old)) == []
