@@ -15,6 +15,7 @@ from leeward import __version__
 from leeward.cli import (
     agent,
     agents,
+    alerts,
     consoles,
     discovery,
     failover,
@@ -82,6 +83,7 @@ vaults.app.command("prune")(pruning.prune)
 app.add_typer(failover.app, name="failover")
 app.add_typer(agents.app, name="agents")
 app.add_typer(agent.app, name="agent")
+app.add_typer(alerts.app, name="alert")
 app.add_typer(consoles.app, name="console")
 app.add_typer(users.user_app, name="user")
 app.add_typer(users.token_app, name="token")

@@ -1,0 +1,78 @@
+"""`leeward alert …`: what is wrong, and that somebody has seen it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from leeward.cli.context import JSON, current
+from leeward.cli.output import out, print_json, table
+from leeward.cli.units import show_time
+
+app = typer.Typer(no_args_is_help=True, help="What is wrong, and that somebody has seen it.")
+
+
+class WhichChoice(StrEnum):
+    open = "open"
+    past = "past"
+    all = "all"
+
+
+_COLOURS = {"critical": "red", "warning": "yellow"}
+
+
+@app.command("list")
+def list_alerts(
+    state: Annotated[WhichChoice, typer.Option("--state", help="open, past or all.")] = WhichChoice.open,
+    kind: Annotated[str | None, typer.Option("--kind", help="Only this kind, like rpo or host.")] = None,
+    limit: Annotated[int, typer.Option(help="The newest N.", min=1, max=10_000)] = 100,
+    before: Annotated[int | None, typer.Option(help="Only those before this number.", min=1)] = None,
+    as_json: JSON = False,
+) -> None:
+    """Alerts, newest first."""
+    rows = current().client().get("/alerts", state=state.value, kind=kind, limit=limit, before=before)
+    if as_json:
+        print_json(rows)
+        return
+    shown = table("NO.", "SINCE", "SEVERITY", "WHAT", "HOST", "STATE", "", right=("NO.",))
+    for row in rows:
+        colour = "bright_black" if row["state"] == "ended" else _COLOURS[row["severity"]]
+        shown.add_row(
+            str(row["id"]),
+            show_time(row["began"]),
+            f"[{colour}]● {row['severity']}[/]",
+            _plain(row["text"]),
+            _plain(row["host"]) or "–",
+            _state(row),
+            _plain(row["detail"]),
+        )
+    out.print(
+        shown if rows else "There are no such alerts." if state is not WhichChoice.open else "Nothing is wrong."
+    )
+
+
+@app.command()
+def ack(
+    number: Annotated[int, typer.Argument(help="Number of the alert, as `leeward alert list` shows it.", min=1)],
+    as_json: JSON = False,
+) -> None:
+    """Acknowledge an alert: somebody has seen it, no more reminders are sent. It stays open while it is so."""
+    done = current().client().post(f"/alerts/{number}/acknowledge")
+    if as_json:
+        print_json(done)
+    else:
+        out.print(f"● {_plain(done['text'])} Acknowledged by [bold]{_plain(done['acknowledged_by'])}[/]")
+
+
+def _state(row: dict[str, Any]) -> str:
+    if row["state"] == "ended":
+        return f"over since {show_time(row['ended'])}"
+    return f"seen by {_plain(row['acknowledged_by'])}" if row["state"] == "acknowledged" else "open"
+
+
+def _plain(text: str) -> str:
+    """What VMs and hosts are called is not ours: it must not write into our terminal."""
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return printable.replace("[", "\\[")
