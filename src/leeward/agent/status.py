@@ -18,7 +18,7 @@ ENABLED = ProtectionState.ENABLED
 
 @dataclass(slots=True)
 class Facts:
-    """Times in UTC ns. failure: the last cycle's error, one line.
+    """Times in UTC ns. failure: the last cycle's error, one line. sent_bytes: stored by all cycles of this worker.
 
     unsent: points that are not known to be in the vault, oldest first; waiting: how many of them are in the spool.
     away: why the vault does not take what is in the spool, "" when it does or nothing is there. marked_ns: when the
@@ -38,6 +38,7 @@ class Facts:
     cycles: int = 0
     last_cycle_s: float | None = None
     last_cycle_bytes: int = 0
+    sent_bytes: int = 0
     note: str = ""
     unsent: deque[RecoveryPoint] = field(default_factory=deque)
     waiting: int = 0
@@ -50,6 +51,7 @@ class Facts:
             self.failure, self.permanent = "", False
             self.last_cycle_s = result.seconds
             self.last_cycle_bytes = result.stored
+            self.sent_bytes += result.stored
             self.note = "; ".join(result.warnings)
             if result.point is not None:
                 self.unsent.append(result.point)

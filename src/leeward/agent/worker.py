@@ -335,6 +335,7 @@ class Worker:
                 cycles=facts.cycles,
                 last_cycle_ms=round(facts.last_cycle_s * 1000, 1) if facts.last_cycle_s else None,
                 last_cycle_bytes=facts.last_cycle_bytes,
+                sent_bytes=facts.sent_bytes,
                 spool_bytes=self._opened.store.pending_bytes if self._opened else 0,
                 marked_at=utc(facts.marked_ns) if facts.marked_ns else None,
             )

@@ -12,6 +12,7 @@ from leeward.agent.keys import load_keys, save_keys
 from leeward.agent.wiring import RunningAgent
 from leeward.cli.config import Settings
 from leeward.cli.seating import Seating
+from leeward.console import metrics_api
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.alerts.center import AlertCenter
@@ -20,6 +21,7 @@ from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https
+from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
@@ -89,6 +91,8 @@ class Active:
         watch = self._watch = add_dashboard(
             api, console.service, console.plans, identity, database, console.vault, door, alerts
         )
+        metrics = Metrics(watch, database, agents, alerts, seating.me.name)
+        api.include_router(metrics_api.build_router(metrics))
         watch.start()
         alerts.start(watch.glance)
         return api

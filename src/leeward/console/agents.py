@@ -183,6 +183,11 @@ class Agents:
 
     # --- looking ------------------------------------------------------------------------------------
 
+    def presence(self) -> tuple[int, int]:
+        """(agents that answer, agents that are enrolled)."""
+        links = self.links()
+        return sum(link.present for link in links), len(links)
+
     def views(self) -> list[AgentView]:
         """Of all agents, revoked ones last."""
         links = self.links()

@@ -78,6 +78,7 @@ def status_view(
         cycles=report.cycles if report else 0,
         last_cycle_ms=report.last_cycle_ms if report else None,
         last_cycle_bytes=report.last_cycle_bytes if report else 0,
+        sent_bytes=report.sent_bytes if report else 0,
         spool_bytes=report.spool_bytes if report else 0,
         marked_at=report.marked_at if report else None,
         test_failover=test.copy_name if test else None,
@@ -132,6 +133,7 @@ def disabled_view(vm: VmMessage, test: CopyReport | None, life: Life | None) -> 
         cycles=0,
         last_cycle_ms=None,
         last_cycle_bytes=0,
+        sent_bytes=0,
         spool_bytes=0,
         marked_at=None,
         test_failover=test.copy_name if test else None,
@@ -220,7 +222,7 @@ def run_view(run: Run, phase: Phase) -> RunView:
         reversible=run.reversible,
         cancelling=run.cancel,
         failure=run.failure,
-        rto_s=_rto(run),
+        rto_s=rto_of(run),
     )
 
 
@@ -235,7 +237,7 @@ def _run_step(record: StepRecord, tells: dict[str, str]) -> RunStepView:
     )
 
 
-def _rto(run: Run) -> float | None:
+def rto_of(run: Run) -> float | None:
     """From the request to a guest that has come up."""
     for record in run.steps:
         if record.name in ("boot", "boot-home") and record.state is StepState.DONE and record.ended:

@@ -54,7 +54,8 @@ class StatusView(BaseModel):
 
     replica: None where the policy wants none, or where the VM runs. host: where it is protected. phase: where it
     stands between its sites (docs/failover.md); home, away: their hosts.
-    marked_at: the newest instant of its consistency group that its agent has made since it was started.
+    marked_at: the newest instant of its consistency group that its agent has made since it was started; cycles,
+    sent_bytes: also since then.
     """
 
     vm: str
@@ -72,6 +73,7 @@ class StatusView(BaseModel):
     cycles: int
     last_cycle_ms: float | None
     last_cycle_bytes: int
+    sent_bytes: int
     spool_bytes: int
     marked_at: str | None
     test_failover: str | None

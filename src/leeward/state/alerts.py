@@ -81,10 +81,11 @@ class AlertBook:
         with self._database.reading() as session:
             return [_alert(row) for row in session.scalars(query.order_by(AlertRow.id.desc()))]
 
-    def open_count(self) -> int:
+    def open_counts(self) -> dict[AlertKind, int]:
+        """Of each kind that has any."""
+        query = select(AlertRow.kind, func.count()).where(AlertRow.ended.is_(None)).group_by(AlertRow.kind)
         with self._database.reading() as session:
-            still_open = select(func.count()).select_from(AlertRow).where(AlertRow.ended.is_(None))
-            return session.scalar(still_open) or 0
+            return {AlertKind(kind): count for kind, count in session.execute(query)}
 
     # --- what the look decided ----------------------------------------------------------------------
 

@@ -47,6 +47,14 @@ class Runs:
         with Session(reading(self._engine)) as session:
             return [_run(row.document) for row in session.scalars(query)]
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """(kind, state) → how many runs there are or were."""
+        with Session(reading(self._engine)) as session:
+            rows = session.execute(
+                select(RunRow.kind, RunRow.state, func.count()).group_by(RunRow.kind, RunRow.state)
+            )
+            return {(kind, state): count for kind, state, count in rows}
+
     def newest(self, kind: Kind, state: RunState) -> list[Run]:
         """Of each VM that has any of this kind in this state, the one that was begun last."""
         fits = and_(RunRow.kind == kind.value, RunRow.state == state.value)

@@ -130,6 +130,7 @@ class ProtectionReport(Message):
     rpo_actual_s: age of the newest instant that the vault can bring back (None: there is none). verified_at: UTC of
     the last cycle that found the vault current, with or without changes. tracking: incremental | full, why.
     marked_at: UTC of the newest point with a mark of its consistency group that the agent has made since its start.
+    cycles, sent_bytes: since then as well; what those cycles brought into the vault or the spool.
     """
 
     vm_id: str
@@ -144,6 +145,7 @@ class ProtectionReport(Message):
     cycles: int = 0
     last_cycle_ms: float | None = None
     last_cycle_bytes: int = 0
+    sent_bytes: int = 0
     spool_bytes: int = 0
     marked_at: str | None = None
 

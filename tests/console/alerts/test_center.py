@@ -366,7 +366,7 @@ def test_a_thousand_late_vms_are_one_alert_each_and_one_message(town, receiver):
     assert len(json.loads(body)["alerts"]) == 1000
     town.statuses = ()
     town.pass_by(200)
-    assert town.book.open_count() == 0
+    assert town.book.open_counts() == {}
 
 
 def test_acknowledging(town):

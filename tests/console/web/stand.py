@@ -11,11 +11,12 @@ from tests.console.plan_world import PlanWorld
 from tests.console.world import Opener
 from tests.vault.conftest import CHEAP
 
-from leeward.console import listeners
+from leeward.console import listeners, metrics_api
 from leeward.console.agents import Agents
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
+from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
@@ -47,6 +48,7 @@ class Stand(Console):
         def routers(console):
             authority = Authority.open(folder / "authority")
             agents = Agents(console.database, authority, "")
+            console.agents = agents
             console.alerts = AlertCenter(console.database, authority, From("here", "https://console.example"))
             return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")), console.alerts)
 
@@ -62,6 +64,8 @@ class Stand(Console):
             self.door,
             self.alerts,
         )
+        metrics = Metrics(self.watch, self.database, self.agents, self.alerts, "here")
+        self.app.include_router(metrics_api.build_router(metrics))
 
     def door_of_world(self):
         key = KeyFolder(self.world.keys)

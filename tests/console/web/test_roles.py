@@ -7,6 +7,7 @@ from fastapi.routing import iter_route_contexts
 from tests.console.plan_world import DB
 
 from leeward.console.access import GuardedRoute, Needs
+from leeward.console.web.errors import FOR_PROGRAMS
 from leeward.domain.access import Role
 
 OPEN = {
@@ -22,7 +23,7 @@ OPEN = {
 def doors(app):
     """(method, path with its places, least role)."""
     for context in iter_route_contexts(app.routes):
-        if context.path.startswith("/api/"):
+        if context.path.startswith(FOR_PROGRAMS):
             continue
         assert isinstance(context.original_route, GuardedRoute), context.path
         dependencies = context.original_route.dependencies

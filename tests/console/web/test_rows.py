@@ -38,6 +38,7 @@ def vm_status(name="db", state="enabled", phase="home", **more):
         "cycles": 0,
         "last_cycle_ms": None,
         "last_cycle_bytes": 0,
+        "sent_bytes": 0,
         "spool_bytes": 0,
         "test_failover": None,
         "replica": None,

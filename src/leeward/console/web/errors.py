@@ -27,13 +27,15 @@ _TITLES = {
     429: N_("Too many attempts"),
     503: N_("Not available now"),
 }
+# What programs ask for: errors are JSON there.
+FOR_PROGRAMS = ("/api/", "/metrics")
 _OTHER = N_("Something went wrong")
 
 Handler = Callable[[Request, Any], Awaitable[Response]]
 
 
 def install_pages(app: FastAPI, painter: Painter) -> None:
-    """From now on errors outside /api/ are pages."""
+    """From now on errors are pages, but for programs."""
 
     def show(request: Request, error: LeewardError, status: int | None = None) -> Response:
         number = status or status_of(error)
@@ -79,7 +81,7 @@ def install_pages(app: FastAPI, painter: Painter) -> None:
 
 def _either(api: Any, pages: Any) -> Handler:
     async def handle(request: Request, error: Exception) -> Response:
-        chosen: Handler = api if request.url.path.startswith("/api/") else pages
+        chosen: Handler = api if request.url.path.startswith(FOR_PROGRAMS) else pages
         return await chosen(request, error)
 
     return handle

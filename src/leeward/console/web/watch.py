@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from leeward.console.room import Room
 from leeward.console.service import Service
-from leeward.console.showing import run_view
+from leeward.console.showing import rto_of, run_view
 from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
@@ -37,6 +37,8 @@ _SAMPLES = 360
 # Rarely changing and dearer to ask for.
 _SLOW_S = 5.0
 _RUNS_BACK = 200
+# What brings a VM up, so that it has an RTO.
+_STARTING = (Kind.TEST, Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK, Kind.UNPLANNED_FAILBACK)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,8 +47,8 @@ class Moment:
 
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
     its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first. protected: VM id → since
-    when. room: of the vault's file system, None where it has none on this machine. limits: beyond which something is
-    wrong.
+    when. rtos: VM id → the newest run that has brought it up. room: of the vault's file system, None where there is none
+    of ours. limits: beyond which something is wrong.
     """
 
     number: int
@@ -60,6 +62,7 @@ class Moment:
     vault: VaultState
     ages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     protected: Mapping[str, float] = field(default_factory=dict)
+    rtos: Mapping[str, Run] = field(default_factory=dict)
     room: Room | None = None
     stalled_plans: tuple[StalledPlan, ...] = ()
     limits: Limits = field(default_factory=Limits)
@@ -91,6 +94,7 @@ class Watch:
         self._tuples: dict[str, tuple[float, ...]] = {}
         self._sampled = 0.0
         self._tested: dict[str, float] | None = None
+        self._rtos: dict[str, Run] = {}
         self._protected: dict[str, float] = {}
         self._vault = VaultState.UNKNOWN
         self._room: Room | None = None
@@ -188,6 +192,7 @@ class Watch:
             vault=self._vault,
             ages=self._tuples,
             protected=self._protected,
+            rtos=self._rtos,
             room=self._room,
             stalled_plans=tuple(
                 StalledPlan(run.id, run.plan.name, run.failure)
@@ -203,7 +208,10 @@ class Watch:
         # Of all VMs once; from then on of what is new.
         if self._tested is None:
             self._tested = newest_tests(runs.newest(Kind.TEST, RunState.DONE))
-        self._tested |= newest_tests(runs.find(limit=_RUNS_BACK))
+            self._rtos = newest_rtos([run for kind in _STARTING for run in runs.newest(kind, RunState.DONE)])
+        lately = runs.find(limit=_RUNS_BACK)
+        self._tested |= newest_tests(lately)
+        self._rtos = newest_rtos([*lately, *self._rtos.values()])
         self._protected = self._database.protected_since()
 
     def forget_vault(self) -> None:
@@ -221,6 +229,16 @@ class Watch:
                 ages[one.vm_id].append(one.rpo_actual_s)
         self._ages = ages
         self._tuples = {vm_id: tuple(values) for vm_id, values in ages.items()}
+
+
+def newest_rtos(runs: list[Run]) -> dict[str, Run]:
+    """VM id → the newest run that has an RTO."""
+    found: dict[str, Run] = {}
+    for run in runs:
+        known = found.get(run.vm_id)
+        if rto_of(run) is not None and (known is None or run.created > known.created):
+            found[run.vm_id] = run
+    return found
 
 
 def newest_tests(runs: list[Run]) -> dict[str, float]:
