@@ -47,8 +47,8 @@ class Moment:
 
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
     its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first. protected: VM id → since
-    when. rtos: VM id → the newest run that has brought it up. room: of the vault's file system, None where there is none
-    of ours. limits: beyond which something is wrong.
+    when. rtos: VM id → the newest run that has brought it up. room: of the vault's file system, None where it is not
+    ours. limits: beyond which something is wrong.
     """
 
     number: int
