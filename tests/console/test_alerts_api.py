@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from rich.console import Console as Terminal
 from tests.console.caller import Console
 
 from leeward.cli import alerts as commands
@@ -50,7 +51,7 @@ def run(console, monkeypatch, capsys):
             return answer.json()
 
     monkeypatch.setattr(commands, "current", lambda: type("Context", (), {"client": lambda self: Client()})())
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(commands, "out", Terminal(width=200, highlight=False))
 
     def call(*words):
         assert main(["alert", *words]) == 0
