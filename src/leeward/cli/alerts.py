@@ -36,17 +36,16 @@ def list_alerts(
     if as_json:
         print_json(rows)
         return
-    shown = table("NO.", "SINCE", "SEVERITY", "WHAT", "HOST", "STATE", "", right=("NO.",))
+    shown = table("NO.", "SINCE", "SEVERITY", "WHAT", "HOST", "STATE", right=("NO.",))
     for row in rows:
         colour = "bright_black" if row["state"] == "ended" else _COLOURS[row["severity"]]
         shown.add_row(
             str(row["id"]),
             show_time(row["began"]),
             f"[{colour}]● {row['severity']}[/]",
-            _plain(row["text"]),
+            _plain(row["text"]) + (f"\n[bright_black]{_plain(row['detail'])}[/]" if row["detail"] else ""),
             _plain(row["host"]) or "–",
             _state(row),
-            _plain(row["detail"]),
         )
     out.print(
         shown if rows else "There are no such alerts." if state is not WhichChoice.open else "Nothing is wrong."

@@ -64,6 +64,10 @@ class AlertBook:
         """Newest first."""
         return self._find(select(AlertRow).where(AlertRow.ended.is_(None)))
 
+    def open_keys(self) -> set[str]:
+        with self._database.reading() as session:
+            return set(session.scalars(select(AlertRow.key).where(AlertRow.ended.is_(None))))
+
     def find(
         self, *, past: bool | None = None, kind: AlertKind | None = None, before: int | None = None, limit: int = 100
     ) -> list[Alert]:

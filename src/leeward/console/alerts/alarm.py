@@ -17,6 +17,8 @@ from leeward.state.alerts import AlertBook
 _LOOK_S = 3.0
 # A picture that is older tells nothing any more: the database may be away.
 _STALE_S = 60.0
+# When everything fails at once, the log need not name each: the alerts do.
+_LOGGED = 20
 
 
 class Alarm:
@@ -60,12 +62,12 @@ class Alarm:
         if moment is None or moment.number == self._number or now - moment.taken > _STALE_S:
             return
         self._number = moment.number
-        known = {alert.key for alert in self._book.open()}
+        known = self._book.open_keys()
         wrong = troubles(moment, known)
         patience = self._settings.rules().patience
         decision, seen = decide(known, wrong.found, wrong.unknown, self._seen, patience, self._tick())
         if decision.raised or decision.ended or self._book.note_due(now):
             self._book.apply(decision, now)
         self._seen = seen
-        for trouble, _ in decision.raised:
+        for trouble, _ in decision.raised[:_LOGGED]:
             log.warning("alert", kind=trouble.kind.value, name=trouble.name, detail=trouble.detail)
