@@ -28,6 +28,14 @@ def test_an_rpo_is_missed_by_as_much_as_it_is_above_its_target():
     assert found(a_moment(vm_status("a", rpo_target_s=60.0, rpo_actual_s=60.0))) == []
 
 
+def test_for_how_long_it_was_missed_is_only_known_while_the_host_answers():
+    """A console that has just been started has heard of no agent yet, and what it knows is as old as it was away."""
+    silent = HostView(name="office", site="source", uri="x", reachable=False, error="silent", vms=1)
+    status = vm_status("a", rpo_target_s=60.0, rpo_actual_s=3600.0)
+    (rpo,) = [one for one in troubles(a_moment(status, hosts=(silent,))).found if one.kind is AlertKind.RPO]
+    assert rpo.held_s == 0.0
+
+
 def test_the_home_page_speaks_of_a_clear_miss_only():
     assert not late(vm_status(rpo_target_s=60.0, rpo_actual_s=180.0))
     assert late(vm_status(rpo_target_s=60.0, rpo_actual_s=180.1))

@@ -117,6 +117,7 @@ def _runs(moment: Moment) -> Iterator[Trouble]:
 
 
 def _vms(moment: Moment) -> Iterator[Trouble]:
+    answering = {host.name for host in moment.hosts if host.reachable}
     for one in moment.statuses:
         if one.policy is None:
             continue
@@ -124,7 +125,9 @@ def _vms(moment: Moment) -> Iterator[Trouble]:
             yield Trouble(AlertKind.PROTECTION, one.vm_id, one.vm, one.reason, one.host)
         over = overdue_s(one)
         if over > 0:
-            yield Trouble(AlertKind.RPO, one.vm_id, one.vm, one.reason, one.host, over)
+            # A console that was away knows old news only until the agents have told it newer ones.
+            held = over if one.host in answering else 0.0
+            yield Trouble(AlertKind.RPO, one.vm_id, one.vm, one.reason, one.host, held)
 
 
 def _unknown(moment: Moment) -> Iterator[str]:

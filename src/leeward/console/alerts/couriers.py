@@ -15,6 +15,7 @@ from leeward.logs import log
 from leeward.state.alerts import Alert, AlertBook
 
 _LOOK_S = 2.0
+_STOP_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +66,11 @@ class Courier:
         self._thread.start()
 
     def stop(self) -> None:
-        """Does not wait for a server that does not answer: what was not noted as told is told again."""
+        """Waits a little for a message that is just being sent, not for a server that hangs: what was not noted as
+        told is told again."""
         self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join(_STOP_S)
 
     def _work(self) -> None:
         while not self._stopping.wait(_LOOK_S):
