@@ -1,5 +1,8 @@
 """Where VMs stand, and runs, on both databases: nothing is lost between two consoles."""
 
+import time
+from dataclasses import replace
+
 import pytest
 from tests.state.test_accounts import together
 
@@ -8,6 +11,7 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepRecord, StepState
 from leeward.state.lives import Life
+from leeward.wire.messages import ProtectionMessage
 
 VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
 HOME = Life(VM, "web", Phase.HOME, "office")
@@ -63,3 +67,26 @@ def test_runs_are_found(database):
     assert [found.id for found in database.runs.find(limit=3)] == ["run3", "run2", "run1"]
     assert [found.id for found in database.runs.find(states=[RunState.RUNNING])] == ["run2", "run0"]
     assert database.runs.find(vm_id="another") == []
+
+
+def test_the_newest_of_each_vm_is_found_however_long_ago(database):
+    other = "00000000-0000-0000-0000-000000000001"
+    old = replace(run(0, RunState.DONE), kind=Kind.TEST, ended=9.0)
+    database.runs.add(replace(old, id="other", vm_id=other, created=0.5))
+    for number in range(1, 4):
+        database.runs.add(replace(old, id=f"t{number}", created=float(number), ended=number + 0.5))
+    database.runs.add(replace(old, id="stalled", created=9.0, state=RunState.STALLED))
+    database.runs.add(run(10, RunState.DONE))
+    assert sorted(found.id for found in database.runs.newest(Kind.TEST, RunState.DONE)) == ["other", "t3"]
+    assert database.runs.newest(Kind.FAILBACK, RunState.DONE) == []
+    assert database.runs.counts() == {("test", "done"): 4, ("test", "stalled"): 1, ("planned", "done"): 1}
+
+
+def test_since_when_a_vm_is_protected_does_not_change_with_its_policy(database):
+    wish = ProtectionMessage(vm_id=VM, vm_name="web", host="office")
+    database.protect(wish)
+    since = database.protected_since()
+    assert abs(since[VM] - time.time()) < 30
+    database.protect(wish.model_copy(update={"paused": True}))
+    database.move(VM, "away", 3)
+    assert database.protected_since() == since

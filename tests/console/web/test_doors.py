@@ -11,6 +11,7 @@ from leeward.console.gate import COOKIE
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.access import Role
 from leeward.domain.errors import StoreUnavailable
+from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.memory import MemoryStore
 
 ANNA = {"user": "anna", "password": PASSWORD}
@@ -197,3 +198,26 @@ def test_a_vault_that_is_away_is_said_to_be(fresh):
     assert "cannot be reached" in fresh.as_role("admin").get("/first-steps/vault").text
     page = fresh.as_role("admin").get("/").text
     assert "The vault cannot be reached." in page
+
+
+def test_a_vault_whose_folder_is_gone_is_away_and_not_to_be_made_anew(tmp_path):
+    """Who holds its key knows that there is one: the disk is not mounted."""
+    place, key = tmp_path / "vault", KeyFolder()
+
+    def door():
+        return VaultDoor(place.as_uri(), lambda create: LocalStore(place, create=create), key.load, key.save, CHEAP)
+
+    assert door().state() is VaultState.NONE
+    assert door().room() is None
+    door().create("an unforgettable passphrase")
+    assert door().state() is VaultState.OPEN
+    room = door().room()
+    assert 0 < room.free < room.size
+    assert 0 < room.used < 1
+    place.rename(tmp_path / "elsewhere")
+    assert door().state() is VaultState.AWAY
+
+
+def test_how_full_a_bucket_is_nobody_tells():
+    key = KeyFolder()
+    assert VaultDoor("s3://bucket/prefix", lambda create: MemoryStore(), key.load, key.save).room() is None
