@@ -23,6 +23,7 @@ from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https
 from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
+from leeward.console.vault_care import VaultCare
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
@@ -58,6 +59,7 @@ class Active:
         self._console: Console | None = None
         self._watch: Watch | None = None
         self._alerts: AlertCenter | None = None
+        self._care: VaultCare | None = None
 
     def begin(self) -> ASGIApp:
         """Raises LeewardError when this console cannot work."""
@@ -88,13 +90,15 @@ class Active:
         alerts = self._alerts = AlertCenter(database, self._authority, sender, seating.may_act)
         api = build_api(console.service, identity, all_routers(agents, console.plans, consoles, alerts))
         door = vault_door(settings)
+        care = self._care = VaultCare(database, console.vault, may_act=seating.may_act)
         watch = self._watch = add_dashboard(
-            api, console.service, console.plans, identity, database, console.vault, door, alerts
+            api, console.service, console.plans, identity, database, console.vault, door, alerts, care
         )
         metrics = Metrics(watch, database, agents, alerts, seating.me.name)
         api.include_router(metrics_api.build_router(metrics))
         watch.start()
         alerts.start(watch.glance)
+        care.start()
         return api
 
     def _config(self) -> ConsoleConfig:
@@ -131,6 +135,8 @@ class Active:
     def end(self) -> None:
         with self._lock:
             self._over = True
+            if self._care is not None:
+                self._care.stop()
             if self._alerts is not None:
                 self._alerts.stop()
             if self._watch is not None:

@@ -324,3 +324,31 @@ class AlertSetting(Base):
     error: Mapped[str] = mapped_column(Text, default="")
     tries: Mapped[int] = mapped_column(Integer, default=0)
     again: Mapped[float] = mapped_column(Float, default=0.0)
+
+
+class VaultSize(Base):
+    """How much lay in the vault. at: UTC seconds."""
+
+    __tablename__ = "vault_size"
+
+    at: Mapped[float] = mapped_column(Float, primary_key=True, autoincrement=False)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class VaultCheck(Base):
+    """One verification of the whole vault, see leeward.state.vault_care.Check. found: JSON. ended: None while it
+    goes on, or when the console died in it."""
+
+    __tablename__ = "vault_check"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=True)
+    deep: Mapped[bool] = mapped_column(Boolean)
+    by: Mapped[str] = mapped_column(String(255))
+    began: Mapped[float] = mapped_column(Float)
+    ended: Mapped[float | None] = mapped_column(Float)
+    objects: Mapped[int] = mapped_column(Integer, default=0)
+    bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    points: Mapped[int] = mapped_column(Integer, default=0)
+    troubles: Mapped[int] = mapped_column(Integer, default=0)
+    found: Mapped[str] = mapped_column(Text, default="")
+    failure: Mapped[str] = mapped_column(Text, default="")

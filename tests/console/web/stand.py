@@ -18,6 +18,7 @@ from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
+from leeward.console.vault_care import VaultCare
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
@@ -54,6 +55,7 @@ class Stand(Console):
 
         super().__init__(folder, make_world, routers)
         self.door = make_door() if make_door else self.door_of_world()
+        self.care = VaultCare(self.database, Opener(self.world))
         self.watch = add_dashboard(
             self.app,
             self.service,
@@ -63,6 +65,7 @@ class Stand(Console):
             Opener(self.world),
             self.door,
             self.alerts,
+            self.care,
         )
         metrics = Metrics(self.watch, self.database, self.agents, self.alerts, "here")
         self.app.include_router(metrics_api.build_router(metrics))
@@ -92,6 +95,7 @@ class Stand(Console):
 
     def close(self):
         self.watch.stop()
+        self.care.stop()
         super().close()
 
 

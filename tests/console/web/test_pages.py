@@ -7,9 +7,12 @@ import uuid
 import pytest
 from tests.console.caller import PASSWORD
 from tests.console.plan_world import DB
+from tests.console.web.test_moves import until
 
 from leeward.console.web.assets import Assets
+from leeward.domain.growth import Size
 from leeward.domain.vm import Power
+from leeward.state.vault_care import VaultBook
 from leeward.wire.messages import ProtectionMessage
 
 
@@ -239,3 +242,29 @@ def test_a_bug_is_a_page_without_what_is_inside(shared, monkeypatch):
     assert answer.status_code == 500
     assert "Something went wrong" in answer.text
     assert "secret" not in answer.text
+
+
+def test_the_vault_is_checked_by_a_click(shared):
+    operator = shared.as_role("operator")
+    assert "It was not checked yet" in operator.get("/vault").text
+    answer = operator.post("/vault/check", {"deep": "1"})
+    assert answer.status_code == 204, answer.text
+    until(lambda: shared.care.progress is None)
+    page = operator.get("/vault").text
+    assert "Sound" in page
+    assert "the-operator" in page
+    viewer = shared.as_role("viewer").get("/vault").text
+    assert "Sound" in viewer
+    assert "Check now" not in viewer
+
+
+def test_how_the_vault_grows_is_told_once_it_is_known(shared):
+    viewer = shared.as_role("viewer")
+    assert "not known yet" in viewer.get("/vault").text
+    book, now = VaultBook(shared.database), time.time()
+    for hour in range(72, -1, -1):
+        book.add_size(Size(now - hour * 3600, (200 - hour) << 20))
+    page = viewer.get("/vault").text
+    assert "grows by 24.0 MiB" in page
+    assert "720 MiB more" in page
+    assert "Size since" in page

@@ -10,6 +10,7 @@ from leeward.console.checks import VaultOpener
 from leeward.console.identity import Identity
 from leeward.console.plans import Plans
 from leeward.console.service import Service
+from leeward.console.vault_care import VaultCare
 from leeward.console.web import (
     alert_pages,
     alert_settings,
@@ -43,12 +44,13 @@ def add_dashboard(
     vault: VaultOpener,
     door: VaultDoor,
     alerts: AlertCenter,
+    care: VaultCare,
 ) -> Watch:
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
     painter = Painter(assets)
     watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits)
-    parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter, alerts)
+    parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter, alerts, care)
     install_pages(app, painter)
     app.include_router(assets.router())
     for pages in (

@@ -8,6 +8,7 @@ from leeward.console.alerts.center import AlertCenter
 from leeward.console.identity import Identity
 from leeward.console.plans import Plans
 from leeward.console.service import Service
+from leeward.console.vault_care import VaultCare
 from leeward.console.web.painter import Painter
 from leeward.console.web.points import PointBook
 from leeward.console.web.vault_door import VaultDoor
@@ -28,3 +29,4 @@ class Parts:
     watch: Watch
     painter: Painter
     alerts: AlertCenter
+    care: VaultCare

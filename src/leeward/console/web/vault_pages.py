@@ -1,53 +1,108 @@
-"""The vault: whether it is open, what it holds, how much space that takes."""
+"""The vault: whether it is open, what it holds, how it grows, and what checks of it have found."""
 
 from __future__ import annotations
 
-import threading
-import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
-from leeward.console.access import GuardedRoute, viewer
+from leeward.console.access import GuardedRoute, about, operator, viewer
+from leeward.console.vault_care import VaultCare
+from leeward.console.web.charts import Spark, spark
+from leeward.console.web.forms import Posted
+from leeward.console.web.live import Piece, stream
+from leeward.console.web.painter import Trouble, go, trouble_of
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import Quote
-from leeward.console.web.vault_door import VaultDoor, VaultState
+from leeward.console.web.vault_door import VaultState
+from leeward.console.web.watch import Moment
 from leeward.domain.errors import LeewardError
-from leeward.vault.facade import VaultInfo
+from leeward.domain.growth import DAY_S, full_in_s, per_day
+from leeward.state.database import acting
 
-# Listing everything takes as long as the store needs for that.
-_FRESH_S = 60.0
+_SHOWN_S = 30 * DAY_S
+_POINTS = 120
+_CHECKS = 10
 
 
-class Inventory:
-    """What the vault holds, counted at most once a minute. Thread-safe: readers wait for one count together."""
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """a_day: bytes that come to it; full_s: seconds until its disk is full. None: nobody knows, or never. free: of
+    the disk it lies on, None elsewhere. curve: of the last thirty days."""
 
-    def __init__(self, door: VaultDoor) -> None:
-        self._door = door
-        self._known: tuple[float, float, VaultInfo] | None = None
-        self._lock = threading.Lock()
+    a_day: float | None
+    free: int | None
+    full_s: float | None
+    curve: Spark | None
+    since: float | None
 
-    def look(self) -> tuple[VaultInfo, float]:
-        """(what it holds, as of when in UTC seconds). Raises what the vault raises."""
-        with self._lock:
-            if self._known is None or time.monotonic() - self._known[0] > _FRESH_S:
-                self._known = (time.monotonic(), time.time(), self._door.info())
-            return self._known[2], self._known[1]
+
+def forecast(care: VaultCare, free: int | None) -> Forecast:
+    sizes = care.sizes(_SHOWN_S)
+    growth = per_day(sizes)
+    every = max(len(sizes) // _POINTS, 1)
+    values = [float(size.bytes) for size in sizes[::-every]][::-1]
+    curve = spark(values, None, width=720, height=72, most=_POINTS + 1) if len(values) > 1 else None
+    return Forecast(growth, free, full_in_s(free, growth), curve, sizes[0].at if sizes else None)
 
 
 def router(parts: Parts) -> APIRouter:
     pages = APIRouter(route_class=GuardedRoute)
-    inventory = Inventory(parts.door)
+    care = parts.care
 
-    @pages.get("/vault", dependencies=viewer)
-    def vault_page(request: Request) -> Response:
+    def vault_page(request: Request, status: int = 200, trouble: Trouble | None = None) -> Response:
         state, info, counted, why = parts.door.state(), None, 0.0, None
         if state is VaultState.OPEN:
             try:
-                info, counted = inventory.look()
+                info, counted = care.inventory()
             except LeewardError as error:
                 why = Quote(error.message)
+        room = parts.door.room()
         return parts.painter.page(
-            request, "vault.html", state=state.value, url=parts.door.url, info=info, counted=counted, why=why
+            request,
+            "vault.html",
+            status,
+            trouble=trouble,
+            state=state.value,
+            url=parts.door.url,
+            info=info,
+            counted=counted,
+            why=why,
+            forecast=forecast(care, room.free if room else None),
+            progress=care.progress,
+            checks=care.checks(_CHECKS),
         )
+
+    @pages.get("/vault", dependencies=viewer)
+    def vault(request: Request) -> Response:
+        return vault_page(request)
+
+    @pages.get("/vault/live", dependencies=viewer)
+    def vault_live(request: Request) -> Response:
+        pieces = parts.painter.pieces(parts.painter.reader(request), "vault_pieces.html")
+
+        def view(_: Moment) -> Sequence[Piece]:
+            progress, checks = care.progress, care.checks(_CHECKS)
+            return [Piece("vault-checks", (progress, checks), lambda: str(pieces.checks(progress, checks)))]
+
+        return stream(request, parts.watch, view)
+
+    @pages.post("/vault/check", dependencies=operator)
+    def check(request: Request, form: Posted) -> Response:
+        deep = form.given("deep")
+        about(request, parts.door.url[:200], "deep" if deep else "")
+        try:
+            care.begin(deep=deep, by=acting.get())
+        except LeewardError as error:
+            trouble, status = trouble_of(request, error)
+            return vault_page(request, status, trouble)
+        return go(request, "/vault#vault-checks")
+
+    @pages.post("/vault/check/call-off", dependencies=operator)
+    def call_off(request: Request) -> Response:
+        about(request, parts.door.url[:200])
+        care.call_off()
+        return go(request, "/vault#vault-checks")
 
     return pages
