@@ -12,6 +12,8 @@ from tests.vault.conftest import CHEAP
 
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.access import Role
+from leeward.domain.growth import Size
+from leeward.state.vault_care import VaultBook
 from leeward.vault.stores.memory import MemoryStore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(170)]
@@ -33,10 +35,21 @@ def office(tmp_path_factory):
         made.identity.reception.add_user(name, PASSWORD, Role(role))
     # Walks of this module sign in more often than a person would.
     made.identity.reception._tries.take = lambda *keys: 0
+    look_after_vault(made)
     made.server = Served(made)
     yield made
     made.server.close()
     made.close()
+
+
+def look_after_vault(made):
+    """It has been measured for some days, and was checked."""
+    now, size = time.time(), made.care.inventory()[0].bytes
+    for hour in range(200):
+        grown = size * (0.3 + 0.7 * (1 - hour / 200)) + (hour % 7) * size / 100
+        VaultBook(made.database).add_size(Size(now - hour * 3600, int(grown)))
+    made.care.begin(deep=True, by="anna")
+    made.world.wait(lambda: made.care.progress is None)
 
 
 @pytest.fixture

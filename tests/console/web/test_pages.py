@@ -130,7 +130,7 @@ def test_plans_are_shown_with_what_would_fail(stand):
 
 def test_the_vault_tells_what_it_holds(shared):
     page = shared.as_role("viewer").get("/vault").text
-    assert "Open" in page
+    assert "Unlocked" in page
     for name in ("db", "app", "front"):
         assert f">{name}</a>" in page
 

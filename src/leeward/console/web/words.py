@@ -51,7 +51,7 @@ CHANNELS = {"mail": N_("mail"), "webhook": N_("webhook")}
 SECURITY = {"starttls": N_("STARTTLS (usual)"), "tls": N_("TLS from the start"), "plain": N_("None: in clear")}
 THEMES = {"auto": N_("As the device"), "light": N_("Light"), "dark": N_("Dark")}
 VAULT = {
-    "open": (N_("Open"), "good"),
+    "open": (N_("Unlocked"), "good"),
     "none": (N_("Not created yet"), "warn"),
     "locked": (N_("Locked"), "bad"),
     "away": (N_("Cannot be reached"), "bad"),
