@@ -78,6 +78,11 @@ def test_the_vault(state, expected):
     assert (key_of(AlertKind.VAULT, "") in troubles(a_moment(vault=state)).unknown) is (state is VaultState.UNKNOWN)
 
 
+def test_damage_that_a_check_found_is_told_until_a_later_one_finds_none():
+    assert found(a_moment(vm_status(), damaged=3)) == [("vault-damaged", "")]
+    assert found(a_moment(vm_status(), damaged=0)) == []
+
+
 def test_a_full_vault_stays_full_until_there_is_clearly_more_room():
     key = key_of(AlertKind.VAULT_FULL, "")
     for free, was_open, expected in ((101, False, []), (100, False, [key]), (101, True, [key]), (131, True, [])):

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import pytest
 from tests.console.world import World
@@ -86,6 +87,13 @@ def test_a_damaged_object_is_named_and_the_points_that_need_it(care, world):
     assert not check.sound
     assert key in {name for name, _ in check.named}
     assert any(check.hurt.values())
+    book = VaultBook(world.database)
+    assert book.damaged() == check.troubles > 0
+    opened = book.begin(True, "anna", time.time())
+    book.end(replace(opened, ended=time.time(), failure="it was called off"))
+    assert book.damaged() == check.troubles  # one that was called off says nothing
+    book.end(replace(book.begin(True, "anna", time.time()), ended=time.time()))
+    assert book.damaged() == 0
 
 
 def test_one_at_a_time_and_called_off(care, opener):

@@ -95,6 +95,8 @@ def _vault(moment: Moment, open_keys: Collection[str]) -> Iterator[Trouble]:
         yield Trouble(AlertKind.VAULT, "", "")
     if moment.vault is VaultState.LOCKED:
         yield Trouble(AlertKind.VAULT_LOCKED, "", "")
+    if moment.damaged:
+        yield Trouble(AlertKind.VAULT_DAMAGED, "", "", f"{moment.damaged} damaged objects")
     if moment.room is not None:
         is_open = key_of(AlertKind.VAULT_FULL, "") in open_keys
         if moment.room.used >= moment.limits.full - (_FULL_BAND if is_open else 0.0):

@@ -21,6 +21,7 @@ class AlertKind(StrEnum):
     VAULT = "vault"
     VAULT_LOCKED = "vault-locked"
     VAULT_FULL = "vault-full"
+    VAULT_DAMAGED = "vault-damaged"
     DRILL = "drill"
     RUN = "run"
     PLAN = "plan"
@@ -38,6 +39,7 @@ SEVERITIES: Mapping[AlertKind, Severity] = {
     AlertKind.VAULT: Severity.CRITICAL,
     AlertKind.VAULT_LOCKED: Severity.CRITICAL,
     AlertKind.VAULT_FULL: Severity.WARNING,
+    AlertKind.VAULT_DAMAGED: Severity.CRITICAL,
     AlertKind.DRILL: Severity.WARNING,
     AlertKind.RUN: Severity.CRITICAL,
     AlertKind.PLAN: Severity.CRITICAL,

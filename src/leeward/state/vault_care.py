@@ -92,6 +92,12 @@ class VaultBook:
         with self._database.writing() as session:
             session.execute(update(VaultCheck).where(VaultCheck.ended.is_(None)).values(ended=at, failure=failure))
 
+    def damaged(self) -> int:
+        """Objects, by the newest check that came to its end."""
+        ended = select(VaultCheck.troubles).where(VaultCheck.ended.is_not(None), VaultCheck.failure == "")
+        with self._database.reading() as session:
+            return session.scalar(ended.order_by(VaultCheck.id.desc()).limit(1)) or 0
+
     def checks(self, limit: int) -> list[Check]:
         """Newest first."""
         with self._database.reading() as session:

@@ -27,6 +27,7 @@ _SAID = {
     AlertKind.VAULT: N_("The vault cannot be reached."),
     AlertKind.VAULT_LOCKED: N_("This machine does not hold the vault's key."),
     AlertKind.VAULT_FULL: N_("The vault is nearly full."),
+    AlertKind.VAULT_DAMAGED: N_("The last check of the vault found damage."),
     AlertKind.DRILL: N_("{name} has not been tested for {days} days."),
     AlertKind.RUN: N_("{name}: a run has stalled and waits for you."),
     AlertKind.PLAN: N_("A run of the plan {name} has stalled and waits for you."),
@@ -63,6 +64,11 @@ BEST = {
         N_("Give the file system more room, or keep fewer points. A vault that is full takes no points."),
         "/vault",
     ),
+    AlertKind.VAULT_DAMAGED: Best(
+        N_("Look at the vault"),
+        N_("See which objects are damaged and which points need them. Mend what damages them, then check again."),
+        "/vault",
+    ),
     AlertKind.DRILL: Best(
         N_("Test failover"),
         N_("Run a test failover: a copy boots apart from production and is removed afterwards."),
@@ -93,6 +99,7 @@ KINDS: Mapping[AlertKind, str] = {
     AlertKind.VAULT: N_("Vault not reachable"),
     AlertKind.VAULT_LOCKED: N_("Vault locked"),
     AlertKind.VAULT_FULL: N_("Vault nearly full"),
+    AlertKind.VAULT_DAMAGED: N_("Vault damaged"),
     AlertKind.DRILL: N_("Test overdue"),
     AlertKind.RUN: N_("Run stalled"),
     AlertKind.PLAN: N_("Plan stalled"),

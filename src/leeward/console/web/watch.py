@@ -25,6 +25,7 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.logs import log
 from leeward.state.database import Database
+from leeward.state.vault_care import VaultBook
 
 _UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 _TICK_S = 0.5
@@ -48,7 +49,8 @@ class Moment:
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
     its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first. protected: VM id → since
     when. rtos: VM id → the newest run that has brought it up. room: of the vault's file system, None where it is not
-    ours. limits: beyond which something is wrong.
+    ours. damaged: objects of the vault, by the newest check that came to its end. limits: beyond which something
+    is wrong.
     """
 
     number: int
@@ -64,6 +66,7 @@ class Moment:
     protected: Mapping[str, float] = field(default_factory=dict)
     rtos: Mapping[str, Run] = field(default_factory=dict)
     room: Room | None = None
+    damaged: int = 0
     stalled_plans: tuple[StalledPlan, ...] = ()
     limits: Limits = field(default_factory=Limits)
 
@@ -97,6 +100,7 @@ class Watch:
         self._rtos: dict[str, Run] = {}
         self._protected: dict[str, float] = {}
         self._vault = VaultState.UNKNOWN
+        self._damaged = 0
         self._room: Room | None = None
         self._slow = 0.0
         self._wanted = 0.0
@@ -194,6 +198,7 @@ class Watch:
             protected=self._protected,
             rtos=self._rtos,
             room=self._room,
+            damaged=self._damaged,
             stalled_plans=tuple(
                 StalledPlan(run.id, run.plan.name, run.failure)
                 for run in self._database.plans.find(states=(PlanState.STALLED,))
@@ -213,6 +218,7 @@ class Watch:
         self._tested |= newest_tests(lately)
         self._rtos = newest_rtos([*lately, *self._rtos.values()])
         self._protected = self._database.protected_since()
+        self._damaged = VaultBook(self._database).damaged()
 
     def forget_vault(self) -> None:
         """Its state has just been changed: look anew."""
