@@ -86,10 +86,13 @@ def test_a_new_alert_appears_and_an_old_one_goes_by_themselves(office, visit):
     visitor = visit("victor")
     page = visitor.go("/alerts")
     page.wait_for_selector("text=Host kvm03 cannot be reached.")
+    count = int(page.inner_text("#alerts-open").split()[0])
     new = Trouble(AlertKind.HOST, "kvm09", "kvm09", "no route")
-    office.alerts.book.apply(Decision(((new, 60.0),), (), (HOST.key,)), time.time())
+    other = Trouble(AlertKind.HOST, "kvm10", "kvm10", "no route")
+    office.alerts.book.apply(Decision(((new, 60.0), (other, 60.0)), (), (HOST.key,)), time.time())
     page.wait_for_selector("text=Host kvm09 cannot be reached.")
     page.wait_for_selector("text=Host kvm03 cannot be reached.", state="detached")
+    page.wait_for_selector(f"#alerts-open:has-text('{count + 1}')")
     assert page.locator("text=Acknowledge").count() == 0
 
 

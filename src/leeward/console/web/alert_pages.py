@@ -95,7 +95,9 @@ def router(parts: Parts) -> APIRouter:
         def view(_: Moment) -> Sequence[Piece]:
             rows, more = found(wish)
             telling = silent()
+            count = sum(book.open_counts().values())
             return [
+                Piece("alerts-open", count, lambda: str(pieces.count(count))),
                 Piece("silent", (telling, nobody()), lambda: str(pieces.telling(telling, nobody()))),
                 Piece("alerts", (tuple(rows), more), lambda: str(pieces.table(rows, wish, more))),
             ]

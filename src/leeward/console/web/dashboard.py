@@ -51,6 +51,7 @@ def add_dashboard(
     painter = Painter(assets)
     watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits)
     parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter, alerts, care)
+    painter.tell("alerts_open", lambda: sum(alerts.book.open_counts().values()))
     install_pages(app, painter)
     app.include_router(assets.router())
     for pages in (

@@ -30,12 +30,16 @@ def router(parts: Parts) -> APIRouter:
 
     @pages.get("/live", dependencies=viewer)
     def home_live(request: Request) -> Response:
-        pieces = parts.painter.pieces(parts.painter.reader(request), "home_pieces.html")
+        reader = parts.painter.reader(request)
+        pieces = parts.painter.pieces(reader, "home_pieces.html")
+        counter = parts.painter.pieces(reader, "alert_pieces.html")
 
         def view(moment: Moment) -> Sequence[Piece]:
             found, troubles = health(moment), matters(moment)
             events = parts.service.events(_EVENTS)
+            count = sum(parts.alerts.book.open_counts().values())
             return [
+                Piece("alerts-open", count, lambda: str(counter.count(count))),
                 Piece("tiles", (found, moment.vault), lambda: str(pieces.tiles(found, moment))),
                 Piece("matters", tuple(troubles), lambda: str(pieces.attention(troubles))),
                 Piece("under-way", _shown(moment), lambda: str(pieces.under_way(moment))),

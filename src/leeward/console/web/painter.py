@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import Any
@@ -70,6 +70,11 @@ class Painter:
     def __init__(self, assets: Assets) -> None:
         self._languages = {code: Language(code) for code in LANGUAGES}
         self._rooms = {code: _room(language, assets) for code, language in self._languages.items()}
+
+    def tell(self, name: str, answer: Callable[[], object]) -> None:
+        """Let every page ask this, as `name()`."""
+        for room in self._rooms.values():
+            room.globals[name] = answer
 
     def reader(self, request: Request) -> Reader:
         """Whom the guard has let in; nobody on pages of errors, which may come before that."""
