@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.installation import Installation
 
 from leeward.lab.guest.sequence import inspect
@@ -21,9 +22,28 @@ def documented(heading):
     return json.loads(re.search(r"```json\n(.*?)```", section, re.DOTALL)[1])
 
 
+def looks_like_a_screen(run, folder, point):
+    """The evidence stays when the copy is gone."""
+    (view,) = run("evidence", "cliweb", "--save", str(folder))
+    assert set(view) == set(documented("`leeward evidence VM`")[0])
+    assert (view["outcome"], view["point"], view["rpo_target_s"]) == ("passed", point, 1.0)
+    assert [(check["what"], check["passed"]) for check in view["checks"]] == [("agent", True)]
+    assert 0 < view["rto_s"] < 200
+    assert 0 <= view["rpo_s"] < 100
+    (picture,) = folder.glob("*.png")
+    assert 0 < view["picture_bytes"] == picture.stat().st_size <= 200_000, view["no_picture"]
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+        assert 300 <= image.width <= 800
+        assert len(image.convert("RGB").getcolors(1 << 24)) > 1
+        kept = Path(__file__).parents[2] / "artifacts" / "screen.png"
+        kept.parent.mkdir(exist_ok=True)
+        image.save(kept)
+
+
 @pytest.fixture
 def run(lab, guest_factory):
-    guest_factory("office", "cliweb", disks=(64, 32), ip=IP)
+    guest_factory("office", "cliweb", disks=(64, 32), ip=IP, screen=True)
     with Installation(lab, "cli") as installation:
         yield installation
 
@@ -74,6 +94,7 @@ def test_the_main_job(run, lab, tmp_path):
     assert run("unprotect", "cliweb", code=4)["error"]["code"] == "refused"
     run("failover", "cleanup", "cliweb")
     run("failover", "cleanup", "cliweb", code=4)
+    looks_like_a_screen(run, tmp_path / "evidence", chosen)
 
     assert run("pause", "cliweb")["state"] in ("paused", "replicating")
     ends = time.monotonic() + 10

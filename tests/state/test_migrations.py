@@ -10,7 +10,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Boolean, Float, Integer, MetaData, create_engine, insert, select, text
+from sqlalchemy import Boolean, Float, Integer, LargeBinary, MetaData, create_engine, insert, select, text
 
 import leeward.state
 from leeward.domain.errors import LeewardError
@@ -32,6 +32,8 @@ def made_up(column, number):
         return 100 + number
     if isinstance(column.type, Float):
         return 100.5 + number
+    if isinstance(column.type, LargeBinary):
+        return bytes([number]) * 3
     return f"{column.name}{number}"[: column.type.length]
 
 

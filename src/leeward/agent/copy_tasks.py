@@ -5,6 +5,7 @@ Each is harmless to repeat. Arguments and results are told in each task's docstr
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
@@ -12,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from leeward.agent.agent import Agent
-from leeward.agent.jobs import Context, Task
+from leeward.agent.jobs import Cancelled, Context, Task
 from leeward.agent.ledger import Ledger, StandDown
-from leeward.domain.errors import Fenced, HypervisorError, NotFound, StoreUnavailable
+from leeward.domain.errors import Fenced, HypervisorError, LeewardError, NotFound, StoreUnavailable
+from leeward.logs import log
 from leeward.vault.facade import Vault
-from leeward.wire.jobs import Job, JobKind
+from leeward.wire.jobs import PNG, Job, JobKind
 from leeward.wire.messages import CopyReport, ReplicaReport
 
 BOOT_TIMEOUT_S = 180.0
@@ -39,6 +41,9 @@ class Copies(Protocol):
     def start(self, vm_id: str, purpose: str, *, offline: bool = False) -> CopyReport: ...
     def plug(self, vm_id: str, purpose: str) -> CopyReport: ...
     def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport: ...
+    def picture(self, vm_id: str, purpose: str, check: Callable[[], None]) -> bytes:
+        """PNG, at most MOST_BYTES, of its screen. check: raises to end early. Raises LeewardError."""
+
     def settle(self, vm_id: str) -> None: ...
     def discard(self, vm_id: str, purpose: str) -> None: ...
     def reports(self) -> list[CopyReport]: ...
@@ -91,6 +96,7 @@ class CopyTasks:
             JobKind.COPY_START: self.start,
             JobKind.COPY_PLUG: self.plug,
             JobKind.COPY_WATCH: self.watch,
+            JobKind.COPY_PICTURE: self.picture,
             JobKind.COPY_SETTLE: self.settle,
             JobKind.COPY_DISCARD: self.discard,
             JobKind.HOME_PREPARE: self.prepare,
@@ -107,14 +113,14 @@ class CopyTasks:
     def build(self, context: Context) -> dict[str, Any]:
         """name, point (latest, app or an id), purpose, networks; afresh: what a failover that was given up has left
         goes first; from_vault: a warm replica is not used; owed: the vault was just found to be away; without_vault:
-        where it is, the replica's point will do → point, copy, replica; definition, where it is made of one: the
-        console may not have been able to read it in the vault."""
+        where it is, the replica's point will do → point, time_ns (where the vault told it), copy, replica;
+        definition, where it is made of one: the console may not have been able to read it in the vault."""
         job = context.job
         wanted = job.arguments
         copies, purpose = self._copies(job.host), str(wanted["purpose"])
         if wanted.get("afresh"):
             copies.discard(job.vm_id, purpose)
-        point = self._point(context)
+        point, time_ns = self._point(context)
         context.tell(f"making the VM out of point {point}")
         with self.sparing(job.vm_id):
             copy = copies.build(
@@ -127,17 +133,19 @@ class CopyTasks:
             )
         source = ", on the disks of the warm replica" if copy.replica else ""
         context.tell(f"{copy.copy_name} at point {copy.point}, on {copy.network or 'no network'}{source}")
-        found = {"point": copy.point, "copy": copy.copy_name, "replica": copy.replica}
+        found = {"point": copy.point, "time_ns": time_ns, "copy": copy.copy_name, "replica": copy.replica}
         return {**found, "definition": copies.definition(job.vm_id, purpose)} if copy.replica else found
 
-    def _point(self, context: Context) -> str:
-        """Without the vault only what the replica holds can be had, or what a copy has been begun with."""
+    def _point(self, context: Context) -> tuple[str, int | None]:
+        """Its id, and its time in UTC ns where the vault tells it. Without the vault only what the replica holds can
+        be had, or what a copy has been begun with."""
         job, wanted = context.job, context.job.arguments
         replica = self._copies(job.host).replica(job.vm_id) if wanted.get("owed") else None
         if replica is not None and replica.point == wanted["point"]:
-            return replica.point
+            return replica.point, None
         try:
-            return self.open_vault().log(job.vm_id).choose(str(wanted["point"])).id
+            chosen = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
+            return chosen.id, chosen.time_ns
         except StoreUnavailable:
             copies, purpose = self._copies(job.host), str(wanted["purpose"])
             begun = [copy.point for copy in copies.reports() if (copy.vm_id, copy.purpose) == (job.vm_id, purpose)]
@@ -145,7 +153,7 @@ class CopyTasks:
             held = replica.point if replica else begun[0] if begun else ""
             if not held or (str(wanted["point"]) != held and not wanted.get("without_vault")):
                 raise
-            return held
+            return held, None
 
     def start(self, context: Context) -> dict[str, Any]:
         """purpose, epoch (for a failover: the one in which this host reigns), run; owed: it was to be taken when the
@@ -172,6 +180,24 @@ class CopyTasks:
         copy = self._copies(job.host).watch(job.vm_id, str(job.arguments["purpose"]), BOOT_TIMEOUT_S)
         context.tell(next((step.detail for step in copy.steps if step.name == "boot"), ""))
         return {"evidence": copy.evidence}
+
+    def picture(self, context: Context) -> dict[str, Any]:
+        """purpose → png (base64), or why: there is none. Evidence that is missing is no failure of what it is of."""
+        job = context.job
+        try:
+            png = self._copies(job.host).picture(job.vm_id, str(job.arguments["purpose"]), context.check)
+        except Cancelled:
+            raise
+        except LeewardError as error:
+            why = error.message
+        except Exception as error:  # a bug of ours, or of what draws: the test has passed all the same
+            log.exception("no picture could be taken", vm_id=job.vm_id)
+            why = f"internal error: {error!r}"
+        else:
+            context.tell("")
+            return {PNG: base64.b64encode(png).decode()}
+        context.tell(f"no picture: {why}")
+        return {"why": why}
 
     def _rightful_here(self, context: Context) -> bool:
         """An order may come late, when the VM is here once more. While the vault is away nobody knows."""

@@ -87,6 +87,9 @@ class HostCopies:
     def watch(self, vm_id: str, purpose: str, timeout_s: float) -> CopyReport:
         return copy_report(self._open().watch(vm_id, purpose, timeout_s))
 
+    def picture(self, vm_id: str, purpose: str, check: Callable[[], None]) -> bytes:
+        return self._open().picture(vm_id, purpose, check)
+
     def settle(self, vm_id: str) -> None:
         self._open().settle(vm_id)
 

@@ -33,6 +33,13 @@ class Asker:
     def get(self, path: str, **params: Any) -> Any:
         return self._ask("GET", path, params={k: v for k, v in params.items() if v is not None})
 
+    def fetch(self, path: str) -> bytes:
+        """What is no JSON."""
+        answer = self._send("GET", path)
+        if not answer.is_success:
+            raise self._error(answer, path)
+        return answer.content
+
     def put(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("PUT", path, json=body)
 
@@ -57,11 +64,10 @@ class Asker:
                 return answer.json()
             except ValueError:
                 raise LeewardError("this is not Leeward's console", subject=path, hint=self._where()) from None
+        raise self._error(answer, path)
+
+    def _error(self, answer: httpx.Response, path: str) -> LeewardError:
         try:
-            told = answer.json()["error"]
-            error = RemoteError(told)
+            return RemoteError(answer.json()["error"])
         except (ValueError, KeyError, TypeError):
-            raise LeewardError(
-                f"the console failed (HTTP {answer.status_code})", subject=path, hint=self._where()
-            ) from None
-        raise error
+            return LeewardError(f"the console failed (HTTP {answer.status_code})", subject=path, hint=self._where())

@@ -133,6 +133,7 @@ STEP_WORDS = {
     "define": "Make the copy",
     "start": "Power on",
     "boot": "Wait for the guest",
+    "picture": "Take a picture of its screen",
     "hydrate": "Copy out of the vault",
 }
 

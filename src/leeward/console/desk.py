@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -12,6 +13,7 @@ from leeward.console.checks import Checks, VaultOpener
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
 from leeward.domain.errors import LeewardError, NotFound, Refused
+from leeward.domain.evidence import MOST_BYTES
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, abandon, unabandon, with_record
@@ -21,9 +23,11 @@ from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.wire.jobs import Job, JobState
+from leeward.wire.jobs import PNG, Job, JobState
 from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
+# What every PNG file begins with.
+_MAGIC = b"\x89PNG\r\n\x1a\n"
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
@@ -65,6 +69,15 @@ class Desk:
             "protect-home": self._protect_home,
         }
         return actions[name](run)
+
+    def take_in(self, run: Run, name: str, done: Done) -> Done:
+        """A test's picture goes to the evidence. Whatever an agent sends in its place, the run goes on."""
+        told = done.result or {}
+        if run.kind is not Kind.TEST or name != "picture":
+            return done
+        png, why = picture_of(told)
+        self._database.evidence.keep(run.id, run.vm_id, run.created, png, why)
+        return Done(done.detail, {"bytes": len(png), **({"why": why} if why else {})})
 
     # --- protection follows the VM ----------------------------------------------------------------------
 
@@ -205,6 +218,19 @@ class Desk:
             self._vault.open().put_document(life.vm_id, LIFE, life_document(life))
         except LeewardError as error:
             log.warning("the vault was not told where the VM stands", vm=life.vm_name, error=str(error))
+
+
+def picture_of(told: Mapping[str, Any]) -> tuple[bytes, str]:
+    """(PNG, "") of what an agent has answered, or (b"", why there is none). Pure."""
+    if PNG not in told:
+        return b"", str(told.get("why") or "its agent sent none")
+    try:
+        png = base64.b64decode(str(told[PNG]), validate=True)
+    except ValueError:
+        png = b""
+    if not png.startswith(_MAGIC) or len(png) > MOST_BYTES:
+        return b"", "what its agent sent is no picture that can be kept"
+    return png, ""
 
 
 def leading(phase: Phase, state: RunState) -> list[Event]:

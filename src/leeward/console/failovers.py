@@ -247,7 +247,8 @@ class Failovers:
         options: dict[str, Any] | None = None,
         run_id: str = "",
     ) -> Run:
-        """Phases do not matter: a test touches nothing. options: to, networks. run_id: as in `failover`."""
+        """Phases do not matter: a test touches nothing. options: to, networks; added here: rpo_target_s, as it
+        was. run_id: as in `failover`."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
@@ -263,6 +264,8 @@ class Failovers:
         self._point_exists(vm_id, name, point)
         life = self.life(vm_id, name)
         away = str(options.pop("to", None) or life.away or self._away())
+        wish = self._database.wish(vm_id)
+        options["rpo_target_s"] = wish.policy.rpo_s if wish else None
         return self._add(life, Kind.TEST, away, point, by, options, run_id)
 
     def cleanup(self, vm_id: str, name: str, by: str, run_id: str = "") -> Run:

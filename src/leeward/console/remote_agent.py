@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 from leeward.domain.errors import Refused
 from leeward.state.agents import AgentRecord, AgentRecords, JobRecord
-from leeward.wire.jobs import Job, JobReport, JobState
+from leeward.wire.jobs import Job, JobReport, JobState, without_bulk
 from leeward.wire.messages import AgentReport, DesiredState, HostReport
 from leeward.wire.polls import HOLD_S, Orders, Poll, Section, Tell, Told
 
@@ -117,9 +117,12 @@ class RemoteAgent:
             entry = self._record.jobs.get(job_id)
             if entry is None or entry.released:
                 return
-            self._records.release_job(self.id, job_id, entry.report)
+            report = entry.report
+            if report is not None:
+                report = report.model_copy(update={"result": without_bulk(report.result)})
+            self._records.release_job(self.id, job_id, report)
             with self._lock:
-                entry.released = True
+                entry.released, entry.report = True, report
         self.wake()
 
     # --- the line -----------------------------------------------------------------------------------

@@ -111,6 +111,40 @@ class TestView(BaseModel):
     failed: str
 
 
+class ProofView(BaseModel):
+    """One look at the guest of a test. what: agent, or as a plan's check says it, like "http 80 /health"."""
+
+    what: str
+    passed: bool
+    detail: str
+
+
+class EvidenceView(BaseModel):
+    """What one test failover has shown. outcome: under-way, passed, unproven (it runs, and has nothing that could be
+    asked), failed, undone. plan: that began it, "" for none. rto_s: from the request until the guest answered; rpo_s:
+    how old the point was at the request. picture_bytes: 0 when there is no picture of its screen; no_picture: why."""
+
+    run: str
+    vm: str
+    vm_id: str
+    time: str
+    ended: str | None
+    by: str
+    plan: str
+    host: str
+    copy_name: str
+    point: str
+    point_time: str | None
+    outcome: str
+    failure: str
+    checks: list[ProofView]
+    rto_s: float | None
+    rpo_s: float | None
+    rpo_target_s: float | None
+    picture_bytes: int
+    no_picture: str
+
+
 class ProtectRequest(BaseModel):
     """Only what is given changes; a new protection takes the rest from the defaults.
 

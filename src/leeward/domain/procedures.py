@@ -49,6 +49,7 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
         Step("build", "Make a copy out of the recovery point, apart from everything", ("discard",)),
         Step("start", "Start the copy", ("discard",)),
         _BOOT,
+        Step("picture", "Take a picture of its screen"),
     ),
     Kind.CLEANUP: (Step("discard", "Remove the copy, its disks and its network"),),
     Kind.PLANNED: (

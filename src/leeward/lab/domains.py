@@ -15,7 +15,8 @@ UEFI_STORE = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 class Shape:
     """memory_mib, vcpus; kvm: accelerated, otherwise emulated; bridge: what its card is plugged into.
 
-    uefi: libvirt chooses the firmware; else it has a BIOS. tpm: with an emulated TPM 2.0.
+    uefi: libvirt chooses the firmware; else it has a BIOS. tpm: with an emulated TPM 2.0. screen: it has one to look
+    at.
     """
 
     memory_mib: int = 192
@@ -24,6 +25,7 @@ class Shape:
     bridge: str = "br0"
     uefi: bool = False
     tpm: bool = False
+    screen: bool = False
 
 
 def mac_address(*parts: str) -> str:
@@ -60,7 +62,7 @@ def definition(name: str, uuid: str, mac: str, disks: Mapping[str, tuple[Path, s
     </interface>
     <channel type='unix'><target type='virtio' name='org.qemu.guest_agent.0'/></channel>
     <serial type='pty'/>
-    <controller type='usb' model='none'/>{_TPM if shape.tpm else ""}
+    <controller type='usb' model='none'/>{_TPM if shape.tpm else ""}{_SCREEN if shape.screen else ""}
     <memballoon model='none'/>
   </devices>
 </domain>
@@ -69,6 +71,10 @@ def definition(name: str, uuid: str, mac: str, disks: Mapping[str, tuple[Path, s
 
 _TPM = """
     <tpm model='tpm-crb'><backend type='emulator' version='2.0'/></tpm>"""
+
+
+_SCREEN = """
+    <video><model type='vga' vram='16384' heads='1'/></video>"""
 
 
 def _disk(target: str, image: Path, form: str) -> str:

@@ -46,6 +46,7 @@ class Wish:
     disks: sizes in MiB, the first the boot disk, the second a data disk; format: qcow2 or raw.
     ip: "" picks a free one of the site's LAN; bridge: of the site's host.
     uefi: it boots by an entry in its UEFI variable store, and by nothing else. tpm: with an emulated TPM.
+    screen: it has one to look at.
     """
 
     kind: str = "tiny"
@@ -59,6 +60,7 @@ class Wish:
     bridge: str = "br0"
     uefi: bool = False
     tpm: bool = False
+    screen: bool = False
 
 
 class Guests:
@@ -85,6 +87,7 @@ class Guests:
                 bridge=wish.bridge,
                 uefi=wish.uefi,
                 tpm=wish.tpm,
+                screen=wish.screen,
             )
             connection.defineXML(definition(name, guest.uuid, guest.mac, disks, shape))
             return guest

@@ -155,6 +155,7 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "start": (JobKind.COPY_START, False, _start_away),
     "plug": (JobKind.COPY_PLUG, False, _plug),
     "boot": (JobKind.COPY_WATCH, False, _copy),
+    "picture": (JobKind.COPY_PICTURE, False, _copy),
     "discard": (JobKind.COPY_DISCARD, False, _copy),
     "settle": (JobKind.COPY_SETTLE, False, _copy),
     "prepare": (JobKind.HOME_PREPARE, True, _prepare),

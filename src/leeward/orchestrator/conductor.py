@@ -90,6 +90,7 @@ class Conductor:
         try:
             job = job_of(run, move.name, undo=move.undo)
             done = self._waiter.outcome(run, move, job) if job else self._desk.act(run, move.name)
+            done = self._desk.take_in(run, move.name, done)
         except LeewardError as error:
             return self._stall(run, move, str(error))
         except (Stopping, Overtaken):

@@ -41,6 +41,10 @@ class Desk(Protocol):
     def act(self, run: Run, name: str) -> Done:
         """A step without a job. Raises LeewardError."""
 
+    def take_in(self, run: Run, name: str, done: Done) -> Done:
+        """What came of a step, before it is written down: what is too large for a run's row is put where it belongs.
+        Harmless to repeat."""
+
     def follow(self, run: Run) -> None:
         """Bring the VM's phase to where the run is now. Harmless to repeat."""
 

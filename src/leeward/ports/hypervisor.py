@@ -258,6 +258,9 @@ class RecoveryHost(Protocol):
 
     def agent_answers(self, vm_id: str) -> bool: ...
 
+    def screenshot(self, vm_id: str) -> bytes:
+        """What its screen shows, as a PPM or PNG file. Raises HypervisorError where it has none."""
+
     def hydrate(self, vm_id: str, slice_s: float) -> Sequence[str]:
         """Go on copying what still hangs on NBD into the images; returns the disks not yet free of it.
 

@@ -24,6 +24,7 @@ from leeward.logs import log
 from leeward.ports.hypervisor import RecoveryHost
 from leeward.recovery.durable import exclusive
 from leeward.recovery.nursing import Nurse
+from leeward.recovery.picture import settled_picture
 from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.recovery.replica import Replicas
 from leeward.recovery.sources import ReplicaSource, Source, VaultSource
@@ -307,6 +308,13 @@ class Copies:
             }
             self._run(record, actions, on_step)
             return record
+
+    def picture(self, vm_id: str, purpose: str, check: Callable[[], None] = lambda: None) -> bytes:
+        """PNG of what the copy's screen shows once its guest is up; see `leeward.recovery.picture`. check: raises to
+        end early. Raises LeewardError when no picture can be had."""
+        record = self._require(vm_id, purpose, "start")
+        up = record.evidence.get("agent") == "answers"
+        return settled_picture(lambda: self._host.screenshot(record.copy_id), up=up, check=check)
 
     def _begin_hydration(self, record: CopyRecord) -> str:
         record.hydrated = self._nurse.hydrated(record)

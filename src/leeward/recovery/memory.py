@@ -17,6 +17,7 @@ from leeward.domain.protection import ReplicaState
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.recovery.memory_replicas import MemoryReplicas
+from leeward.recovery.picture import drawn
 from leeward.vault.facade import Vault
 from leeward.wire.messages import CopyReport, ReplicaReport, StepMessage
 from leeward.wire.translate import utc
@@ -130,6 +131,11 @@ class MemoryCopies:
             if "boot" not in copy.done:
                 copy.done.append("boot")
             return self._report(copy)
+
+    def picture(self, vm_id: str, purpose: str, check: Callable[[], None]) -> bytes:
+        with self._lock:
+            copy = self._copy(vm_id, purpose)
+        return drawn(f"{copy.name} login: _\n\nmade of recovery point {copy.point}")
 
     def settle(self, vm_id: str) -> None:
         with self._lock:

@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 from leeward.domain.errors import Refused
 from leeward.state.clock import now, seconds_of
 from leeward.state.engine import open_engine, reading
+from leeward.state.evidence import Evidence
 from leeward.state.lives import Lives
 from leeward.state.plans import Plans
 from leeward.state.runs import Runs
@@ -70,6 +71,7 @@ class Database:
         self._engine = open_engine(url)
         if seat is not None:
             fence(self._engine, seat, lost)
+        self.evidence = Evidence(self._engine)
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)
         self.plans = Plans(self._engine)

@@ -36,7 +36,12 @@ class Runs:
         return self._read(run_id)[0]
 
     def find(
-        self, *, vm_id: str | None = None, states: Collection[RunState] | None = None, limit: int = 100
+        self,
+        *,
+        vm_id: str | None = None,
+        states: Collection[RunState] | None = None,
+        kinds: Collection[Kind] | None = None,
+        limit: int = 100,
     ) -> list[Run]:
         """Newest first."""
         query = select(RunRow).order_by(RunRow.created.desc(), RunRow.id).limit(limit)
@@ -44,6 +49,8 @@ class Runs:
             query = query.where(RunRow.vm_id == vm_id)
         if states is not None:
             query = query.where(RunRow.state.in_([state.value for state in states]))
+        if kinds is not None:
+            query = query.where(RunRow.kind.in_([kind.value for kind in kinds]))
         with Session(reading(self._engine)) as session:
             return [_run(row.document) for row in session.scalars(query)]
 

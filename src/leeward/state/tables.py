@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, Boolean, Float, Integer, String, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Boolean, Float, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
@@ -87,6 +87,20 @@ class RunRow(Base):
     created: Mapped[float] = mapped_column(Float, index=True)
     document: Mapped[str] = mapped_column(Text)
     version: Mapped[int] = mapped_column(Integer)
+
+
+class EvidenceRow(Base):
+    """A picture of what a test failover has shown (see leeward.state.evidence). at: UTC seconds of the test. picture:
+    PNG of `size` bytes, empty when there is none; why: there is none."""
+
+    __tablename__ = "evidence"
+
+    run_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    vm_id: Mapped[str] = mapped_column(String(36), index=True)
+    at: Mapped[float] = mapped_column(Float)
+    picture: Mapped[bytes] = mapped_column(LargeBinary)
+    size: Mapped[int] = mapped_column(Integer)
+    why: Mapped[str] = mapped_column(Text)
 
 
 class AgentRow(Base):

@@ -35,6 +35,7 @@ class JobKind(StrEnum):
     COPY_START = "copy-start"
     COPY_PLUG = "copy-plug"  # connect its network
     COPY_WATCH = "copy-watch"  # until its guest has come up
+    COPY_PICTURE = "copy-picture"  # of its screen, as evidence of a test
     COPY_SETTLE = "copy-settle"  # it stays: nothing is kept for the way back any more
     COPY_DISCARD = "copy-discard"  # remove all that was made for it
     PROBE = "probe"  # look whether something is true of a VM that was brought up
@@ -45,6 +46,14 @@ class JobKind(StrEnum):
     HOME_WATCH = "home-watch"  # until its guest has come up
     HOME_SETTLE = "home-settle"  # the new disks stay: delete the old ones
     HOME_REVERT = "home-revert"  # the old disks stay: delete the new ones
+
+
+# What of a result is large, and forgotten as soon as it has been noted.
+PNG = "png"
+
+
+def without_bulk(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result.items() if name != PNG}
 
 
 class Failure(Message):

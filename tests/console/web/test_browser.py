@@ -78,6 +78,7 @@ def pages(office):
         "recovery-chosen": f"/recovery?vm={CRM}",
         "vm": f"/vms/{CRM}",
         "vm-away": f"/vms/{MAIL}",
+        "evidence": f"/vms/{CRM}/evidence/{office.service.evidence.of(CRM)[0].run}",
         "enable": f"/enable?vm={vm_id('printserver')}",
         "failover": f"/failover?vm={ACCOUNTING}",
         "failover-test": f"/failover?vm={ACCOUNTING}&type=test",

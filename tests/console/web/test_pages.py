@@ -1,5 +1,6 @@
 """Pages to look at: the list, a VM, runs, plans, the vault, users, settings, the audit log."""
 
+import hashlib
 import re
 import time
 import uuid
@@ -268,3 +269,24 @@ def test_how_the_vault_grows_is_told_once_it_is_known(shared):
     assert "grows by 24.0 MiB" in page
     assert "720 MiB more" in page
     assert "Size since" in page
+
+
+def test_what_a_test_has_shown_is_on_the_vms_page_and_can_be_filed(stand):
+    stand.world.protect_all()
+    viewer = stand.as_role("viewer")
+    assert "It has never been tested." in viewer.get(f"/vms/{DB}").text
+    stand.service.start_test("db", "latest", "anna")
+    stand.world.wait(lambda: stand.service.test("db").done)
+    stand.service.cleanup_test("db", "anna")
+    (test,) = stand.service.evidence.of(DB)
+    page = viewer.get(f"/vms/{DB}").text
+    assert f'<img src="/vms/{DB}/evidence/{test.run}/picture"' in page
+    assert 'alt="Screen of db-test in the test of' in page
+    report = viewer.get(f"/vms/{DB}/evidence/{test.run}").text
+    for said in ("Passed", "guest agent", "target 1 sec", test.time, "anna", f"Run {test.run}", "data-print"):
+        assert said in report, said
+    picture = viewer.get(f"/vms/{DB}/evidence/{test.run}/picture")
+    assert picture.headers["content-type"] == "image/png"
+    assert hashlib.sha256(picture.content).hexdigest() in report
+    assert viewer.get(f"/vms/{DB}/evidence/nope").status_code == 404
+    assert stand.pages().get(f"/vms/{DB}/evidence/{test.run}/picture").status_code in (303, 401)

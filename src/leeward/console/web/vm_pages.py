@@ -141,6 +141,7 @@ def router(parts: Parts) -> APIRouter:
             span=span if begins is None else "zoom",
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,
+            tests=parts.service.evidence.of(vm_id),
         )
 
     @pages.get("/vms/{vm_id}/live", dependencies=viewer)
@@ -158,6 +159,8 @@ def router(parts: Parts) -> APIRouter:
                 Piece("vm-facts", (age and int(age), head.status.progress, head.status.last_point, head.tested),
                       lambda: str(pieces.facts(head))),
                 Piece("vm-run", _steps(head), lambda: str(pieces.run(head))),
+                Piece("vm-tests", (head.tested, _steps(head)[0], head.status.test_failover),
+                      lambda: str(pieces.tests(vm_id, parts.service.evidence.of(vm_id)))),
                 Piece("vm-curve", head.curve, lambda: str(pieces.curve(head))),
             ]  # fmt: skip
 
@@ -166,7 +169,7 @@ def router(parts: Parts) -> APIRouter:
     return pages
 
 
-def _steps(head: Head) -> object:
+def _steps(head: Head) -> tuple[object, ...]:
     run = head.run
     shown = [(step.name, step.state) for step in (*run.steps, *run.undo)] if run else []
     copied = (head.test.copy_name, head.test.hydrated, head.test.failed, str(head.test.evidence)) if head.test else ()

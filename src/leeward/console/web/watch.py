@@ -19,6 +19,7 @@ from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.errors import LeewardError
+from leeward.domain.evidence import good
 from leeward.domain.lifecycle import Phase
 from leeward.domain.plan_runs import PlanState
 from leeward.domain.procedures import Kind
@@ -251,6 +252,6 @@ def newest_tests(runs: list[Run]) -> dict[str, float]:
     """VM id → when its newest good test ended. runs: newest first."""
     found: dict[str, float] = {}
     for run in runs:
-        if run.kind is Kind.TEST and run.state is RunState.DONE and run.ended is not None:
+        if run.kind is Kind.TEST and good(run) and run.ended is not None:
             found.setdefault(run.vm_id, run.ended)
     return found

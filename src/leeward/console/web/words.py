@@ -66,6 +66,14 @@ REPLICAS = {
     "error": N_("error"),
     "unknown": N_("not known yet"),
 }
+# outcome of a test → (word, level)
+TESTS = {
+    "under-way": (N_("Under way"), "busy"),
+    "passed": (N_("Passed"), "good"),
+    "unproven": (N_("Runs, nothing could be asked"), "warn"),
+    "failed": (N_("Failed"), "bad"),
+    "undone": (N_("Taken back"), "off"),
+}
 # what was seen of a copy's boot
 EVIDENCE = {
     "answers": N_("its agent answers"),

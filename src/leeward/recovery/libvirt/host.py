@@ -40,6 +40,7 @@ from leeward.recovery.libvirt.definition import (
 from leeward.recovery.libvirt.firmware import FirmwarePlacer, Placed
 from leeward.recovery.libvirt.links import plug_in
 from leeward.recovery.libvirt.networks import Networks, bridge_of, name_of, shared_tag
+from leeward.recovery.libvirt.screen import screenshot
 from leeward.recovery.libvirt.starting import marks, start_tracked
 
 # A guest that was shut down, or ended by an operator, is left as it is.
@@ -234,6 +235,9 @@ class LibvirtRecoveryHost:
 
     def has_agent(self, vm_id: str) -> bool:
         return "org.qemu.guest_agent.0" in self._connection.domain(vm_id).XMLDesc(0)
+
+    def screenshot(self, vm_id: str) -> bytes:
+        return screenshot(self._connection, vm_id)
 
     # --- hydration ----------------------------------------------------------------------------------
 

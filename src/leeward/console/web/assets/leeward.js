@@ -19,6 +19,8 @@
   document.addEventListener("htmx:error", () => say("failed"));
   document.addEventListener("htmx:before:request", () => { if (notice()?.textContent === notice()?.dataset.failed) say(""); });
 
+  document.addEventListener("click", (event) => { if (event.target.closest?.("[data-print]")) window.print(); });
+
   // The stream says that this page is no longer right (its VM is gone, the login is over).
   document.addEventListener("leeward-reload", () => location.reload());
 })();
