@@ -18,6 +18,7 @@ from leeward.cli import (
     alerts,
     consoles,
     discovery,
+    drills,
     evidence,
     failover,
     moves,
@@ -88,6 +89,7 @@ app.add_typer(alerts.app, name="alert")
 app.add_typer(consoles.app, name="console")
 app.add_typer(users.user_app, name="user")
 app.add_typer(users.token_app, name="token")
+app.add_typer(drills.app, name="drill")
 app.add_typer(plans.app, name="plan")
 for command in (
     protection.protect,

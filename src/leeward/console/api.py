@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, FastAPI, Query, Response
 
 from leeward import __version__
 from leeward.console.access import everybody, guard, operator, unguarded, viewer
+from leeward.console.drills_api import add_drills_api
 from leeward.console.errors import install
 from leeward.console.evidence_api import add_evidence_api
 from leeward.console.identity import Identity
@@ -158,6 +159,7 @@ def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter]
 
     for router in routers:
         app.include_router(router)
+    add_drills_api(app, service)
     add_evidence_api(app, service)
     add_users_api(app, identity.reception, identity.audit, identity.authority)
     if open_doors := unguarded(app):

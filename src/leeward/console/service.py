@@ -8,6 +8,7 @@ from pydantic import ValidationError
 
 from leeward.console.checks import VaultOpener
 from leeward.console.desk import Desk
+from leeward.console.drills import Drills
 from leeward.console.evidence import EvidenceBook
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet, FleetView
@@ -51,6 +52,7 @@ class Service:
         self._failovers = failovers
         self._outlook = Outlook(vault)
         self.evidence = EvidenceBook(database)
+        self.drills = Drills(database, fleet, failovers, self.status)
 
     # --- looking ------------------------------------------------------------------------------------
 
@@ -313,8 +315,11 @@ class Service:
     def _run_view(self, run: Run) -> RunView:
         return run_view(run, self._failovers.life(run.vm_id, run.vm_name).phase)
 
+    def known(self, ref: str) -> tuple[str, str]:
+        """(id, name) of a VM that hosts, state or the vault know, by its name or id. Raises NotFound, BadInput."""
+        return self._known(ref)
+
     def vm_id(self, ref: str) -> str:
-        """Of a VM by its name or id. Raises NotFound, BadInput."""
         return self._known(ref)[0]
 
     def _known(self, ref: str) -> tuple[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
-from leeward.console.views import StatusView
+from leeward.console.views import DrillView, StatusView
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.alerts import AlertKind, Trouble, key_of
 from leeward.domain.protection import ProtectionState
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 _LATE_FACTOR, _LATE_S = 3.0, 10.0
 # An alert of a full vault ends only when there is this much more room than it takes to raise one.
 _FULL_BAND = 0.03
+_DAY_S = 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,14 +65,18 @@ def late(status: StatusView) -> bool:
 
 def undrilled(moment: Moment) -> list[StatusView]:
     """VMs that could be tested, and have not been since too long ago; one never tested counts from when it was
-    protected."""
+    protected. Those with a schedule of their own are told by that."""
     if moment.limits.drill_s <= 0:
         return []
+    scheduled = {drill.vm_id for drill in moment.drills}
     oldest = moment.taken - moment.limits.drill_s
     return [
         one
         for one in moment.statuses
-        if one.policy is not None and one.failover_possible and _drilled(moment, one.vm_id) < oldest
+        if one.policy is not None
+        and one.failover_possible
+        and one.vm_id not in scheduled
+        and _drilled(moment, one.vm_id) < oldest
     ]
 
 
@@ -86,8 +92,26 @@ def troubles(moment: Moment, open_keys: Collection[str] = ()) -> Troubles:
         *_runs(moment),
         *_vms(moment),
         *(Trouble(AlertKind.DRILL, one.vm_id, one.vm, host=one.host) for one in undrilled(moment)),
+        *_drills(moment),
     )
     return Troubles(found, frozenset(_unknown(moment)))
+
+
+def _drills(moment: Moment) -> Iterator[Trouble]:
+    """By schedules. One that is run by itself has a day's time, since it may have to wait for its window."""
+    for drill in moment.drills:
+        late_s = moment.taken - datetime.fromisoformat(drill.next_due).timestamp()
+        if drill_failed(drill):
+            yield Trouble(AlertKind.DRILL_FAILED, drill.vm_id, drill.vm)
+        elif late_s >= (_DAY_S if drill.mode == "run" else 0.0):
+            yield Trouble(AlertKind.DRILL_DUE, drill.vm_id, drill.vm)
+
+
+def drill_failed(drill: DrillView) -> bool:
+    """Its last one, and nobody has tested the VM well since."""
+    if drill.last_outcome not in ("failed", "undone") or drill.last_drill is None:
+        return False
+    return drill.last_good is None or drill.last_good < drill.last_drill
 
 
 def _vault(moment: Moment, open_keys: Collection[str]) -> Iterator[Trouble]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -143,6 +143,38 @@ class EvidenceView(BaseModel):
     rpo_target_s: float | None
     picture_bytes: int
     no_picture: str
+
+
+class DrillRequest(BaseModel):
+    """every_s: between good tests. mode: warn (only tell when one is due) or run (also run it). window: time of the
+    day in which it is run, the console's local time, like 22:00-04:00; "" at any time. keep_s: how long the copy
+    stays."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    every_s: float
+    mode: Literal["warn", "run"] = "warn"
+    window: str = Field(default="", max_length=32)
+    keep_s: float = 600.0
+
+
+class DrillView(BaseModel):
+    """A VM's schedule, as DrillRequest. last_good: end of its last good test, whoever asked for it. next_due: when
+    the next one is due; overdue: it is. last_drill, last_outcome, last_run: of the last one that was run by itself;
+    outcome: as in EvidenceView, "" while it is under way, or there was none."""
+
+    vm: str
+    vm_id: str
+    every_s: float
+    mode: str
+    window: str
+    keep_s: float
+    last_good: str | None
+    next_due: str
+    overdue: bool
+    last_drill: str | None
+    last_outcome: str
+    last_run: str
 
 
 class ProtectRequest(BaseModel):

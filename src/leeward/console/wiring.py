@@ -31,6 +31,7 @@ from leeward.vault.stores.opening import open_store
 
 _LEARN_S = 30.0
 _TAKE_OVER_S = 30.0
+_DRILL_S = 30.0
 # As long as an agent tries: an operator waits, and a warm replica may be there for when the vault is not.
 _RETRY_S = 5.0
 
@@ -108,6 +109,7 @@ class Console:
         self.failovers.revive()
         self._plan_runs.revive()
         threading.Thread(target=self._learn, name="learn", daemon=True).start()
+        threading.Thread(target=self._drill, name="drills", daemon=True).start()
 
     def respread(self) -> None:
         """Tell the agents what is wished, also those whose hosts have only now become known."""
@@ -148,6 +150,16 @@ class Console:
                 log.exception("learning failed")
             if self._stopping.wait(_LEARN_S):
                 return
+
+    def _drill(self) -> None:
+        """Not at once: agents that have not been heard of yet would be taken for away."""
+        while not self._stopping.wait(_DRILL_S):
+            try:
+                self.service.drills.tick()
+            except LeewardError as error:
+                log.info("drills have to wait", error=str(error))
+            except Exception:  # a bug here must not end all drills for good
+                log.exception("looking after drills failed")
 
     def _first_recovery_host(self) -> str:
         for host in self._fleet.view().hosts.values():

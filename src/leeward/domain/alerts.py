@@ -13,7 +13,8 @@ from enum import StrEnum
 
 class AlertKind(StrEnum):
     """RPO: the actual RPO is above its target. PROTECTION: a VM is not being replicated, or its points cannot be
-    relied on. DRILL: no good test failover for too long. RUN, PLAN: one has stalled and waits for a person."""
+    relied on. DRILL: no good test failover for too long; DRILL_DUE: by the VM's own schedule; DRILL_FAILED: the last
+    one that was run by it. RUN, PLAN: one has stalled and waits for a person."""
 
     RPO = "rpo"
     PROTECTION = "protection"
@@ -23,6 +24,8 @@ class AlertKind(StrEnum):
     VAULT_FULL = "vault-full"
     VAULT_DAMAGED = "vault-damaged"
     DRILL = "drill"
+    DRILL_DUE = "drill-due"
+    DRILL_FAILED = "drill-failed"
     RUN = "run"
     PLAN = "plan"
 
@@ -41,6 +44,8 @@ SEVERITIES: Mapping[AlertKind, Severity] = {
     AlertKind.VAULT_FULL: Severity.WARNING,
     AlertKind.VAULT_DAMAGED: Severity.CRITICAL,
     AlertKind.DRILL: Severity.WARNING,
+    AlertKind.DRILL_DUE: Severity.WARNING,
+    AlertKind.DRILL_FAILED: Severity.CRITICAL,
     AlertKind.RUN: Severity.CRITICAL,
     AlertKind.PLAN: Severity.CRITICAL,
 }

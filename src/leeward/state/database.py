@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
 from leeward.state.clock import now, seconds_of
+from leeward.state.drills import Drills
 from leeward.state.engine import open_engine, reading
 from leeward.state.evidence import Evidence
 from leeward.state.lives import Lives
@@ -71,6 +72,7 @@ class Database:
         self._engine = open_engine(url)
         if seat is not None:
             fence(self._engine, seat, lost)
+        self.drills = Drills(self._engine)
         self.evidence = Evidence(self._engine)
         self.lives = Lives(self._engine)
         self.runs = Runs(self._engine)

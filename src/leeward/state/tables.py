@@ -103,6 +103,24 @@ class EvidenceRow(Base):
     why: Mapped[str] = mapped_column(Text)
 
 
+class DrillRow(Base):
+    """When a VM is to be tested again (see leeward.domain.drills), and its last drill (see leeward.state.drills)."""
+
+    __tablename__ = "drill"
+
+    vm_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    every_s: Mapped[float] = mapped_column(Float)
+    mode: Mapped[str] = mapped_column(String(16))
+    begins: Mapped[int] = mapped_column(Integer)
+    ends: Mapped[int] = mapped_column(Integer)
+    keep_s: Mapped[float] = mapped_column(Float)
+    since: Mapped[float] = mapped_column(Float)
+    run_id: Mapped[str] = mapped_column(String(64))
+    tried: Mapped[float | None] = mapped_column(Float)
+    outcome: Mapped[str] = mapped_column(String(16))
+    cleaned: Mapped[float | None] = mapped_column(Float)
+
+
 class AgentRow(Base):
     """An enrolled agent. revoked: why it is refused, "" while it is not. heard: when it last told something.
 

@@ -308,3 +308,84 @@ def test_a_plan_that_moves_vms_has_to_be_confirmed_and_waits_for_its_approvals(p
     assert protected.world.where() == {"db": "recovery", "app": "recovery", "front": "office"}
     assert operator.post("/plans/shop/ask/nothing", form).status_code == 404
     assert operator.post("/plans/none/ask/pause", form).status_code == 404
+
+
+POLICY = {
+    "rpo_s": "1s",
+    "retain_s": "24h",
+    "hourly_s": "0s",
+    "daily_s": "0s",
+    "app_interval_s": "0s",
+    "bandwidth": "0",
+}
+DRILL = {"drill_every": "30d", "drill_mode": "run", "drill_window": "22:00-04:00", "drill_keep": "5min"}
+
+
+def test_drills_are_scheduled_with_the_policy(stand):
+    stand.world.protect_all()
+    operator = stand.as_role("operator")
+    assert 'name="drill_every" type="text" value=""' in operator.get(f"/enable?vm={DB}").text
+    assert operator.post("/enable", {"vm": DB, **POLICY, **DRILL}).status_code == 204
+    (drill,) = stand.service.drills.all()
+    assert (drill.vm, drill.every_s, drill.mode, drill.window, drill.keep_s) == (
+        "db",
+        30 * 86_400,
+        "run",
+        "22:00-04:00",
+        300,
+    )
+    form = operator.get(f"/enable?vm={DB}").text
+    for value in ('value="30d"', 'value="22:00-04:00"', 'value="5min"', '<option value="run" selected>'):
+        assert value in form, value
+    home = operator.get("/").text
+    assert "next drill due: db" in home
+    assert "A drill of db is due." not in home  # it will be run by itself
+    operator.post("/enable", {"vm": DB, **POLICY, **DRILL, "drill_mode": "warn"})
+    assert "A drill of db is due." in operator.get("/").text
+    operator.post("/enable", {"vm": DB, **POLICY, **DRILL})
+    assert "due now" in operator.get(f"/vms/{DB}").text
+    # Saving the policy again is no news; of several VMs an empty field leaves each as it is.
+    before = len(stand.service.events(100))
+    operator.post("/enable", {"vm": DB, **POLICY, **DRILL})
+    said = [event["what"] for event in stand.service.events(100)][: len(stand.service.events(100)) - before]
+    assert "drill scheduled" not in said
+    operator.post("/enable", {"vm": [DB, APP], **POLICY, "drill_every": "", "drill_keep": ""})
+    assert len(stand.service.drills.all()) == 1
+    operator.post("/enable", {"vm": DB, **POLICY, **DRILL, "drill_every": "0s"})
+    assert stand.service.drills.all() == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"drill_every": "often"}, "Write it like 5s"),
+        ({"drill_every": "5s"}, "From 1 hour to 10 years"),
+        ({"drill_window": "at night"}, "Write it like 22:00-04:00"),
+        ({"drill_keep": "9d"}, "At most 1d"),
+    ],
+)
+def test_a_wrong_drill_is_told_beside_its_field_and_nothing_is_changed(stand, wrong, said):
+    stand.world.protect_all()
+    operator = stand.as_role("operator")
+    answer = operator.post("/enable", {"vm": DB, **POLICY, "rpo_s": "7s", **DRILL, **wrong})
+    assert answer.status_code == 422
+    (name, value) = next(iter(wrong.items()))
+    assert said in answer.text
+    assert f'id="why-{name}"' in answer.text
+    assert f'value="{value}"' in answer.text
+    assert 'value="7s"' in answer.text
+    assert stand.service.drills.all() == []
+    assert stand.service.status("db")[0].rpo_target_s == 1
+
+
+def test_a_drill_that_failed_is_told_at_home(stand):
+    stand.world.protect_all()
+    stand.as_role("operator").post("/enable", {"vm": DB, **POLICY, **DRILL, "drill_window": ""})
+    stand.world.recovery.copies.start = lambda *_, **__: 1 / 0
+    drills = stand.service.drills
+    drills.tick()
+    stand.world.wait(lambda: stand.service.runs(DB, 1)[0].state == "stalled")
+    drills.tick()
+    home = stand.as_role("viewer").get("/").text
+    assert "The last drill of db has failed." in home
+    assert f'href="/vms/{DB}"' in home

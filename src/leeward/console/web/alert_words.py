@@ -29,6 +29,8 @@ _SAID = {
     AlertKind.VAULT_FULL: N_("The vault is nearly full."),
     AlertKind.VAULT_DAMAGED: N_("The last check of the vault found damage."),
     AlertKind.DRILL: N_("{name} has not been tested for {days} days."),
+    AlertKind.DRILL_DUE: N_("A drill of {name} is due."),
+    AlertKind.DRILL_FAILED: N_("The last drill of {name} has failed."),
     AlertKind.RUN: N_("{name}: a run has stalled and waits for you."),
     AlertKind.PLAN: N_("A run of the plan {name} has stalled and waits for you."),
 }
@@ -36,6 +38,8 @@ _OF_MANY = {
     AlertKind.RPO: N_("{count} VMs have missed their RPO target."),
     AlertKind.PROTECTION: N_("{count} VMs are not being replicated."),
     AlertKind.DRILL: N_("{count} protected VMs have not been tested for {days} days."),
+    AlertKind.DRILL_DUE: N_("Drills of {count} VMs are due."),
+    AlertKind.DRILL_FAILED: N_("The last drills of {count} VMs have failed."),
 }
 BEST = {
     AlertKind.RPO: Best(
@@ -74,6 +78,16 @@ BEST = {
         N_("Run a test failover: a copy boots apart from production and is removed afterwards."),
         "/failover?vm={subject}&type=test",
     ),
+    AlertKind.DRILL_DUE: Best(
+        N_("Test failover"),
+        N_("Run a test failover; it counts as a drill, and its evidence is kept."),
+        "/failover?vm={subject}&type=test",
+    ),
+    AlertKind.DRILL_FAILED: Best(
+        N_("See what was seen"),
+        N_("See on the VM's page what the last test has shown, mend that, and test it again."),
+        "/vms/{subject}",
+    ),
     AlertKind.RUN: Best(
         N_("Continue or take back"),
         N_("See which step has failed and why; then continue the run or take it back."),
@@ -90,6 +104,8 @@ MANY = {
     AlertKind.RPO: (N_("See them"), "/recovery?show=attention"),
     AlertKind.PROTECTION: (N_("See them"), "/recovery?show=attention"),
     AlertKind.DRILL: (N_("Choose VMs to test"), "/recovery?show=protected&sort=tested"),
+    AlertKind.DRILL_DUE: (N_("Choose VMs to test"), "/recovery?show=protected&sort=tested"),
+    AlertKind.DRILL_FAILED: (N_("See them"), "/recovery?show=protected&sort=tested"),
 }
 # kind → what pages call it
 KINDS: Mapping[AlertKind, str] = {
@@ -101,6 +117,8 @@ KINDS: Mapping[AlertKind, str] = {
     AlertKind.VAULT_FULL: N_("Vault nearly full"),
     AlertKind.VAULT_DAMAGED: N_("Vault damaged"),
     AlertKind.DRILL: N_("Test overdue"),
+    AlertKind.DRILL_DUE: N_("Drill due"),
+    AlertKind.DRILL_FAILED: N_("Drill failed"),
     AlertKind.RUN: N_("Run stalled"),
     AlertKind.PLAN: N_("Plan stalled"),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from leeward.console.troubles import late, troubles, undrilled
+from leeward.console.views import DrillView
 from leeward.console.web.alert_words import BEST, LEVELS, MANY, best, said, said_of_many
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.rows import Level
@@ -66,8 +67,14 @@ def health(moment: Moment) -> Health:
         late=len(behind),
         failing=len(failing),
         away=sum(one.phase in (Phase.AWAY, Phase.SETTLED, Phase.COMMITTING) for one in protected),
-        untested=len(undrilled(moment)),
+        untested=len(undrilled(moment)) + sum(drill.overdue for drill in moment.drills),
     )
+
+
+def next_drill(moment: Moment) -> DrillView | None:
+    """The one that is due first, of those that are not due yet; else of all."""
+    coming = [drill for drill in moment.drills if not drill.overdue]
+    return next(iter(coming or moment.drills), None)
 
 
 def matters(moment: Moment) -> list[Matter]:

@@ -27,6 +27,10 @@ class Form:
     def all(self, name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value for found, value in self._pairs if found == name))
 
+    def has(self, name: str) -> bool:
+        """Also when it is empty."""
+        return any(found == name for found, _ in self._pairs)
+
     def given(self, name: str) -> bool:
         return bool(self[name])
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, viewer
-from leeward.console.web.attention import health, matters
+from leeward.console.web.attention import health, matters, next_drill
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
 from leeward.console.web.services import cards, missing_for_recovery
@@ -25,7 +25,7 @@ def router(parts: Parts) -> APIRouter:
         moment = watch.look()
         return paint(
             request, "home.html", tab="home", health=health(moment), matters=matters(moment), moment=moment,
-            events=parts.service.events(_EVENTS),
+            events=parts.service.events(_EVENTS), drill=next_drill(moment),
         )  # fmt: skip
 
     @pages.get("/live", dependencies=viewer)
@@ -35,12 +35,12 @@ def router(parts: Parts) -> APIRouter:
         counter = parts.painter.pieces(reader, "alert_pieces.html")
 
         def view(moment: Moment) -> Sequence[Piece]:
-            found, troubles = health(moment), matters(moment)
+            found, troubles, drill = health(moment), matters(moment), next_drill(moment)
             events = parts.service.events(_EVENTS)
             count = sum(parts.alerts.book.open_counts().values())
             return [
                 Piece("alerts-open", count, lambda: str(counter.count(count))),
-                Piece("tiles", (found, moment.vault), lambda: str(pieces.tiles(found, moment))),
+                Piece("tiles", (found, moment.vault, str(drill)), lambda: str(pieces.tiles(found, moment, drill))),
                 Piece("matters", tuple(troubles), lambda: str(pieces.attention(troubles))),
                 Piece("under-way", _shown(moment), lambda: str(pieces.under_way(moment))),
                 Piece("events", str(events), lambda: str(pieces.happened(events))),

@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from babel import Locale
 from babel.core import UnknownLocaleError
-from babel.dates import format_datetime, format_skeleton, format_time
+from babel.dates import format_date, format_datetime, format_skeleton, format_time
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
@@ -97,6 +97,11 @@ class Language:
         if there.date() == datetime.now(zone).date():
             return str(format_time(found, "medium", zone, self.locale))
         return str(format_datetime(found, "short", zone, self.locale))
+
+    def day(self, moment: str | float | None, zone: tzinfo) -> str:
+        """The date alone, as short as it is clear."""
+        found = instant(moment)
+        return "–" if found is None else str(format_date(found.astimezone(zone), "medium", self.locale))
 
     def clock(self, moment: str | float | None, zone: tzinfo) -> str:
         """The time of day alone."""

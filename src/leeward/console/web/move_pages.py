@@ -14,7 +14,7 @@ from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.points import newest_app
-from leeward.console.web.policy_form import filled, read_policy
+from leeward.console.web.policy_form import DRILL, drill_filled, filled, read_drill, read_policy
 from leeward.console.web.possible import Act, of_vm
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import BadInput, LeewardError, NotFound
@@ -73,19 +73,24 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
     def enable_page(request: Request, vm: Chosen) -> Response:
         found = statuses_of(watch.fresh(), vm)
         policy = found[0].policy if len(found) == 1 and found[0].policy else PolicyMessage()
-        return paint(request, "enable.html", vms=found, values=filled(policy))
+        drill = service.drills.of(found[0].vm_id) if len(found) == 1 else None
+        return paint(request, "enable.html", vms=found, values=filled(policy) | drill_filled(drill))
 
     @pages.post("/enable", dependencies=operator)
     def protect(request: Request, form: Posted) -> Response:
         found = statuses_of(watch.fresh(), form.all("vm"))
         about(request, ", ".join(one.vm for one in found)[:200])
-        names = ("rpo_s", "retain_s", "hourly_s", "daily_s", "app_interval_s", "bandwidth")
+        names = ("rpo_s", "retain_s", "hourly_s", "daily_s", "app_interval_s", "bandwidth", *DRILL)
         wanted, bad = read_policy(form)
-        if wanted is None:
+        drill = read_drill(form, bad)
+        if wanted is None or bad:
             return paint(request, "enable.html", 422, trouble=wrong(bad), vms=found, values=form.values(*names))
         for done, one in enumerate(found):
             try:
                 service.protect(one.vm_id, wanted)
+                # Of several VMs an empty field means that theirs are left as they are.
+                if drill is not None and (drill.request is not None or len(found) == 1):
+                    service.drills.wish(one.vm_id, one.vm, drill.request, acting.get())
             except LeewardError as error:
                 trouble, status = trouble_of(request, error)
                 left = found[done:]

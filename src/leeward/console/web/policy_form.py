@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
-from leeward.console.views import ProtectRequest
+from leeward.console.views import DrillRequest, DrillView, ProtectRequest
 from leeward.console.web.forms import Form, span_field, whole_field
 from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.domain.drills import LONGEST_EVERY_S, LONGEST_KEEP_S, SHORTEST_S, read_window
+from leeward.domain.errors import BadInput
 from leeward.wire.messages import PolicyMessage
 
 SPANS = ("rpo_s", "retain_s", "hourly_s", "daily_s", "app_interval_s")
+DRILL = ("drill_every", "drill_mode", "drill_window", "drill_keep")
 _UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _MIB = 1 << 20
 
@@ -43,6 +47,43 @@ def read_policy(form: Form) -> tuple[ProtectRequest | None, dict[str, Phrase]]:
         for one in error.errors():
             wrong.setdefault(str(one["loc"][0]), _bound(str(one["loc"][0]), one))
     return (None if wrong else ProtectRequest(**given)), wrong
+
+
+@dataclass(frozen=True, slots=True)
+class DrillWish:
+    """request: None for no schedule."""
+
+    request: DrillRequest | None
+
+
+def drill_filled(drill: DrillView | None) -> dict[str, str]:
+    """The drill's fields. drill_every: "" for never."""
+    if drill is None:
+        return {"drill_every": "", "drill_mode": "warn", "drill_window": "", "drill_keep": "10min"}
+    every, keep = short(drill.every_s), short(drill.keep_s)
+    return {"drill_every": every, "drill_mode": drill.mode, "drill_window": drill.window, "drill_keep": keep}
+
+
+def read_drill(form: Form, wrong: dict[str, Phrase]) -> DrillWish | None:
+    """None: the form does not speak of drills, or something is wrong with what it says (see `wrong`)."""
+    if not any(form.has(name) for name in DRILL):
+        return None
+    every, keep = span_field(form, "drill_every", wrong), span_field(form, "drill_keep", wrong)
+    if every is not None and every and not SHORTEST_S <= every <= LONGEST_EVERY_S:
+        wrong["drill_every"] = phrase(N_("From 1 hour to 10 years; empty: never."))
+    if keep is not None and keep > LONGEST_KEEP_S:
+        wrong["drill_keep"] = phrase(N_("At most {limit}."), limit=short(LONGEST_KEEP_S))
+    try:
+        read_window(form["drill_window"])
+    except BadInput:
+        wrong["drill_window"] = phrase(N_("Write it like 22:00-04:00; empty: at any time."))
+    if any(name in wrong for name in DRILL):
+        return None
+    if not every:
+        return DrillWish(None)
+    mode: Literal["warn", "run"] = "run" if form["drill_mode"] == "run" else "warn"
+    keep_s = 600.0 if keep is None else keep
+    return DrillWish(DrillRequest(every_s=every, mode=mode, window=form["drill_window"].strip(), keep_s=keep_s))
 
 
 def _bound(name: str, error: Any) -> Phrase:

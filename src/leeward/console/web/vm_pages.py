@@ -141,6 +141,7 @@ def router(parts: Parts) -> APIRouter:
             span=span if begins is None else "zoom",
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,
+            drill=moment.drill(vm_id),
             tests=parts.service.evidence.of(vm_id),
         )
 

@@ -16,10 +16,9 @@ from leeward.console.room import Room
 from leeward.console.service import Service
 from leeward.console.showing import rto_of, run_view
 from leeward.console.troubles import Limits, StalledPlan
-from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
+from leeward.console.views import DrillView, HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.errors import LeewardError
-from leeward.domain.evidence import good
 from leeward.domain.lifecycle import Phase
 from leeward.domain.plan_runs import PlanState
 from leeward.domain.procedures import Kind
@@ -48,10 +47,10 @@ class Moment:
     """Equal to itself alone, so that what is made of it can be kept.
 
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
-    its last good test ended, UTC seconds. ages: VM id → actual RPO in seconds, oldest first. protected: VM id → since
-    when. rtos: VM id → the newest run that has brought it up. room: of the vault's file system, None where it is not
-    ours. damaged: objects of the vault, by the newest check that came to its end. limits: beyond which something
-    is wrong.
+    its last good test ended, UTC seconds. drills: schedules, the one that is due first first. ages: VM id → actual
+    RPO in seconds, oldest first. protected: VM id → since when. rtos: VM id → the newest run that has brought it up.
+    room: of the vault's file system, None where it is not ours. damaged: objects of the vault, by the newest check that
+    came to its end. limits: beyond which something is wrong.
     """
 
     number: int
@@ -63,6 +62,7 @@ class Moment:
     open_runs: tuple[RunView, ...]
     tested: Mapping[str, float]
     vault: VaultState
+    drills: tuple[DrillView, ...] = ()
     ages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     protected: Mapping[str, float] = field(default_factory=dict)
     rtos: Mapping[str, Run] = field(default_factory=dict)
@@ -73,6 +73,9 @@ class Moment:
 
     def status(self, vm_id: str) -> StatusView | None:
         return next((one for one in self.statuses if one.vm_id == vm_id), None)
+
+    def drill(self, vm_id: str) -> DrillView | None:
+        return next((one for one in self.drills if one.vm_id == vm_id), None)
 
     def run_of(self, vm_id: str) -> RunView | None:
         """The newest that is not over."""
@@ -193,8 +196,9 @@ class Watch:
             hosts=tuple(self._service.hosts()),
             tests=tuple(self._service.tests()),
             open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),
-            tested=dict(self._tested or {}),
+            tested=self._tested or {},
             vault=self._vault,
+            drills=tuple(self._service.drills.all(self._tested)),
             ages=self._tuples,
             protected=self._protected,
             rtos=self._rtos,
@@ -213,10 +217,9 @@ class Watch:
         runs = self._database.runs
         # Of all VMs once; from then on of what is new.
         if self._tested is None:
-            self._tested = newest_tests(runs.newest(Kind.TEST, RunState.DONE))
             self._rtos = newest_rtos([run for kind in _STARTING for run in runs.newest(kind, RunState.DONE)])
         lately = runs.find(limit=_RUNS_BACK)
-        self._tested |= newest_tests(lately)
+        self._tested = self._service.drills.tested()
         self._rtos = newest_rtos([*lately, *self._rtos.values()])
         self._protected = self._database.protected_since()
         self._damaged = VaultBook(self._database).damaged()
@@ -245,13 +248,4 @@ def newest_rtos(runs: list[Run]) -> dict[str, Run]:
         known = found.get(run.vm_id)
         if rto_of(run) is not None and (known is None or run.created > known.created):
             found[run.vm_id] = run
-    return found
-
-
-def newest_tests(runs: list[Run]) -> dict[str, float]:
-    """VM id → when its newest good test ended. runs: newest first."""
-    found: dict[str, float] = {}
-    for run in runs:
-        if run.kind is Kind.TEST and good(run) and run.ended is not None:
-            found.setdefault(run.vm_id, run.ended)
     return found

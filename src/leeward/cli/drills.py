@@ -1,0 +1,75 @@
+"""`leeward drill …`: test failovers that come round."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from leeward.cli.context import JSON, current
+from leeward.cli.names import Vm
+from leeward.cli.output import out, print_json, table
+from leeward.cli.units import seconds, show_seconds, show_time
+from leeward.domain.errors import BadInput
+
+app = typer.Typer(no_args_is_help=True, help="Test VMs again and again, by a schedule.")
+
+
+@app.command("list")
+def list_(as_json: JSON = False) -> None:
+    """Schedules, the one that is due first first."""
+    views = current().client().get("/drills")
+    if as_json:
+        print_json(views)
+    elif not views:
+        out.print("No drill is scheduled. Schedule one with [bold]leeward drill set VM --every 30d[/]")
+    else:
+        out.print(_table(views))
+
+
+@app.command("set")
+def set_(
+    vm: Vm,
+    every: Annotated[str | None, typer.Option("--every", help="Between good tests, like 30d.")] = None,
+    never: Annotated[bool, typer.Option("--never", help="No drills any more.")] = False,
+    by_itself: Annotated[
+        bool, typer.Option("--run/--warn", help="Run it by itself when it is due, or only tell (the default).")
+    ] = False,
+    window: Annotated[
+        str, typer.Option("--window", help="Time of the day to run it in, by the console's clock: 22:00-04:00.")
+    ] = "",
+    keep: Annotated[str, typer.Option("--keep", help="How long the copy stays.")] = "10m",
+    as_json: JSON = False,
+) -> None:
+    """Schedule test failovers of a VM. A test that somebody makes by hand counts as well."""
+    if never == (every is not None):
+        raise BadInput("say how often, or never", subject=vm, hint="Give one of --every and --never")
+    client = current().client()
+    if never:
+        view = client.delete(f"/vms/{quote(vm)}/drill")
+    else:
+        wanted = {"every_s": seconds(every or ""), "mode": "run" if by_itself else "warn", "window": window}
+        view = client.put(f"/vms/{quote(vm)}/drill", {**wanted, "keep_s": seconds(keep)})
+    if as_json:
+        print_json(view)
+    elif never:
+        out.print(f"● No drills of [bold]{view['vm']}[/] any more")
+    else:
+        when = "now" if view["overdue"] else show_time(view["next_due"])
+        out.print(f"[green]●[/] [bold]{view['vm']}[/] is tested every {show_seconds(view['every_s'])}; due: {when}")
+
+
+def _table(views: list[dict[str, Any]]) -> Any:
+    shown = table("VM", "EVERY", "MODE", "WINDOW", "LAST GOOD TEST", "NEXT DUE", "LAST DRILL", right=("EVERY",))
+    for view in views:
+        due = "[yellow]now[/]" if view["overdue"] else show_time(view["next_due"])
+        good = show_time(view["last_good"]) if view["last_good"] else "never"
+        last = "–"
+        if view["last_drill"]:
+            outcome = view["last_outcome"] or "under way"
+            last = f"{show_time(view['last_drill'])} [red]{outcome}[/]" if outcome == "failed" else outcome
+        mode = "runs by itself" if view["mode"] == "run" else "only tells"
+        every = show_seconds(view["every_s"])
+        shown.add_row(view["vm"], every, mode, view["window"] or "any time", good, due, last)
+    return shown

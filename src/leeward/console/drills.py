@@ -1,0 +1,259 @@
+"""Drills as the console carries them out: looks, asks `leeward.domain.drills` what to do, and does it.
+
+It keeps its place in the database: the id of a drill's run is written down before the run is begun, so that a console
+which dies in between knows it for its own, or finds that it never began and begins another one.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+
+from leeward.console.failovers import Failovers
+from leeward.console.fleet import Fleet
+from leeward.console.views import DrillRequest, DrillView, StatusView
+from leeward.domain.drills import (
+    LONGEST_EVERY_S,
+    LONGEST_KEEP_S,
+    SHORTEST_S,
+    Deed,
+    Do,
+    Known,
+    Mode,
+    Schedule,
+    decide,
+    next_due,
+    read_window,
+    show_window,
+)
+from leeward.domain.errors import BadInput, LeewardError, NotFound
+from leeward.domain.evidence import GOOD, Outcome, good, outcome, proofs
+from leeward.domain.lifecycle import Phase, under_way
+from leeward.domain.procedures import Kind
+from leeward.domain.protection import ProtectionState
+from leeward.domain.runs import Run, RunState
+from leeward.logs import log
+from leeward.state.database import Database
+from leeward.state.drills import KeptDrill
+from leeward.wire.translate import utc
+
+# On whose behalf drills are run.
+BY = "drill"
+_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
+_WISHED = set(DrillRequest.model_fields)
+_GOING = (RunState.RUNNING, RunState.UNDOING)
+# So many tests are looked through for each VM's last good one: at first, and for what has ended since.
+_FIRST, _SINCE = 10_000, 200
+
+
+def local_minute(now: float) -> int:
+    """Of the day, by this machine's time zone. now: UTC seconds."""
+    there = datetime.fromtimestamp(now).astimezone()
+    return there.hour * 60 + there.minute
+
+
+class Drills:
+    """statuses: of all VMs. clock: UTC seconds; minute: of the day, local time."""
+
+    def __init__(
+        self,
+        database: Database,
+        fleet: Fleet,
+        failovers: Failovers,
+        statuses: Callable[[], Sequence[StatusView]],
+        clock: Callable[[], float] = time.time,
+        minute: Callable[[float], int] = local_minute,
+    ) -> None:
+        self._database = database
+        self._fleet = fleet
+        self._failovers = failovers
+        self._statuses = statuses
+        self.clock = clock
+        self.minute = minute
+        self._good: dict[str, float] = {}
+
+    # --- schedules --------------------------------------------------------------------------------------
+
+    def tested(self) -> dict[str, float]:
+        """VM id → when its last good test ended, UTC seconds."""
+        most = _SINCE if self._good else _FIRST
+        runs = self._database.runs.find(kinds=(Kind.TEST,), states=(RunState.DONE,), limit=most)
+        self._good |= newest_tests(runs)
+        return dict(self._good)
+
+    def all(self, tested: Mapping[str, float] | None = None) -> list[DrillView]:
+        """Of VMs that are protected, the one that is due first first. tested: as of just now."""
+        now = self.clock()
+        tested = self.tested() if tested is None else tested
+        names = {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
+        kept = [drill for drill in self._database.drills.all() if drill.schedule.vm_id in names]
+        views = [drill_view(drill, names[drill.schedule.vm_id], tested, now) for drill in kept]
+        return sorted(views, key=lambda view: (view.next_due, view.vm))
+
+    def of(self, vm_id: str) -> DrillView | None:
+        return next((view for view in self.all() if view.vm_id == vm_id), None)
+
+    def wish(self, vm_id: str, name: str, request: DrillRequest | None, by: str) -> None:
+        """What is so already is not written down again. request: None for no schedule."""
+        known = self.of(vm_id)
+        if request is None:
+            self.remove(vm_id, name, by)
+        elif known is None or DrillRequest.model_validate(known.model_dump(include=_WISHED)) != request:
+            self.put(vm_id, request, by)
+
+    def put(self, vm_id: str, request: DrillRequest, by: str) -> DrillView:
+        """Raises BadInput, NotFound when it is not protected."""
+        wish = self._database.wish(vm_id)
+        if wish is None:
+            raise NotFound("it is not protected", subject=vm_id, hint="Protect it first")
+        schedule = read_schedule(vm_id, request, self.clock())
+        self._database.drills.put(schedule)
+        self._database.record("drill scheduled", wish.vm_name, request.model_dump_json(), by)
+        return next(view for view in self.all() if view.vm_id == vm_id)
+
+    def remove(self, vm_id: str, name: str, by: str) -> None:
+        """Nothing when there is none. A copy that a drill has left is no drill's any more."""
+        if any(drill.schedule.vm_id == vm_id for drill in self._database.drills.all()):
+            self._database.drills.remove(vm_id)
+            self._database.record("drill no longer scheduled", name, who=by)
+
+    # --- carrying out -----------------------------------------------------------------------------------
+
+    def tick(self) -> None:
+        """One look; called now and then by the console that works."""
+        drills = {drill.schedule.vm_id: drill for drill in self._database.drills.all()}
+        if not drills:
+            return
+        now = self.clock()
+        statuses = {status.vm_id: status for status in self._statuses()}
+        tested, unfinished = self.tested(), self._unfinished()
+        given = [
+            (
+                drill.schedule,
+                self._known(drill, statuses.get(vm_id), tested.get(vm_id), unfinished.get(vm_id, [])),
+            )
+            for vm_id, drill in drills.items()
+        ]
+        for deed in decide(given, now, self.minute(now)):
+            drill = drills[deed.vm_id]
+            try:
+                self._carry_out(deed, drill, statuses.get(deed.vm_id), now)
+            except LeewardError as error:
+                log.warning("a drill cannot go on", vm_id=deed.vm_id, deed=deed.do, error=str(error))
+
+    def _unfinished(self) -> dict[str, list[Run]]:
+        found: dict[str, list[Run]] = {}
+        for run in self._database.runs.find(states=_UNFINISHED, limit=_FIRST):
+            found.setdefault(run.vm_id, []).append(run)
+        return found
+
+    def _known(
+        self, drill: KeptDrill, status: StatusView | None, tested: float | None, unfinished: Sequence[Run]
+    ) -> Known:
+        run = self._failovers.taken(drill.run_id) if drill.run_id else None
+        if run is not None:
+            self._note_outcome(drill, run)
+        there = self._fleet.view().copy(drill.schedule.vm_id, "test") is not None
+        ours = there and self._is_newest(drill)
+        cleaning = [other for other in unfinished if other.kind is Kind.CLEANUP and other.by == BY]
+        others = [other for other in unfinished if other.id != drill.run_id and other not in cleaning]
+        enabled = status is not None and status.state is ProtectionState.ENABLED and status.last_point is not None
+        never_begun = run is None and not drill.outcome
+        return Known(
+            enabled=enabled and status is not None and not under_way(Phase(status.phase)),
+            busy=bool(others) or (there and not ours),
+            tested=tested,
+            tried=None if never_begun else drill.tried,
+            going=run is not None and run.state in _GOING,
+            ended=_end_of(run),
+            copy=ours,
+            cleaned=drill.cleaned,
+            cleaning=any(other.state in _GOING for other in cleaning),
+        )
+
+    def _is_newest(self, drill: KeptDrill) -> bool:
+        """Whether the copy that is there is this drill's."""
+        runs = self._database.runs.find(vm_id=drill.schedule.vm_id, kinds=(Kind.TEST,), limit=1)
+        return bool(runs) and runs[0].id == drill.run_id
+
+    def _note_outcome(self, drill: KeptDrill, run: Run) -> None:
+        """Once, when it is known: a drill that failed must be seen."""
+        found = outcome(run, proofs(run))
+        if drill.outcome or found is Outcome.UNDER_WAY or run.state in _GOING:
+            return
+        self._database.drills.note(run.vm_id, outcome=found.value)
+        said = "drill done" if found in GOOD else "drill failed"
+        self._database.record(said, run.vm_name, run.failure or found.value, BY)
+
+    def _carry_out(self, deed: Deed, drill: KeptDrill, status: StatusView | None, now: float) -> None:
+        vm_id = deed.vm_id
+        name = status.vm if status else vm_id
+        if deed.do is Do.TAKE_BACK:
+            run = self._failovers.taken(drill.run_id)
+            if run is not None:
+                self._failovers.take_back(run)
+        elif deed.do is Do.CLEAN:
+            self._database.drills.note(vm_id, cleaned=now)
+            self._failovers.cleanup(vm_id, name, BY)
+        else:
+            run_id = uuid.uuid4().hex[:12]
+            self._database.drills.note(vm_id, run_id=run_id, tried=now, outcome="", cleaned=None)
+            try:
+                self._failovers.test(vm_id, name, "latest", BY, run_id=run_id)
+            except LeewardError as error:
+                self._database.drills.note(vm_id, outcome=Outcome.FAILED.value)
+                self._database.record("drill failed", name, str(error), BY)
+                raise
+
+
+def newest_tests(runs: Sequence[Run]) -> dict[str, float]:
+    """VM id → when its newest good test ended. runs: newest first. Pure."""
+    found: dict[str, float] = {}
+    for run in runs:
+        if run.kind is Kind.TEST and good(run) and run.ended is not None:
+            found.setdefault(run.vm_id, run.ended)
+    return found
+
+
+def drill_view(drill: KeptDrill, name: str, tested: Mapping[str, float], now: float) -> DrillView:
+    """Pure."""
+    schedule = drill.schedule
+    last = tested.get(schedule.vm_id)
+    return DrillView(
+        vm=name,
+        vm_id=schedule.vm_id,
+        every_s=schedule.every_s,
+        mode=schedule.mode.value,
+        window=show_window(schedule.begins, schedule.ends),
+        keep_s=schedule.keep_s,
+        last_good=_told(last),
+        next_due=utc(int(next_due(schedule, last) * 1e9)),
+        overdue=next_due(schedule, last) <= now,
+        last_drill=_told(drill.tried),
+        last_outcome=drill.outcome,
+        last_run=drill.run_id,
+    )
+
+
+def read_schedule(vm_id: str, request: DrillRequest, now: float) -> Schedule:
+    """Raises BadInput, whose subject is the field. Pure."""
+    if not SHORTEST_S <= request.every_s <= LONGEST_EVERY_S:
+        raise BadInput("a drill comes round once an hour at most, and within ten years", subject="every_s")
+    if not 0 <= request.keep_s <= LONGEST_KEEP_S:
+        raise BadInput("a drill's copy is kept for a day at most", subject="keep_s")
+    begins, ends = read_window(request.window)
+    return Schedule(vm_id, request.every_s, Mode(request.mode), begins, ends, request.keep_s, now)
+
+
+def _end_of(run: Run | None) -> float | None:
+    """A run that has stalled waits for nobody here: its copy goes as well."""
+    if run is None or run.state in _GOING:
+        return None
+    times = [record.ended for record in run.steps if record.ended is not None]
+    return run.ended or max(times, default=run.created)
+
+
+def _told(at: float | None) -> str | None:
+    return None if at is None else utc(int(at * 1e9))

@@ -1,0 +1,155 @@
+"""Drills: test failovers that come round. What is to be done now, given schedules and what is known of the VMs. Pure.
+
+Only good tests count (see `leeward.domain.evidence`), whoever asked for them. Drills that Leeward runs by itself are
+run one at a time, and none is begun where anything else of the VM is under way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+
+from leeward.domain.errors import BadInput
+
+DAY_MIN = 24 * 60
+# What failed is tried again after this, or after the interval where that is shorter.
+RETRY_S = 86_400.0
+# A drill that has not come up by then is taken back: it must not hold up all others.
+LONGEST_S = 2 * 3600.0
+# A copy that could not be removed is tried again after this, and holds up only its own VM.
+CLEAN_AGAIN_S = 900.0
+SHORTEST_S, LONGEST_EVERY_S, LONGEST_KEEP_S = 3600.0, 3660 * 86_400.0, 86_400.0
+
+
+class Mode(StrEnum):
+    """WARN: it is told that a test is due. RUN: it is also run: test failover, evidence, clean-up."""
+
+    WARN = "warn"
+    RUN = "run"
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """every_s: between good tests. begins, ends: in which time of the day it is run, in minutes of the console's
+    local time, over midnight where ends is less; the same: at any time. keep_s: how long the copy stays. since: when
+    it was made, UTC seconds: from then on a VM that was never tested is due."""
+
+    vm_id: str
+    every_s: float
+    mode: Mode = Mode.WARN
+    begins: int = 0
+    ends: int = 0
+    keep_s: float = 600.0
+    since: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a VM with a schedule. enabled: it is protected, current, and no phase is under way. busy:
+    another run of it is not over, or a copy that is not the drill's is there. tested: end of its last good test.
+
+    Of its last drill: tried: when it was begun; going: its run is under way; ended: when that came to its end; copy:
+    its copy is there; cleaned: when its removal was last asked for; cleaning: that is under way. Times: UTC seconds.
+    """
+
+    enabled: bool
+    busy: bool = False
+    tested: float | None = None
+    tried: float | None = None
+    going: bool = False
+    ended: float | None = None
+    copy: bool = False
+    cleaned: float | None = None
+    cleaning: bool = False
+
+
+class Do(StrEnum):
+    BEGIN = "begin"
+    TAKE_BACK = "take-back"
+    CLEAN = "clean"
+
+
+@dataclass(frozen=True, slots=True)
+class Deed:
+    do: Do
+    vm_id: str
+
+
+def next_due(schedule: Schedule, tested: float | None) -> float:
+    """UTC seconds."""
+    return schedule.since if tested is None else tested + schedule.every_s
+
+
+def due(schedule: Schedule, known: Known, now: float) -> bool:
+    return next_due(schedule, known.tested) <= now
+
+
+def in_window(schedule: Schedule, minute: int) -> bool:
+    """minute: of the day, local time."""
+    begins, ends = schedule.begins, schedule.ends
+    if begins == ends:
+        return True
+    return begins <= minute < ends if begins < ends else minute >= begins or minute < ends
+
+
+def decide(given: Sequence[tuple[Schedule, Known]], now: float, minute: int) -> list[Deed]:
+    """What to do now; of drills at most one is begun, the one that is due for the longest."""
+    deeds = [deed for schedule, known in given if (deed := _end(schedule, known, now))]
+    if any(_holds_up(schedule, known, now) for schedule, known in given):
+        return deeds
+    ready = [
+        (next_due(schedule, known.tested), schedule.vm_id)
+        for schedule, known in given
+        if _may_begin(schedule, known, now, minute)
+    ]
+    return [*deeds, Deed(Do.BEGIN, min(ready)[1])] if ready else deeds
+
+
+def _end(schedule: Schedule, known: Known, now: float) -> Deed | None:
+    """Also of a schedule that was changed meanwhile to one that only warns: what was begun is brought to its end."""
+    if known.going:
+        late = known.tried is not None and now - known.tried > LONGEST_S
+        return Deed(Do.TAKE_BACK, schedule.vm_id) if late else None
+    if not known.copy or known.cleaning or known.ended is None or now < known.ended + schedule.keep_s:
+        return None
+    if known.cleaned is not None and now - known.cleaned < CLEAN_AGAIN_S:
+        return None
+    return Deed(Do.CLEAN, schedule.vm_id)
+
+
+def _holds_up(schedule: Schedule, known: Known, now: float) -> bool:
+    if known.going:
+        return True
+    return known.copy and known.ended is not None and now < known.ended + schedule.keep_s + CLEAN_AGAIN_S
+
+
+def _may_begin(schedule: Schedule, known: Known, now: float, minute: int) -> bool:
+    if schedule.mode is not Mode.RUN or not due(schedule, known, now) or not in_window(schedule, minute):
+        return False
+    if not known.enabled or known.busy or known.copy or known.cleaning:
+        return False
+    return known.tried is None or now - known.tried >= min(RETRY_S, schedule.every_s)
+
+
+_WINDOW = re.compile(r"\s*(\d{1,2}):(\d\d)\s*[-–]\s*(\d{1,2}):(\d\d)\s*")
+
+
+def read_window(text: str) -> tuple[int, int]:
+    """ "22:00-04:00" → minutes of the day; "" → (0, 0), at any time. Raises BadInput."""
+    if not text.strip():
+        return 0, 0
+    match = _WINDOW.fullmatch(text)
+    if match:
+        hours, minutes = (int(match[1]), int(match[3])), (int(match[2]), int(match[4]))
+        if all(hour < 24 for hour in hours) and all(minute < 60 for minute in minutes):
+            return hours[0] * 60 + minutes[0], hours[1] * 60 + minutes[1]
+    raise BadInput(f"{text!r} is no time of the day", subject="window", hint="Write it like 22:00-04:00")
+
+
+def show_window(begins: int, ends: int) -> str:
+    """As `read_window` takes it."""
+    if begins == ends:
+        return ""
+    return f"{begins // 60:02}:{begins % 60:02}-{ends // 60:02}:{ends % 60:02}"

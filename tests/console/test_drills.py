@@ -1,0 +1,204 @@
+"""Drills in a whole console in memory; only the clock is not real."""
+
+import time
+
+import pytest
+from tests.console.caller import Console
+from tests.console.plan_world import DB, PlanWorld
+
+from leeward.console.views import DrillRequest
+from leeward.domain.errors import BadInput, HypervisorError, NotFound
+
+DAY = 86_400.0
+MONTHLY = DrillRequest(every_s=30 * DAY, mode="run", keep_s=600.0)
+
+
+class Drilled(PlanWorld):
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.ahead = 0.0
+        self.minute = 0
+        self.protect_all()
+
+    def start_console(self):
+        super().start_console()
+        self.service.drills.clock = lambda: time.time() + getattr(self, "ahead", 0.0)
+        self.service.drills.minute = lambda now: self.minute
+
+    @property
+    def drills(self):
+        return self.service.drills
+
+    def kinds(self, vm="db"):
+        """Of its runs, oldest first."""
+        return [run.kind.value for run in self.failovers.runs(DB if vm == "db" else None)][::-1]
+
+    def schedule(self, name="db", request=MONTHLY):
+        vm_id = self.service.vm_id(name)
+        return self.drills.put(vm_id, request, "anna")
+
+    def tick(self):
+        """And wait until what was begun is over."""
+        self.drills.tick()
+        self.wait(lambda: all(run.state != "running" for run in self.failovers.runs()))
+
+    def view(self, name="db"):
+        return next(view for view in self.drills.all() if view.vm == name)
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = Drilled(tmp_path)
+    yield made
+    made.close()
+
+
+def copies(world):
+    return [copy.vm_name for copy in world.fleet.view().copies if copy.purpose == "test"]
+
+
+def events(world):
+    return [event["what"] for event in world.service.events(50) if event["what"].startswith("drill")][::-1]
+
+
+def test_a_drill_from_first_to_last_and_the_next_one(world):
+    assert world.schedule().overdue is True
+    world.tick()
+    assert (world.kinds(), copies(world)) == (["test"], ["db"])
+    world.tick()
+    assert world.view().last_outcome == "passed"
+    assert world.view().overdue is False
+    world.ahead = 601.0
+    world.tick()
+    assert (world.kinds(), copies(world)) == (["test", "cleanup"], [])
+    (shown,) = world.service.evidence.of(DB)
+    assert (shown.by, shown.outcome, shown.picture_bytes > 0) == ("drill", "passed", True)
+    for days, count in ((29, 2), (31, 3)):
+        world.ahead = days * DAY
+        world.tick()
+        assert len(world.kinds()) == count
+    assert events(world) == ["drill scheduled", "drill done"]
+
+
+def test_only_in_its_window_and_only_one_at_a_time(world):
+    world.minute = 12 * 60
+    world.schedule(request=MONTHLY.model_copy(update={"window": "22:00-04:00"}))
+    world.tick()
+    assert world.failovers.runs() == []
+    world.schedule("app")
+    world.tick()
+    assert copies(world) == ["app"]
+    world.minute = 23 * 60
+    world.tick()
+    assert copies(world) == ["app"]
+    world.ahead = 700.0
+    world.tick()  # cleaned up
+    world.tick()
+    assert copies(world) == ["db"]
+
+
+def test_nothing_is_begun_where_something_else_is_under_way(world):
+    world.schedule()
+    world.service.start_test("db", "latest", "anna")
+    world.wait(lambda: world.service.test("db").done)
+    world.ahead = 40 * DAY
+    world.tick()
+    assert (world.kinds(), copies(world)) == (["test"], ["db"])  # somebody's own copy is not touched
+    world.service.cleanup_test("db", "anna")
+    world.service.set_paused("db", True)
+    world.wait(lambda: world.service.status("db")[0].state == "paused")
+    world.tick()
+    assert world.kinds() == ["test", "cleanup"]
+    world.service.set_paused("db", False)
+    world.wait(lambda: world.service.status("db")[0].state == "enabled")
+    world.tick()
+    assert world.kinds() == ["test", "cleanup", "test"]
+
+
+def test_a_drill_that_fails_is_seen_and_tried_again(world):
+    world.schedule()
+    copies_there, start = world.recovery.copies, world.recovery.copies.start
+
+    def broken(*_, **__):
+        raise HypervisorError("no memory left")
+
+    copies_there.start = broken
+    world.tick()
+    world.tick()
+    assert world.view().last_outcome == "failed"
+    assert world.view().overdue is True
+    assert events(world) == ["drill scheduled", "drill failed"]
+    world.ahead = 700.0
+    world.tick()
+    assert copies(world) == []  # what it had made is gone
+    copies_there.start = start
+    world.tick()
+    assert world.kinds() == ["test", "cleanup"]
+    world.ahead = 1.1 * DAY
+    world.tick()
+    assert world.kinds() == ["test", "cleanup", "test"]
+    world.tick()  # on that clock the copy has been there for a day
+    assert world.kinds() == ["test", "cleanup", "test", "cleanup"]
+    assert world.view().last_outcome == "passed"
+
+
+def test_a_console_that_dies_before_it_begins_begins_later(world):
+    world.schedule()
+    test = world.failovers.test
+
+    def dies(*_, **__):
+        raise RuntimeError("killed")
+
+    world.failovers.test = dies
+    with pytest.raises(RuntimeError):
+        world.drills.tick()
+    world.failovers.test = test
+    world.tick()
+    assert world.kinds() == ["test"]
+
+
+def test_one_that_only_tells(world):
+    world.schedule(request=MONTHLY.model_copy(update={"mode": "warn"}))
+    world.tick()
+    assert world.failovers.runs() == []
+    assert world.view().overdue is True
+
+
+def test_schedules_are_changed_and_removed(world):
+    first = world.schedule()
+    again = world.schedule(request=DrillRequest(every_s=7 * DAY, window="1:00-2:00"))
+    assert (again.every_s, again.mode, again.window) == (7 * DAY, "warn", "01:00-02:00")
+    assert again.next_due == first.next_due
+    world.drills.remove(DB, "db", "anna")
+    world.drills.remove(DB, "db", "anna")
+    assert world.drills.all() == []
+    assert events(world) == ["drill scheduled", "drill scheduled", "drill no longer scheduled"]
+    with pytest.raises(NotFound):
+        world.schedule("bare")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"every_s": 60}, {"every_s": 1e12}, {"keep_s": -1}, {"keep_s": 1e9}, {"window": "x"}]
+)
+def test_what_cannot_be_scheduled(world, wrong):
+    with pytest.raises(BadInput) as raised:
+        world.schedule(request=MONTHLY.model_copy(update=wrong))
+    assert raised.value.subject == next(iter(wrong))
+
+
+def test_the_api(tmp_path):
+    console = Console(tmp_path)
+    try:
+        console.world.protect()
+        anna, victor = console.user("anna", "operator"), console.user("victor", "viewer")
+        wanted = {"every_s": 30 * DAY, "mode": "run", "window": "22:00-04:00"}
+        assert victor.put("/vms/web/drill", wanted).status_code == 403
+        made = anna.put("/vms/web/drill", wanted)
+        assert made.status_code == 200, made.text
+        assert victor.get("/drills").json() == [made.json()]
+        for bad in ({**wanted, "mode": "x"}, {**wanted, "every_s": 1}, {"mode": "run"}, {**wanted, "window": "9"}):
+            assert anna.put("/vms/web/drill", bad).status_code == 422, bad
+        assert anna.delete("/vms/web/drill").json() == {"vm": "web", "drill": None}
+        assert victor.get("/drills").json() == []
+    finally:
+        console.close()
