@@ -20,6 +20,10 @@ _MOST_S = 7 * 86_400
 # pydantic's words for what is most often wrong are those of a programmer.
 _WORDS = {
     "missing": "it is missing",
+    "string_too_short": "it is empty",
+    "string_too_long": "it is too long",
+    "int_parsing": "a whole number is needed",
+    "less_than_equal": "at most 7 days",  # all that has a limit is a duration
     "extra_forbidden": "there is no such field",
     "tuple_type": "a list is needed here",
     "model_type": "fields with values are needed here",
@@ -32,8 +36,8 @@ def _duration(given: Any) -> Any:
         return given
     try:
         return seconds(given)
-    except LeewardError as error:
-        raise ValueError(f"{error.message}; write it like 30s or 5m") from None
+    except LeewardError:
+        raise ValueError(f"{given!r} is no duration; write it like 30s or 5m") from None
 
 
 Duration = Annotated[float, BeforeValidator(_duration), Field(ge=0, le=_MOST_S)]
@@ -72,6 +76,7 @@ class GroupDocument(_Part):
     after: tuple[ScriptDocument, ...] = ()
     checks: tuple[CheckDocument, ...] = ()
     on_failure: OnFailure = OnFailure.STOP
+    question: str = Field(default="", max_length=500)
 
 
 class PlanDocument(_Part):
@@ -91,25 +96,33 @@ _Found = TypeVar("_Found")
 
 
 def read_plan(given: Any, find_vm: FindVm, find_script: FindScript) -> Plan:
-    """Raises BadInput, which names the field."""
-    name = str(given.get("name", "")) if isinstance(given, dict) else ""
-    try:
-        document = PlanDocument.model_validate(given)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        told = _WORDS.get(first["type"]) or _lowered(first["msg"].removeprefix("Value error, "))
-        raise _bad(name, Fault(where, told)) from None
-    plan = _Reading(document, find_vm, find_script).plan()
-    fault = next(faults(plan), None)
-    if fault is not None:
-        raise _bad(name, fault)
+    """Raises BadInput, which names the first field that cannot be used."""
+    plan, found = look_over(given, find_vm, find_script)
+    if plan is None:
+        name = str(given.get("name", "")) if isinstance(given, dict) else ""
+        raise BadInput(told(found[0]), subject=name or "plan", hint="See docs/plans.md")
     return plan
 
 
-def _bad(name: str, fault: Fault) -> BadInput:
-    text = f"{fault.field}: {fault.what}" if fault.field else fault.what
-    return BadInput(text, subject=name or "plan", hint="See docs/plans.md")
+def told(fault: Fault) -> str:
+    return f"{fault.field}: {fault.what}" if fault.field else fault.what
+
+
+def look_over(given: Any, find_vm: FindVm, find_script: FindScript) -> tuple[Plan | None, list[Fault]]:
+    """(the plan that a document means, []), or (None, all that is wrong with it, as far as it can be read)."""
+    try:
+        document = PlanDocument.model_validate(given)
+    except ValidationError as error:
+        return None, [_misread(one) for one in error.errors()]
+    reading = _Reading(document, find_vm, find_script)
+    plan = reading.plan()
+    found = [*reading.faults, *(fault for fault in faults(plan) if fault.field not in reading.unread)]
+    return (None, found) if found else (plan, [])
+
+
+def _misread(error: Any) -> Fault:
+    where = ".".join(str(part) for part in error["loc"])
+    return Fault(where, _WORDS.get(error["type"]) or _lowered(error["msg"].removeprefix("Value error, ")))
 
 
 def _lowered(text: str) -> str:
@@ -117,12 +130,15 @@ def _lowered(text: str) -> str:
 
 
 class _Reading:
-    """One document on its way to a plan."""
+    """One document on its way to a plan. faults: what could not be found; unread: the fields in question, of which
+    nothing else can be said."""
 
     def __init__(self, document: PlanDocument, find_vm: FindVm, find_script: FindScript) -> None:
         self._document = document
         self._find_vm = find_vm
         self._find_script = find_script
+        self.faults: list[Fault] = []
+        self.unread: set[str] = set()
 
     def plan(self) -> Plan:
         document = self._document
@@ -139,20 +155,28 @@ class _Reading:
             after=tuple(self._script(script, f"{where}.after.{n}") for n, script in enumerate(group.after)),
             checks=tuple(self._check(check, f"{where}.checks.{n}") for n, check in enumerate(group.checks)),
             on_failure=group.on_failure,
+            question=group.question,
         )
 
     def _member(self, vm: str, where: str) -> Member:
-        return self._found(where, lambda: self._find_vm(vm))
+        return self._found(where, lambda: self._find_vm(vm)) or Member(vm, vm)
 
     def _script(self, script: ScriptDocument, where: str) -> Script:
+        words = self._words(script.run, f"{where}.run")
+        if words:
+            self._found(f"{where}.run", lambda: self._find_script(words[0]))
+        file = words[0] if words else ""
+        return Script(file, tuple(words[1:]), script.timeout, script.kinds, script.on_failure)
+
+    def _words(self, text: str, where: str) -> list[str]:
         try:
-            words = shlex.split(script.run)
+            words = shlex.split(text)
         except ValueError as error:
-            raise _bad(self._document.name, Fault(f"{where}.run", _lowered(str(error)))) from None
+            self._fault(where, _lowered(str(error)))
+            return []
         if not words:
-            raise _bad(self._document.name, Fault(f"{where}.run", "it names no script"))
-        self._found(f"{where}.run", lambda: self._find_script(words[0]))
-        return Script(words[0], tuple(words[1:]), script.timeout, script.kinds, script.on_failure)
+            self._fault(where, "it names no script")
+        return words
 
     def _check(self, check: CheckDocument, where: str) -> Check:
         member = self._member(check.vm, f"{where}.vm")
@@ -161,12 +185,16 @@ class _Reading:
             member.vm_id, check.kind, port, check.path, check.status, check.timeout, check.address, check.on_failure
         )
 
-    def _found(self, where: str, find: Callable[[], _Found]) -> _Found:
+    def _found(self, where: str, find: Callable[[], _Found]) -> _Found | None:
         try:
             return find()
         except LeewardError as error:
-            told = f"{error.subject}: {error.message}" if error.subject else error.message
-            raise _bad(self._document.name, Fault(where, told)) from None
+            self._fault(where, f"{error.subject}: {error.message}" if error.subject else error.message)
+            return None
+
+    def _fault(self, where: str, what: str) -> None:
+        self.faults.append(Fault(where, what))
+        self.unread.add(where)
 
 
 def document_of(plan: Plan) -> dict[str, Any]:
@@ -179,6 +207,7 @@ def document_of(plan: Plan) -> dict[str, Any]:
             "vms": [names[member.vm_id] for member in group.members],
             "delay": group.delay_s,
             "approval": group.approval,
+            **({"question": group.question} if group.question else {}),
             "before": [_script_document(script) for script in group.before],
             "after": [_script_document(script) for script in group.after],
             "checks": [_check_document(check, names[check.vm_id]) for check in group.checks],

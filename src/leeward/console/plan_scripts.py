@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from leeward.domain.errors import BadInput, NotFound, Refused
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.logs import log
 from leeward.orchestrator.plan_ground import Ended, Interrupted
 
@@ -67,6 +67,14 @@ class Scripts:
         if not os.access(path, os.X_OK):
             raise Refused("this script cannot be executed", subject=str(path), hint="chmod 755")
         return path
+
+    def names(self) -> list[str]:
+        """Of all scripts that can be run."""
+        found = []
+        for path in sorted(self._folder.glob("*")):
+            with contextlib.suppress(LeewardError):
+                found.append(self.path(path.name).name)
+        return found
 
     def run(self, call: Call, again: bool) -> Ended:
         """To its end. again: an earlier try of this call may have been made, and may still run."""

@@ -102,6 +102,8 @@ def step_tells(run: PlanRun, step: PlanStep) -> str:
         return f"Run {run.script(step).file}"
     if step.act is Act.CHECK:
         return f"Check {vm}: {tells(run.check(step))}"
+    if step.act is Act.APPROVE and group.question:
+        return f"Somebody approves of group {group.name}: {group.question}"
     pattern = _START[run.kind] if step.act is Act.START else _TELLS[step.act]
     return pattern.format(vm=vm, group=group.name)
 

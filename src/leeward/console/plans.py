@@ -9,7 +9,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from leeward.console.checks import VaultOpener
 from leeward.console.fleet import Fleet
-from leeward.console.plan_documents import read_plan
+from leeward.console.plan_documents import look_over, read_plan
 from leeward.console.plan_runs import PlanRuns
 from leeward.console.plan_scripts import Scripts
 from leeward.console.plan_showing import plan_view
@@ -17,7 +17,7 @@ from leeward.console.plan_views import PlanView
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.plan_asks import busy
 from leeward.domain.plan_runs import OPEN
-from leeward.domain.plans import Member, Plan
+from leeward.domain.plans import Fault, Member, Plan
 from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.plans import KeptPlan
@@ -63,6 +63,32 @@ class Plans:
         self._database.record("plan changed", name, who=by)
         self._publish({*before.members, *plan.members})
         return self._view(kept)
+
+    def kept(self, name: str) -> KeptPlan:
+        """Raises NotFound."""
+        return self._plans.plan(name)
+
+    def change(self, name: str, document: Any, seen: str | None, by: str) -> PlanView:
+        """As somebody saw it who changes it, see `leeward.state.plans.Plans.change`; it may get another name."""
+        plan = self._read(document)
+        before = self._plans.plan(name).plan
+        kept = self._plans.change(name, plan, seen)
+        detail = f"renamed to {plan.name}" if plan.name != name else ""
+        self._database.record("plan changed", name, detail, by)
+        self._publish({*before.members, *plan.members})
+        return self._view(kept)
+
+    def look_over(self, document: Any) -> list[Fault]:
+        """All that is wrong with a document; nothing is kept."""
+        return look_over(document, self._find_vm, self._scripts.path)[1]
+
+    def vms(self) -> dict[str, str]:
+        """VM id → name, of what a plan can have in it."""
+        return {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
+
+    def scripts(self) -> list[str]:
+        """Names of those that can be run."""
+        return self._scripts.names()
 
     def delete(self, name: str, by: str) -> None:
         plan = self._plans.plan(name).plan

@@ -78,7 +78,8 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """VMs that come up side by side. delay_s: after the group before it. approval: somebody must say yes first.
+    """VMs that come up side by side. delay_s: after the group before it. approval: somebody must say yes first;
+    question: what they are asked then.
 
     before, after: scripts before its VMs are touched, and after its checks. on_failure: when one of its VMs fails.
     """
@@ -91,6 +92,7 @@ class Group:
     after: tuple[Script, ...] = ()
     checks: tuple[Check, ...] = ()
     on_failure: OnFailure = OnFailure.STOP
+    question: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +134,17 @@ def faults(plan: Plan) -> Iterator[Fault]:
         yield Fault("groups", "a plan without VMs does nothing")
     if len(plan.members) > MOST_VMS:
         yield Fault("groups", f"a plan has at most {MOST_VMS} VMs")
-    names: dict[str, int] = {}
+    names: set[str] = set()
     seen: dict[str, str] = {}
     for number, group in enumerate(plan.groups):
         where = f"groups.{number}"
         if not _NAME.fullmatch(group.name):
             yield Fault(f"{where}.name", "a name has up to 63 letters, digits, spaces and _ . + -")
         elif group.name in names:
-            yield Fault(f"{where}.name", f"group {names[group.name]} has this name too")
-        names.setdefault(group.name, number)
+            yield Fault(f"{where}.name", "another group has this name too")
+        names.add(group.name)
+        if group.question and not group.approval:
+            yield Fault(f"{where}.question", "nobody is asked where no approval is needed")
         if number == 0 and group.delay_s:
             yield Fault(f"{where}.delay", "there is no group before the first one to wait after")
         yield from _member_faults(group, where, seen)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -32,6 +33,17 @@ class KeptPlan:
     created: str
     changed: str
     version: int
+
+    @property
+    def digest(self) -> str:
+        """Another one whenever the plan has been changed; runs leave it alone."""
+        return hashlib.sha256(_document(self.plan).encode()).hexdigest()[:16]
+
+
+class Changed(Refused):
+    """The plan is not what it was when somebody began to change it."""
+
+    code = "changed"
 
 
 class Plans:
@@ -70,16 +82,38 @@ class Plans:
             return _kept(row)
 
     def replace_plan(self, plan: Plan) -> KeptPlan:
-        """Raises NotFound."""
+        """Whatever it was. Raises NotFound."""
+        return self.change(plan.name, plan, None)
+
+    def change(self, name: str, plan: Plan, seen: str | None) -> KeptPlan:
+        """Replace the plan of this name; one with another name renames it, and its runs with it. seen: the digest of
+        what it was when somebody began to change it, None for whatever it is now.
+
+        Raises NotFound; Changed when it is no longer as it was seen; Refused when the new name is taken, or a run of
+        a plan that is to be renamed is under way.
+        """
         with Session(self._engine) as session:
+            row = session.get(PlanRow, name)
+            if row is None:
+                raise NotFound("there is no such plan", subject=name)
+            if seen is not None and _kept(row).digest != seen:
+                raise Changed("somebody else has changed this plan meanwhile", subject=name)
+            if plan.name != name:
+                _rename_runs(session, name, plan.name)
             done = session.execute(
                 update(PlanRow)
-                .where(PlanRow.name == plan.name)
-                .values(document=_document(plan), changed=now(), version=PlanRow.version + 1)
+                # A run that begins at this moment counts the version; one of a plan to be renamed must not be missed.
+                .where(PlanRow.name == name, PlanRow.document == row.document)
+                .where(PlanRow.version == (row.version if plan.name != name else PlanRow.version))
+                .values(name=plan.name, document=_document(plan), changed=now(), version=PlanRow.version + 1)
+                .execution_options(synchronize_session=False)
             )
-            session.commit()
             if not done.rowcount:  # type: ignore[attr-defined]
-                raise NotFound("there is no such plan", subject=plan.name)
+                raise Changed("somebody else changes or runs it at this moment", subject=name)
+            try:
+                session.commit()
+            except IntegrityError:
+                raise Refused("a plan of this name exists", subject=plan.name) from None
         return self.plan(plan.name)
 
     def remove(self, name: str) -> None:
@@ -166,6 +200,16 @@ def _end(session: Session, other: PlanRun, by: PlanRun) -> None:
 
 def _columns(run: PlanRun) -> dict[str, Any]:
     return {"kind": run.kind.value, "state": run.state.value, "document": _RUN.dump_json(run).decode()}
+
+
+def _rename_runs(session: Session, name: str, new: str) -> None:
+    """Raises Refused while one is under way: who steers it knows it by its name."""
+    for row in session.scalars(select(PlanRunRow).where(PlanRunRow.plan == name)):
+        run = _RUN.validate_json(row.document)
+        if not run.over:
+            raise Refused("a run of it is under way: it cannot be renamed now", subject=new)
+        named = replace(run, plan=replace(run.plan, name=new))
+        row.plan, row.document, row.version = new, _RUN.dump_json(named).decode(), row.version + 1
 
 
 def _document(plan: Plan) -> str:

@@ -27,6 +27,10 @@ class Form:
     def all(self, name: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(value for found, value in self._pairs if found == name))
 
+    def pairs(self) -> list[tuple[str, str]]:
+        """All, as they came."""
+        return list(self._pairs)
+
     def has(self, name: str) -> bool:
         """Also when it is empty."""
         return any(found == name for found, _ in self._pairs)

@@ -13,6 +13,7 @@ from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.console.web.plan_draft import draft_of
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import LeewardError, NotFound
 from leeward.domain.plan_asks import Ask, refused
@@ -81,7 +82,7 @@ def _add_looking(pages: APIRouter, parts: Parts) -> None:
 def show_plan(
     parts: Parts, request: Request, plan: str, status: int = 200, trouble: Trouble | None = None
 ) -> Response:
-    found = parts.plans.get(plan)
+    found, kept = parts.plans.get(plan), parts.plans.kept(plan)
     runs = parts.plans.runs.all(plan, 10)
     asks = open_asks(parts, runs[0].id) if runs else []
     return parts.painter.page(
@@ -90,6 +91,8 @@ def show_plan(
         status,
         trouble=trouble,
         plan=found,
+        draft=draft_of(kept.plan),
+        names={member.vm_id: member.vm_name for member in kept.plan.members},
         run=runs[0] if runs else None,
         runs=runs,
         asks=asks,

@@ -21,6 +21,13 @@
 
   document.addEventListener("click", (event) => { if (event.target.closest?.("[data-print]")) window.print(); });
 
+  // A chosen file's text goes into the field beside it: forms of ours bring text alone.
+  document.addEventListener("change", async (event) => {
+    const into = document.getElementById(event.target.dataset?.into ?? "");
+    const file = event.target.files?.[0];
+    if (into && file) into.value = await file.text();
+  });
+
   // The stream says that this page is no longer right (its VM is gone, the login is over).
   document.addEventListener("leeward-reload", () => location.reload());
 })();
