@@ -95,6 +95,12 @@ def test_the_main_job(run, lab, tmp_path):
     run("failover", "cleanup", "cliweb")
     run("failover", "cleanup", "cliweb", code=4)
     looks_like_a_screen(run, tmp_path / "evidence", chosen)
+    drill = run("drill", "set", "cliweb", "--every", "30d", "--run", "--window", "22:00-04:00")
+    assert set(drill) == set(documented("`leeward drill list`, `set VM`")[0])
+    assert (drill["overdue"], drill["mode"]) == (False, "run")  # it has just been tested
+    assert run("drill", "list") == [drill]
+    assert run("drill", "set", "cliweb", "--every", "1s", code=2)["error"]["code"] == "bad-input"
+    assert run("drill", "set", "cliweb", "--never") == {"vm": "cliweb", "drill": None}
 
     assert run("pause", "cliweb")["state"] in ("paused", "replicating")
     ends = time.monotonic() + 10

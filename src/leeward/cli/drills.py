@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
+from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import out, print_json, table
@@ -47,10 +47,10 @@ def set_(
         raise BadInput("say how often, or never", subject=vm, hint="Give one of --every and --never")
     client = current().client()
     if never:
-        view = client.delete(f"/vms/{quote(vm)}/drill")
+        view = client.delete(vm_path(vm, "/drill"))
     else:
         wanted = {"every_s": seconds(every or ""), "mode": "run" if by_itself else "warn", "window": window}
-        view = client.put(f"/vms/{quote(vm)}/drill", {**wanted, "keep_s": seconds(keep)})
+        view = client.put(vm_path(vm, "/drill"), {**wanted, "keep_s": seconds(keep)})
     if as_json:
         print_json(view)
     elif never:

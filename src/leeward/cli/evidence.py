@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
+from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import out, print_json, table
@@ -33,7 +33,7 @@ def evidence(
 ) -> None:
     """What the newest test failovers of a VM have shown: pictures, checks, RTO and RPO. Kept after their cleanup."""
     client = current().client()
-    views = client.get(f"/vms/{quote(vm)}/evidence")
+    views = client.get(vm_path(vm, "/evidence"))
     if save is not None:
         _save(client, views, save)
     if as_json:

@@ -38,9 +38,11 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """role: the least that may call; None: everybody, signed in or not."""
+    """role: the least that may call; None: everybody, signed in or not. keeps: False for a question that is too long
+    for an address, and so comes as a POST: it changes nothing, and the audit log is not told."""
 
     role: Role | None
+    keeps: bool = True
 
     async def __call__(self, request: Request) -> None:
         if getattr(request.state, "admitted", None) is None:
@@ -54,6 +56,7 @@ def needs(role: Role | None) -> list[Dependency]:
 everybody = needs(None)
 viewer = needs(Role.VIEWER)
 operator = needs(Role.OPERATOR)
+drafting = [Depends(Needs(Role.OPERATOR, keeps=False))]
 admin = needs(Role.ADMIN)
 
 
@@ -77,10 +80,11 @@ class GuardedRoute(APIRoute):
         declared = [one.dependency for one in self.dependencies if isinstance(one.dependency, Needs)]
         if len(declared) != 1:
             raise RuntimeError(f"{self.path}: give it one of dependencies=everybody, viewer, operator or admin")
-        role, name = declared[0].role, self.name.replace("_", " ")
+        (needed,) = declared
+        name = self.name.replace("_", " ")
 
         async def guarded(request: Request) -> Response:
-            return await _pass(_bounded(request), role, name, handler)
+            return await _pass(_bounded(request), needed, name, handler)
 
         return guarded
 
@@ -116,11 +120,11 @@ def _bounded(request: Request) -> Request:
     return Request(request.scope, receive)
 
 
-async def _pass(request: Request, role: Role | None, name: str, handler: Handler) -> Response:
+async def _pass(request: Request, needed: Needs, name: str, handler: Handler) -> Response:
     gate: Gate = request.app.state.gate
     trail: Trail = request.app.state.trail
     actor = nobody(address_of(request))
-    changing = changes(request)
+    role, changing = needed.role, needed.keeps and changes(request)
     try:
         if role is None:
             actor = gate.passer(request)

@@ -87,9 +87,9 @@ class Drills:
         """Of VMs that are protected, the one that is due first first. tested: as of just now."""
         now = self.clock()
         tested = self.tested() if tested is None else tested
-        names = {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
-        kept = [drill for drill in self._database.drills.all() if drill.schedule.vm_id in names]
-        views = [drill_view(drill, names[drill.schedule.vm_id], tested, now) for drill in kept]
+        wishes = self._database.wishes()
+        kept = [drill for drill in self._database.drills.all() if drill.schedule.vm_id in wishes]
+        views = [drill_view(drill, wishes[drill.schedule.vm_id].vm_name, tested, now) for drill in kept]
         return sorted(views, key=lambda view: (view.next_due, view.vm))
 
     def of(self, vm_id: str) -> DrillView | None:

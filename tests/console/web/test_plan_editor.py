@@ -44,17 +44,28 @@ class Editor:
 
     def press(self, do):
         """A button, which has to be there and not greyed."""
-        button = re.search(rf'<button[^>]*value="{re.escape(do)}"[^>]*>', self.answer.text)
+        saves = do.startswith("save")
+        which = f'value="{do}"' if saves else f'id="{re.escape(do)}"'
+        button = re.search(rf"<button[^>]* {which}[^>]*>", self.answer.text)
         assert button, do
         assert " disabled" not in button[0], do
-        return self.send(do)
+        if saves:
+            return self.save(do)
+        return self.send(html.unescape(re.search(r'hx-post="/plan-draft.do=([^"]*)"', button[0])[1]))
 
     def send(self, do):
+        """What a button asks for, or a field that was changed (""): another look, and nothing kept."""
+        return self.asked(f"/plan-draft?do={do}", self.fields)
+
+    def save(self, do):
         action = re.search(r'<form id="plan-form" method="post" action="([^"]*)"', self.answer.text)[1]
+        return self.asked(action, [*self.fields, ("do", do)])
+
+    def asked(self, path, fields):
         form = {}
-        for name, value in [*self.fields, ("do", do)]:
+        for name, value in fields:
             form.setdefault(name, []).append(value)
-        self.answer = self.pages.post(action, form)
+        self.answer = self.pages.post(path, form)
         if self.answer.status_code != 204:
             self.read()
         return self
@@ -428,3 +439,13 @@ def test_in_japanese(protected):
     pages = protected.as_role("operator", "yuki", language="ja")
     editor = Editor(pages, "/new-plan").press("save")
     assert not re.search(r"a name has up to|does nothing|Not saved", editor.answer.text)
+
+
+def test_only_what_is_kept_is_in_the_audit_log(protected, anna):
+    before = len(protected.audit())
+    editor = Editor(anna, "/new-plan").press("group-add").press("group-remove:1")
+    assert len(protected.audit()) == before
+    editor.type("name", "night").press("save")
+    assert protected.audit()[0]["what"] == "create plan"
+    bare = anna.ask("POST", "/plan-draft?do=group-add", {"name": "x"}, bare=True)
+    assert bare.status_code == 403  # it comes from a page that is not ours

@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Request, Response
 
-from leeward.console.access import GuardedRoute, about, operator, viewer
+from leeward.console.access import GuardedRoute, about, drafting, operator, viewer
 from leeward.console.plan_text import read_text, write_text
 from leeward.console.plan_views import PlanView
-from leeward.console.web.forms import Form, Posted
+from leeward.console.web.forms import Posted
 from leeward.console.web.painter import HEADERS, Trouble, go, trouble_of
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
@@ -30,8 +30,8 @@ from leeward.domain.plans import Fault
 from leeward.state.database import acting
 from leeward.state.plans import Changed, KeptPlan
 
-# What a button can ask for besides changing the draft.
-SAVE, SAVE_OVER, SAVE_NEW = "save", "save-over", "save-new"
+# How it is saved: where nobody was quicker, over what somebody else has made of it, or as another plan.
+SAVE_OVER, SAVE_NEW = "save-over", "save-new"
 
 # Takes a document that nothing is wrong with.
 Save = Callable[[dict[str, Any]], PlanView]
@@ -54,6 +54,7 @@ class Sheet:
 def router(parts: Parts) -> APIRouter:
     pages = APIRouter(route_class=GuardedRoute)
     _add_editing(pages, parts)
+    _add_drafting(pages, parts)
     _add_deleting(pages, parts)
     _add_files(pages, parts)
     return pages
@@ -99,8 +100,6 @@ def _add_editing(pages: APIRouter, parts: Parts) -> None:
     @pages.post("/new-plan", dependencies=operator)
     def create_plan(request: Request, form: Posted) -> Response:
         draft = read_draft(form)
-        if form["do"] != SAVE:
-            return _acted(parts, request, Sheet(draft), form)
         about(request, draft["name"][:64])
         return _saved(parts, request, Sheet(draft), lambda document: plans.create(document, acting.get()))
 
@@ -114,16 +113,17 @@ def _add_editing(pages: APIRouter, parts: Parts) -> None:
         sheet = Sheet(read_draft(form), plan, form["seen"])
         if form["do"] == SAVE_NEW:
             return _saved(parts, request, sheet, lambda document: plans.create(document, acting.get()))
-        if form["do"] not in (SAVE, SAVE_OVER):
-            return _acted(parts, request, sheet, form)
         seen = form["over"] if form["do"] == SAVE_OVER else form["seen"]
         return _saved(parts, request, sheet, lambda document: plans.change(plan, document, seen, acting.get()))
 
 
-def _acted(parts: Parts, request: Request, sheet: Sheet, form: Form) -> Response:
-    """Nothing of the plan is changed by it: the audit log need not tell each click."""
-    acted = act(sheet.draft, form["do"], form, parts.plans.vms())
-    return show(parts, request, Sheet(acted.draft, sheet.name, sheet.seen, focus=acted.focus, said=acted.said))
+def _add_drafting(pages: APIRouter, parts: Parts) -> None:
+    @pages.post("/plan-draft", dependencies=drafting)
+    def draft_plan(request: Request, form: Posted, do: str = "") -> Response:
+        """The draft after one act of a button; nothing is kept."""
+        acted = act(read_draft(form), do, form, parts.plans.vms())
+        name, seen = form["original"], form["seen"]
+        return show(parts, request, Sheet(acted.draft, name, seen, focus=acted.focus, said=acted.said))
 
 
 def _saved(parts: Parts, request: Request, sheet: Sheet, save: Save) -> Response:
