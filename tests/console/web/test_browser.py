@@ -377,7 +377,7 @@ def test_a_plans_file_is_read_by_the_page(office, visit, tmp_path):
     page = visitor.go("/import-plan")
     page.set_input_files("#f-file", str(file))
     visitor.until("document.getElementById('f-text').value.includes('night')")
-    page.click("text=Look it over")
+    page.click("button.primary")
     page.wait_for_selector("#plan-form")
     assert page.input_value("#f-name") == "night"
     assert "dc01" in page.inner_text(".vm-list")
