@@ -37,7 +37,7 @@ def _duration(given: Any) -> Any:
     try:
         return seconds(given)
     except LeewardError:
-        raise ValueError(f"{given!r} is no duration; write it like 30s or 5m") from None
+        raise ValueError(f"{given!r} is not a duration; write it like 30s or 5m") from None
 
 
 Duration = Annotated[float, BeforeValidator(_duration), Field(ge=0, le=_MOST_S)]

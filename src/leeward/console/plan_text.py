@@ -11,8 +11,9 @@ from leeward.domain.errors import BadInput
 MOST_BYTES = 1 << 20
 
 
-def read_text(text: str, subject: str, toml: bool | None = None) -> dict[str, Any]:
-    """toml: None for whichever it is. JSON is YAML as well. Raises BadInput."""
+def read_text(text: str, subject: str, toml: bool | None = None, *, aliases: bool = True) -> dict[str, Any]:
+    """toml: None for whichever it is. JSON is YAML as well. aliases: without them no text becomes larger than it is,
+    so they are not taken from others. Raises BadInput."""
     import yaml  # which every other command does without
 
     if len(text) > MOST_BYTES:
@@ -20,6 +21,8 @@ def read_text(text: str, subject: str, toml: bool | None = None) -> dict[str, An
     if toml is None:
         toml = _is_toml(text)
     try:
+        if not (toml or aliases) and any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise BadInput("a plan with aliases (*name) is taken by the command line only", subject=subject)
         # YAML's plain loader takes every value as text, which the console reads as what it should be: no VM called
         # "no" becomes false, none called 007 a number.
         found = tomllib.loads(text) if toml else yaml.load(text, Loader=yaml.BaseLoader)

@@ -393,6 +393,7 @@ def test_out_as_a_file_and_in_again(protected, anna):
         ("", "a plan has a name and groups"),
         ("{", "this is not YAML that can be used"),
         ("- a\n- b", "a plan has a name and groups"),
+        ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "taken by the command line only"),
         ("!!python/object/apply:os.system [id]", "a plan has a name and groups"),
     ],
 )
@@ -429,7 +430,12 @@ def test_acts_that_make_no_sense_change_nothing(protected, anna, do):
 
 
 def test_forms_that_are_not_ours_are_refused(protected, anna):
-    for form in ({"groups.999999.name": "x"}, {"networks.5000.from": "x"}, {"groups.0.checks.700.vm": "x"}):
+    for form in (
+        {"groups.999999.name": "x"},
+        {"networks.5000.from": "x"},
+        {f"groups.{'9' * 5000}.name": "x"},
+        {"groups.0.checks.700.vm": "x"},
+    ):
         assert anna.post("/new-plan", {**form, "do": "save"}).status_code == 422, form
     assert protected.as_role("viewer").post("/new-plan", {"do": "save"}).status_code == 403
     assert anna.post("/new-plan", {"groups.0.oops": "x", "x.y": "z", "do": "save"}).status_code == 422

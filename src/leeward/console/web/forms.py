@@ -11,7 +11,8 @@ from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.domain.durations import seconds
 from leeward.domain.errors import BadInput
 
-_MOST_FIELDS = 2000
+# A plan of hundreds of VMs has thousands.
+_MOST_FIELDS = 20_000
 
 
 class Form:

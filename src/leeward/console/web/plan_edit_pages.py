@@ -16,9 +16,9 @@ from leeward.console.web.forms import Posted
 from leeward.console.web.painter import HEADERS, Trouble, go, trouble_of
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
+from leeward.console.web.plan_acts import act
 from leeward.console.web.plan_draft import (
     Draft,
-    act,
     document_of_draft,
     draft_of,
     draft_of_document,
@@ -190,7 +190,7 @@ def _add_files(pages: APIRouter, parts: Parts) -> None:
     def import_plan(request: Request, form: Posted) -> Response:
         """What a file says is shown in the editor, to be looked over; it is not kept before it is saved there."""
         try:
-            document = read_text(form["text"], "text")
+            document = read_text(form["text"], "text", aliases=False)
         except LeewardError as error:
             trouble, status = trouble_of(request, error, text="text")
             return parts.painter.page(request, "plan_import.html", status, trouble=trouble, text=form["text"])

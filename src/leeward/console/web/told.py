@@ -103,7 +103,7 @@ PATTERNS = (
     N_("it is too long"),
     N_("a whole number is needed"),
     N_("at most 7 days"),
-    N_("{text} is no duration; write it like 30s or 5m"),
+    N_("{text} is not a duration; write it like 30s or 5m"),
     N_("{vm} is not protected"),
     N_("there is no protected VM {vm}"),
     N_("a plan has a name and groups"),
