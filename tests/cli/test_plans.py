@@ -177,7 +177,7 @@ BAD = [
     (("vms: [app, front]", "vms: [app, nobody]"), "groups.1.vms.1: there is no protected VM nobody"),
     (("vms: [app, front]", "vms: [app, bare]"), "groups.1.vms.1: bare is not protected"),
     (("delay: 0.1", "delay: soon"), "groups.1.delay: 'soon' is not a duration"),
-    (("delay: 0.1", "delay: 8d"), "groups.1.delay: input should be less than or equal to 604800"),
+    (("delay: 0.1", "delay: 8d"), "groups.1.delay: at most 7 days"),
     (("delay: 0.1", "dely: 0.1"), "groups.1.dely: there is no such field"),
     (("kind: agent", "kind: smell"), "groups.0.checks.0.kind: input should be 'agent', 'tcp' or 'http'"),
     (("kind: agent", "kind: tcp"), "groups.0.checks.0.port: a port from 1 to 65535 is needed"),
