@@ -115,6 +115,18 @@ def test_nothing_is_begun_where_something_else_is_under_way(world):
     assert world.kinds() == ["test", "cleanup", "test"]
 
 
+def test_a_copy_that_somebody_makes_after_a_drill_is_not_touched(world):
+    world.schedule()
+    world.tick()
+    world.ahead = 700.0
+    world.tick()
+    world.service.start_test("db", "latest", "anna")
+    world.wait(lambda: world.service.test("db").done)
+    world.ahead = DAY
+    world.tick()
+    assert (world.kinds(), copies(world)) == (["test", "cleanup", "test"], ["db"])
+
+
 def test_a_drill_that_fails_is_seen_and_tried_again(world):
     world.schedule()
     copies_there, start = world.recovery.copies, world.recovery.copies.start
