@@ -49,8 +49,8 @@ class Moment:
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
     its last good test ended, UTC seconds. drills: schedules, the one that is due first first. ages: VM id → actual
     RPO in seconds, oldest first. protected: VM id → since when. rtos: VM id → the newest run that has brought it up.
-    room: of the vault's file system, None where it is not ours. damaged: objects of the vault, by the newest check that
-    came to its end. limits: beyond which something is wrong.
+    room: of the vault's file system, None where it is not ours. damaged: objects of the vault, by the newest check
+    that came to its end. limits: beyond which something is wrong.
     """
 
     number: int
