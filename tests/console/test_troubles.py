@@ -1,11 +1,13 @@
 """What is wrong, as a picture of everything shows it."""
 
+from datetime import UTC, datetime
+
 import pytest
 from tests.console.web.test_rows import NOW, a_moment, a_run, vm_status
 
 from leeward.console.room import Room
 from leeward.console.troubles import Limits, StalledPlan, late, overdue_s, troubles, undrilled
-from leeward.console.views import HostView
+from leeward.console.views import DrillView, HostView
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.alerts import AlertKind, key_of
 
@@ -110,3 +112,40 @@ def test_no_drill_is_due_where_none_is_wanted_or_none_is_possible():
     old = {"tested": {}, "protected": {}}
     assert undrilled(a_moment(vm_status("a"), limits=Limits(drill_s=0), **old)) == []
     assert undrilled(a_moment(vm_status("a", failover_possible=False), **old)) == []
+
+
+def a_drill(**more):
+    told = {
+        "vm": "a", "vm_id": "id-a", "every_s": DAY, "mode": "warn", "window": "", "keep_s": 600.0, "last_good": None,
+        "next_due": iso(NOW - 1), "overdue": True, "last_drill": None, "last_outcome": "", "last_run": "",
+    }  # fmt: skip
+    return DrillView(**{**told, **more})
+
+
+def iso(at):
+    return datetime.fromtimestamp(at, UTC).isoformat()
+
+
+def test_a_vm_with_a_schedule_is_told_by_that_alone():
+    never = {"tested": {}, "protected": {}}
+    assert found(a_moment(vm_status("a"), drills=(a_drill(),), **never)) == [("drill-due", "id-a")]
+    later = a_drill(next_due=iso(NOW + 1), overdue=False)
+    assert found(a_moment(vm_status("a"), drills=(later,), **never)) == []
+
+
+def test_a_drill_that_is_run_by_itself_has_a_day_for_it():
+    for late_s, expected in ((1, []), (DAY - 1, []), (DAY, [("drill-due", "id-a")])):
+        drill = a_drill(mode="run", next_due=iso(NOW - late_s))
+        assert found(a_moment(vm_status("a"), drills=(drill,))) == expected, late_s
+
+
+def test_a_drill_that_failed_is_told_until_a_test_is_good():
+    failed = {"mode": "run", "last_outcome": "failed", "last_drill": iso(NOW - 60)}
+    for more, expected in (
+        ({}, [("drill-failed", "id-a")]),
+        ({"last_good": iso(NOW - 3600)}, [("drill-failed", "id-a")]),
+        ({"last_good": iso(NOW - 30)}, []),
+        ({"last_outcome": "unproven"}, []),
+        ({"last_outcome": ""}, []),
+    ):
+        assert found(a_moment(vm_status("a"), drills=(a_drill(**{**failed, **more}),))) == expected, more
