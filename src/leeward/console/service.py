@@ -25,6 +25,7 @@ from leeward.console.views import (
     TestView,
     VmView,
 )
+from leeward.domain.consistency import Choice
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
@@ -279,6 +280,10 @@ class Service:
         vm_id, name = self._known(ref)
         options = request.model_dump(exclude={"point"})
         return self._run_view(self._failovers.failover(vm_id, name, event, request.point, by, options))
+
+    def instant(self, vm_id: str) -> Choice:
+        """What an unplanned failover of a VM of a consistency group goes back to by itself. Raises StoreError."""
+        return self._failovers.marks.instant(vm_id)
 
     def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
         vm_id, name = self._known(ref)

@@ -10,14 +10,16 @@ from fastapi import APIRouter, Query, Request, Response
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailbackRequest, StatusView
 from leeward.console.web.forms import Form, Posted, span_field
-from leeward.console.web.move_pages import Choice, statuses_of
+from leeward.console.web.move_pages import Choice, cannot_be_read, picked_of, points_of, statuses_of
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.console.web.points import newest_app
 from leeward.console.web.possible import LABELS, PHASES, Act, of_vm
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind, steps
 from leeward.state.database import acting
 
@@ -57,6 +59,10 @@ def router(parts: Parts) -> APIRouter:
         whys = {vm_id: chance[act].why for vm_id, chance in chances.items()}
         ways = _ways_home(moment, found[0]) if act is Act.FAILBACK else []
         way = _chosen_way(values["type"], ways, found[0], moment)
+        points: list[RecoveryPoint] = []
+        no_points = None
+        if way and way.kind is Kind.UNPLANNED_FAILBACK:
+            points, no_points = points_of(parts, moment, found[0].vm_id)
         return paint(
             request,
             "confirm.html",
@@ -71,6 +77,11 @@ def router(parts: Parts) -> APIRouter:
             choices=ways,
             way=way,
             hosts=[host for host in moment.hosts if host.site == "source"] if act is Act.FAILBACK else [],
+            newest=points[-1] if points else None,
+            app=newest_app(points),
+            picked=picked_of(points, values),
+            point=values["point"] or "latest",
+            no_points=cannot_be_read(no_points),
             values=values,
         )
 
@@ -167,9 +178,9 @@ def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: flo
     unplanned = form["type"] == Kind.UNPLANNED_FAILBACK
     request = FailbackRequest(
         unplanned=unplanned,
-        point="app" if unplanned and form["point"] == "app" else "latest",
+        point=(form["point"] if unplanned else "") or "latest",
         to=form["to"] or None,
-        force=True if form.given("force") else None,
+        force=form.ticked("force"),
         timeout_s=timeout,
     )
     return f"/runs/{service.failback(one.vm_id, request, who).id}"

@@ -30,6 +30,10 @@ class Form:
     def given(self, name: str) -> bool:
         return bool(self[name])
 
+    def ticked(self, name: str) -> bool | None:
+        """Of a box, as requests tell it: None leaves it to the default."""
+        return True if self[name] else None
+
     def values(self, *names: str) -> dict[str, str]:
         """To fill the form in again."""
         return {name: self[name] for name in names}

@@ -169,8 +169,13 @@ def trouble_of(request: Request, error: LeewardError, **fields: str) -> tuple[Tr
     about(request, getattr(request.state, "subject", None) or error.subject, error.message)
     message = Quote(error.message)
     beside = fields.get(error.subject) or fields.get(error.code)
-    hint = "" if "`leeward" in error.hint else error.hint
+    hint = "" if for_terminals(error.hint) else error.hint
     return Trouble(message, hint, {beside: message} if beside else {}), status_of(error)
+
+
+def for_terminals(hint: str) -> bool:
+    """Whether a hint speaks of the command line, which who looks at a page does not have before him."""
+    return "`leeward" in hint or " --" in hint
 
 
 def wrong(fields: Mapping[str, Phrase]) -> Trouble:

@@ -134,7 +134,7 @@ def _add_starting(pages: APIRouter, parts: Parts) -> None:
         wanted = PlanRunRequest(
             kind=PlanKind(form["type"]),
             point="app" if form["point"] == "app" and not planned else "latest",
-            force=True if form.given("force") else None,
+            force=form.ticked("force"),
             timeout_s=timeout,
         )
         try:

@@ -15,14 +15,15 @@ from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import Quote
-from leeward.console.web.possible import Act, of_vm
+from leeward.console.web.possible import LABELS, Act, of_vm
 from leeward.console.web.recovery_pages import Task, address
 from leeward.console.web.rows import Level, size_of, state_of
 from leeward.console.web.watch import Moment
 from leeward.domain.access import Role
 from leeward.domain.errors import LeewardError, NotFound
-from leeward.domain.lifecycle import Phase
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
+from leeward.domain.procedures import Kind
 
 _LISTED = 20
 _SPANS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
@@ -84,6 +85,16 @@ def _acts(status: StatusView) -> list[Act]:
     return [*acts, Act.POLICY, Act.RESUME if paused else Act.PAUSE, Act.DISABLE]
 
 
+def onward(status: StatusView) -> tuple[str, str] | None:
+    """(label, address) of what brings the VM up from an older point, None where nothing does."""
+    phase, vm = Phase(status.phase), status.vm_id
+    if not isinstance(after(phase, Event.UNPLANNED), Refusal):
+        return LABELS[Act.FAILOVER], f"{address(Act.FAILOVER, [vm])}&type={Kind.UNPLANNED}"
+    if not isinstance(after(phase, Event.UNPLANNED_FAILBACK), Refusal):
+        return LABELS[Act.FAILBACK], f"{address(Act.FAILBACK, [vm])}&type={Kind.UNPLANNED_FAILBACK}"
+    return None
+
+
 def window(
     points: list[RecoveryPoint], span: str, begins: float | None, ends: float | None, now: float
 ) -> tuple[float, float]:
@@ -138,6 +149,7 @@ def router(parts: Parts) -> APIRouter:
             head=head,
             vm=moment.vms.get(vm_id),
             points=points,
+            onward=onward(head.status),
             span=span if begins is None else "zoom",
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,
