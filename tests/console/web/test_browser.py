@@ -80,6 +80,7 @@ def pages(office):
         "vm-away": f"/vms/{MAIL}",
         "enable": f"/enable?vm={vm_id('printserver')}",
         "failover": f"/failover?vm={ACCOUNTING}",
+        "failover-unplanned": f"/failover?vm={ACCOUNTING}&type=unplanned",
         "failover-test": f"/failover?vm={ACCOUNTING}&type=test",
         "commit": f"/do/commit?vm={MAIL}",
         "runs": "/runs",

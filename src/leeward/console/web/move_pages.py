@@ -116,7 +116,7 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
         point = values["point"] or "latest"
         newest = kind is Kind.UNPLANNED and point == "latest"
         instant = _instant(parts, one) if newest and not trouble_of_vault else None
-        offered = offers(kind, one, away=away, newest=newest, instant=instant)
+        offered = offers(kind, one, points, away=away, newest=newest, instant=instant)
         if trouble and offered.group and offered.group.late and newest_of(values["instant"]) is None:
             trouble = replace(trouble, fields={**trouble.fields, "instant": phrase(N_("Choose one of the two."))})
         return paint(
@@ -212,7 +212,7 @@ def _chosen_kind(wanted: str, choices: list[Choice]) -> Kind:
 def points_of(parts: Parts, moment: Moment, vm_id: str) -> tuple[list[RecoveryPoint], LeewardError | None]:
     """What the vault holds of a VM, or why it cannot be asked. One that is known to be away is not waited for."""
     if moment.vault is VaultState.AWAY:
-        return [], StoreUnavailable("it cannot be reached")
+        return [], StoreUnavailable("")
     try:
         return parts.points.of(vm_id), None
     except LeewardError as error:
@@ -225,8 +225,12 @@ def picked_of(points: list[RecoveryPoint], values: Form) -> RecoveryPoint | None
     return next((point for point in points if point.id in wanted), None)
 
 
-def cannot_be_read(error: LeewardError | None) -> Quote | None:
-    return Quote(f"the vault cannot be read: {error.message}") if error else None
+def cannot_be_read(error: LeewardError | None) -> Phrase | Quote | None:
+    if error is None:
+        return None
+    if not error.message:
+        return phrase(N_("The vault cannot be reached."))
+    return Quote(f"the vault cannot be read: {error.message}")
 
 
 def _instant(parts: Parts, one: StatusView) -> Instant | None:

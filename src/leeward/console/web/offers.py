@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from leeward.console.views import ReplicaView, RunView, StatusView
@@ -9,6 +10,7 @@ from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.possible import warm
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.consistency import Choice
+from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import RunState
 
@@ -16,11 +18,12 @@ from leeward.domain.runs import RunState
 @dataclass(frozen=True, slots=True)
 class Group:
     """name: of the VM's consistency group. about: the instant to which the VM goes back by itself, or why there is
-    none to be chosen. open: whether there is one. late: why somebody has to decide, None when nobody has."""
+    none to be chosen. at: UTC seconds, None where there is none. late: why somebody has to decide, None when nobody
+    has."""
 
     name: str
     about: Quote | Phrase
-    open: bool = False
+    at: float | None = None
     late: Quote | None = None
 
 
@@ -35,7 +38,15 @@ class Offers:
     away: bool = False
 
 
-def offers(kind: Kind, status: StatusView, *, away: bool, newest: bool, instant: Choice | None) -> Offers:
+def offers(
+    kind: Kind,
+    status: StatusView,
+    points: Sequence[RecoveryPoint],
+    *,
+    away: bool,
+    newest: bool,
+    instant: Choice | None,
+) -> Offers:
     """newest: the newest point is wanted. instant: what the VM's group agrees on; None: nobody can be asked."""
     if kind not in (Kind.PLANNED, Kind.UNPLANNED):
         return Offers(away=away)
@@ -43,18 +54,19 @@ def offers(kind: Kind, status: StatusView, *, away: bool, newest: bool, instant:
     if kind is Kind.PLANNED:
         return Offers(decline=None if away else replica, away=away)
     name = status.policy.group if status.policy and newest else ""
-    group = group_of(name, instant) if name else None
+    group = _group(name, status.vm_id, points, instant) if name else None
     return Offers(group, None if away else replica, replica if away else None, away)
 
 
-def group_of(name: str, instant: Choice | None) -> Group | None:
+def _group(name: str, vm_id: str, points: Sequence[RecoveryPoint], instant: Choice | None) -> Group | None:
     """None: nobody is left in it to agree with."""
     if instant is None:
         return Group(name, phrase(N_("The vault cannot be asked for an instant of its group.")))
     if not instant.note:
         return None
     late = Quote(instant.late) if instant.late else None
-    return Group(name, Quote(instant.note), bool(instant.points), late)
+    at = next((point.time_ns / 1e9 for point in points if point.id == instant.points.get(vm_id)), None)
+    return Group(name, Quote(instant.note), at, late)
 
 
 def newest_of(instant: str) -> bool | None:

@@ -38,7 +38,6 @@ PATTERNS = (
     N_("its host {host} cannot be asked, and the vault has no recovery point of it"),
     N_("the vault cannot be read: {why}"),
     N_("it runs at {host}"),
-    N_("it cannot be reached"),
     N_("it does not answer"),
     N_("the newest point of each: group {group} has no instant yet that all of its VMs have"),
     N_("one instant of group {group}, {behind} older than the newest point"),
