@@ -137,7 +137,7 @@ def test_a_failover_has_to_be_confirmed_by_typing_the_vms_name(shared):
         assert "db" in beside(answer, "confirm")
         assert 'name="timeout" type="text" value="2min"' in answer.text
         assert re.search(r'name="force" value="1" checked', answer.text)
-    assert operator.post("/failover", {**form, "confirm": "db", "timeout": "2d"}).status_code == 422
+    assert beside(operator.post("/failover", {**form, "confirm": "db", "timeout": "2d"}), "timeout") != ""
     assert operator.post("/failover", {"vm": DB, "type": "nonsense"}).status_code == 422
     assert shared.failovers_begun() == []
 
@@ -187,6 +187,23 @@ def test_a_vm_comes_home_although_the_recovery_site_is_gone(protected, operator)
     until_phase(protected, "db", Phase.BACK)
     assert "Unplanned failback of db" in operator.get(answer.headers["hx-redirect"]).text
     protected.world.recovery.start_agent()
+
+
+@pytest.mark.parametrize("wrong", ["2h", "0s", "soon"])
+def test_a_time_that_no_guest_is_given_is_said_beside_its_field(protected, operator, wrong):
+    operator.post("/failover", {"vm": DB, "type": "planned", "confirm": "db"})
+    until_phase(protected, "db", Phase.AWAY)
+    protected.world.create()
+    for path, form in (
+        ("/do/failback", {"vm": DB, "type": "failback"}),
+        ("/failover", {"vm": APP, "type": "planned", "confirm": "app"}),
+        ("/plans/shop/start", {"type": "planned", "confirm": "shop"}),
+    ):
+        answer = operator.post(path, {**form, "timeout": wrong})
+        assert answer.status_code == 422, path
+        assert beside(answer, "timeout") in ("From 1 second to 1 hour.", "Write it like 5s, 10min, 2h or 7d.")
+        assert f'name="timeout" type="text" value="{wrong}"' in answer.text
+    assert len(protected.failovers_begun()) == 1
 
 
 def test_a_test_failover_and_its_end(protected, operator):

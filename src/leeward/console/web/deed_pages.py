@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailbackRequest, StatusView
-from leeward.console.web.forms import Form, Posted, span_field
+from leeward.console.web.forms import Form, Posted, timeout_field
 from leeward.console.web.move_pages import Choice, cannot_be_read, picked_of, points_of, statuses_of
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
@@ -98,7 +98,7 @@ def router(parts: Parts) -> APIRouter:
             raise BadInput("choose one VM", subject="vm")
         about(request, ", ".join(one.vm for one in found)[:200], deed.value)
         bad: dict[str, Phrase] = {}
-        timeout = span_field(form, "timeout", bad)
+        timeout = timeout_field(form, bad)
         if (
             deed is Act.FAILBACK
             and form["type"] == Kind.UNPLANNED_FAILBACK

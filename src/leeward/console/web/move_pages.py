@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailoverRequest, StatusView
-from leeward.console.web.forms import Form, Posted, span_field
+from leeward.console.web.forms import Form, Posted, timeout_field
 from leeward.console.web.offers import newest_of, offers, without
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
@@ -149,9 +149,7 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
         kind = form["type"] if form["type"] in {kind.value for kind in _KINDS} else ""
         about(request, one.vm, f"{kind} point {form['point'] or 'latest'}")
         bad: dict[str, Phrase] = {} if kind else {"type": phrase(N_("Choose one of the three."))}
-        timeout = span_field(form, "timeout", bad)
-        if timeout is not None and not 1 <= timeout <= 3600:
-            bad["timeout"] = phrase(N_("From 1 second to 1 hour."))
+        timeout = timeout_field(form, bad)
         if kind in ("planned", "unplanned") and form["confirm"].strip() != one.vm:
             bad["confirm"] = phrase(N_("Type the VM's name, {vm}, to confirm."), vm=one.vm)
         if bad:
