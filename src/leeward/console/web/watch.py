@@ -18,6 +18,7 @@ from leeward.console.showing import rto_of, run_view
 from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
+from leeward.console.web.vault_state import LastState, seen
 from leeward.domain.errors import LeewardError
 from leeward.domain.lifecycle import Phase
 from leeward.domain.plan_runs import PlanState
@@ -89,7 +90,7 @@ class Watch:
         clock: Callable[[], float] = time.time,
         limits: Callable[[], Limits] = Limits,
     ) -> None:
-        self._service, self._database, self._door, self._limits = service, database, door, limits
+        self._service, self._database, self._limits = service, database, limits
         self._clock = clock
         self._lock = threading.Lock()
         self._moment: Moment | None = None
@@ -99,9 +100,8 @@ class Watch:
         self._tested: dict[str, float] | None = None
         self._rtos: dict[str, Run] = {}
         self._protected: dict[str, float] = {}
-        self._vault = VaultState.UNKNOWN
+        self._vault = LastState(lambda: seen(door))
         self._damaged = 0
-        self._room: Room | None = None
         self._slow = 0.0
         self._wanted = 0.0
         self._stopping = threading.Event()
@@ -193,11 +193,11 @@ class Watch:
             tests=tuple(self._service.tests()),
             open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),
             tested=dict(self._tested or {}),
-            vault=self._vault,
+            vault=self._vault.look(),
             ages=self._tuples,
             protected=self._protected,
             rtos=self._rtos,
-            room=self._room,
+            room=self._vault.room,
             damaged=self._damaged,
             stalled_plans=tuple(
                 StalledPlan(run.id, run.plan.name, run.failure)
@@ -207,8 +207,6 @@ class Watch:
         )
 
     def _look_slowly(self) -> None:
-        self._vault = self._door.state()
-        self._room = self._door.room() if self._vault is VaultState.OPEN else None
         runs = self._database.runs
         # Of all VMs once; from then on of what is new.
         if self._tested is None:
@@ -222,7 +220,8 @@ class Watch:
 
     def forget_vault(self) -> None:
         """Its state has just been changed: look anew."""
-        self._slow = 0.0
+        with self._lock:
+            self._vault.forget()
 
     def _sample(self, now: float, statuses: tuple[StatusView, ...]) -> None:
         if now - self._sampled < SAMPLE_S and self._sampled <= now:
