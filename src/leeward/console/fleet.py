@@ -31,6 +31,7 @@ class FleetView:
     def __init__(self, links: Sequence[AgentLink]) -> None:
         self._links = links
         self._told: dict[int, dict[str, ProtectionReport]] = {}
+        self._kept: dict[int, dict[tuple[str, str], ReplicaReport]] = {}
 
     @cached_property
     def hosts(self) -> dict[str, HostReport]:
@@ -77,8 +78,13 @@ class FleetView:
     def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
         """host: "" for one that keeps none."""
         link = self.by_host.get(host)
-        found = link.report().replicas if link else ()
-        return next((replica for replica in found if (replica.vm_id, replica.host) == (vm_id, host)), None)
+        return self._replicas(link).get((vm_id, host)) if link else None
+
+    def _replicas(self, link: AgentLink) -> dict[tuple[str, str], ReplicaReport]:
+        """By VM id and host; as `_protections`."""
+        if id(link) not in self._kept:
+            self._kept[id(link)] = {(told.vm_id, told.host): told for told in link.report().replicas}
+        return self._kept[id(link)]
 
     @cached_property
     def notes(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 
 from pydantic import ValidationError
 
@@ -221,9 +222,11 @@ class Service:
 
     def start_test(self, ref: str, point: str, by: str = "operator") -> TestView:
         """Begin in the background; look at it with `test`."""
-        vm_id, name = self._known(ref)
-        run = self._failovers.test(vm_id, name, point, by)
-        return test_view(run, None)
+        return test_view(self._failovers.test(*self._known(ref), point, by), None)
+
+    def begin_test(self, ref: str, point: str, by: str = "operator") -> RunView:
+        """The same, for who looks at the run."""
+        return self._run_view(self._failovers.test(*self._known(ref), point, by))
 
     def test(self, ref: str) -> TestView:
         vm_id, name = self._known(ref)
@@ -308,13 +311,21 @@ class Service:
 
     def runs(self, ref: str | None, limit: int) -> list[RunView]:
         vm_id = self._known(ref)[0] if ref else None
-        return [self._run_view(run) for run in self._failovers.runs(vm_id, limit)]
+        return self._run_views(self._failovers.runs(vm_id, limit))
+
+    def open_runs(self, limit: int = 1000) -> list[RunView]:
+        """Those that are not over, newest first."""
+        return self._run_views(self._failovers.open_runs(limit))
 
     def run(self, run_id: str) -> RunView:
         return self._run_view(self._failovers.run(run_id))
 
     def _run_view(self, run: Run) -> RunView:
-        return run_view(run, self._failovers.life(run.vm_id, run.vm_name).phase)
+        return self._run_views([run])[0]
+
+    def _run_views(self, runs: Sequence[Run]) -> list[RunView]:
+        phases = self._database.lives.phases({run.vm_id for run in runs})
+        return [run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in runs]
 
     def _known(self, ref: str) -> tuple[str, str]:
         """(id, name) of a VM that hosts, state or the vault know."""

@@ -2,12 +2,14 @@
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from tests.console.plan_world import APP, BARE, DB, FRONT
 
 from leeward.console.web import watch as watching
 from leeward.domain.lifecycle import Phase
+from leeward.domain.runs import RunState
 
 
 @pytest.fixture
@@ -222,6 +224,21 @@ def test_a_test_failover_and_its_end(protected, operator):
     until(lambda: protected.world.fleet.view().copy(DB, "test") is None)
     protected.watch._slow = 0.0
     assert ">never<" not in re.search(r'id="vm-facts".*?</section>', operator.get(f"/vms/{DB}").text, re.S)[0]
+
+
+@pytest.mark.parametrize("path", ["/failover", "/do/test"])
+def test_who_begins_a_test_is_led_to_it_whatever_else_begins_meanwhile(protected, operator, path):
+    test = protected.world.failovers.test
+
+    def and_somebody_elses(*given):
+        run = test(*given)
+        protected.database.runs.add(replace(run, id="other", created=run.created + 1, state=RunState.DONE))
+        return run
+
+    protected.world.failovers.test = and_somebody_elses
+    answer = operator.post(path, {"vm": DB, "type": "test"})
+    (begun,) = [run for run in protected.world.failovers.runs(DB) if run.id != "other"]
+    assert answer.headers["hx-redirect"] == f"/runs/{begun.id}"
 
 
 def test_a_chosen_point_is_the_one_that_comes_up(protected, operator):

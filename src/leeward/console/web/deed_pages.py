@@ -169,8 +169,7 @@ def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: flo
         service.set_paused(one.vm_id, act is Act.PAUSE)
         return ""
     if act is Act.TEST:
-        service.start_test(one.vm_id, "latest", who)
-        return f"/runs/{service.last_run(one.vm_id).id}"
+        return f"/runs/{service.begin_test(one.vm_id, 'latest', who).id}"
     if act is Act.CLEANUP:
         return f"/runs/{service.begin_cleanup(one.vm_id, who).id}"
     if act is Act.COMMIT:

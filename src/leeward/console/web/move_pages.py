@@ -167,8 +167,7 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
 def _begin(parts: Parts, one: StatusView, kind: str, point: str, form: Form, timeout: float | None) -> str:
     """The run's id."""
     if kind == "test":
-        parts.service.start_test(one.vm_id, point, acting.get())
-        return parts.service.last_run(one.vm_id).id
+        return parts.service.begin_test(one.vm_id, point, acting.get()).id
     unplanned = kind == "unplanned"
     request = FailoverRequest(
         point=point if unplanned else "latest",

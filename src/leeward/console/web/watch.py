@@ -14,13 +14,12 @@ from dataclasses import dataclass, field
 
 from leeward.console.room import Room
 from leeward.console.service import Service
-from leeward.console.showing import rto_of, run_view
+from leeward.console.showing import rto_of
 from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.console.web.vault_state import LastState, seen
 from leeward.domain.errors import LeewardError
-from leeward.domain.lifecycle import Phase
 from leeward.domain.plan_runs import PlanState
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
@@ -28,7 +27,6 @@ from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.vault_care import VaultBook
 
-_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 _TICK_S = 0.5
 _REST_S = 10.0
 # Somebody looks: a page was asked for, or a stream is open, within this time.
@@ -177,9 +175,6 @@ class Watch:
     def _take(self) -> Moment:
         now = self._clock()
         statuses = tuple(self._service.status())
-        lives = self._database.lives.all()
-        found = self._database.runs.find(states=_UNFINISHED, limit=1000)
-        phases = {vm_id: life.phase for vm_id, life in lives.items()}
         if now - self._slow >= _SLOW_S or self._slow > now:
             self._slow = now
             self._look_slowly()
@@ -191,7 +186,7 @@ class Watch:
             vms={vm.id: vm for vm in self._service.vms()[0]},
             hosts=tuple(self._service.hosts()),
             tests=tuple(self._service.tests()),
-            open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),
+            open_runs=tuple(self._service.open_runs()),
             tested=dict(self._tested or {}),
             vault=self._vault.look(),
             ages=self._tuples,
