@@ -33,8 +33,7 @@ def serve(settings: Settings, verbose: bool) -> None:
         if https:
             listeners.tls_context(https)
         active = Active(settings, agent, authority, https, seating)
-        vouching = (authority.ca_pem.decode(), authority.fingerprint) if https and not settings.console.cert else None
-        front = Front(seating.me.name, seating.holds, vouching, seating.active)
+        front = Front(seating.me.name, seating.holds, active.vouching, seating.active)
         works = seating.take()
         seating.attend(lambda: _take_over(front, active, seating))
         if works:

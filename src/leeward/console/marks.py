@@ -54,7 +54,7 @@ class Marks:
         points: dict[str, str] = {}
         notes: dict[str, str] = {}
         wanted = set(vm_ids) - set(settled)
-        wishes = [wish for wish in self._wishes() if wish.vm_id in wanted and wish.policy.group]
+        wishes = [wish for vm_id, wish in self._database.wishes().items() if vm_id in wanted and wish.policy.group]
         if newest or not wishes:
             return points, notes
         try:
@@ -81,9 +81,6 @@ class Marks:
 
     # --- insides ------------------------------------------------------------------------------------
 
-    def _wishes(self) -> tuple[ProtectionMessage, ...]:
-        return self._database.desired().protections
-
     def _instant(self, wish: ProtectionMessage) -> Choice:
         if not wish.policy.group:
             return _NEWEST
@@ -100,7 +97,7 @@ class Marks:
         """Those of its group that are replicated beside it: they can have agreed with it lately."""
         return [
             other.vm_id
-            for other in self._wishes()
+            for other in self._database.wishes().values()
             if (other.policy.group, other.host) == (wish.policy.group, wish.host)
             and (other.vm_id == wish.vm_id or not other.paused)
         ]
@@ -108,7 +105,7 @@ class Marks:
     def _gone_before(self, vault: Vault, wish: ProtectionMessage) -> Choice | None:
         """Of a home that broke down the VMs are often brought up one by one: who follows goes to the instant of the
         first. Not when it has lived on: its newest point is from after the other one went."""
-        for other in self._wishes():
+        for other in self._database.wishes().values():
             if other.policy.group != wish.policy.group or other.host == wish.host:
                 continue
             run = self._failed_over(other.vm_id, wish.host)

@@ -3,6 +3,7 @@
 import re
 import time
 import uuid
+from dataclasses import replace
 
 import pytest
 from tests.console.caller import PASSWORD
@@ -11,6 +12,7 @@ from tests.console.web.test_moves import until
 
 from leeward.console.web.assets import Assets
 from leeward.domain.growth import Size
+from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Power
 from leeward.state.vault_care import VaultBook
 from leeward.wire.messages import ProtectionMessage
@@ -114,6 +116,17 @@ def test_a_vm_page_has_its_points_and_looks_closer_where_it_is_asked_to(shared):
     assert "No point in this time." in nothing
     for odd in ("begins=5&ends=1", "begins=-1&ends=nan", "span=century", "begins=inf&ends=inf"):
         assert viewer.get(f"/vms/{DB}?{odd}").status_code in (200, 422), odd
+
+
+@pytest.mark.parametrize(("state", "warned"), [("paused", False), ("enabled", True)])
+def test_a_missed_rpo_is_the_same_on_a_vms_page_as_in_the_list(shared, monkeypatch, state, warned):
+    moment = shared.watch.fresh()
+    old = [one.model_copy(update={"state": ProtectionState(state), "rpo_actual_s": 999.0}) for one in moment.statuses]
+    monkeypatch.setattr(shared.watch, "look", lambda: replace(moment, statuses=tuple(old)))
+    viewer = shared.as_role("viewer")
+    facts = re.search(r'id="vm-facts".*?</section>', viewer.get(f"/vms/{DB}").text, re.S)[0]
+    assert ('class="tile warn"' in facts) is warned
+    assert (f'class="rpo is-late" id="rpo-{DB}"' in viewer.get("/recovery").text) is warned
 
 
 def test_plans_are_shown_with_what_would_fail(stand):

@@ -177,6 +177,13 @@ def test_a_test_copy_is_a_row_of_the_recovery_site_and_no_vm_of_its_own():
     assert [(row.kind, row.name, row.where) for row in rows] == [("vm", "db", "office"), ("copy", "db-test", "site2")]
 
 
+def test_a_newer_point_alone_changes_no_row():
+    """Of a VM that is replicated each second nothing is sent again but its RPO."""
+    newer = POINT.model_copy(update={"id": "8", "time": "2026-01-01T00:00:01.000000Z"})
+    before, after = all_rows(a_moment(vm_status())), all_rows(a_moment(vm_status(last_point=newer, rpo_actual_s=1.0)))
+    assert before == after
+
+
 def many(count=120):
     return a_moment(*[vm_status(f"vm{n:03}", "error" if n % 40 == 0 else "enabled") for n in range(count)])
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailbackRequest, StatusView
 from leeward.console.web.forms import Form, Posted, timeout_field
-from leeward.console.web.move_pages import Choice, cannot_be_read, picked_of, points_of, statuses_of
+from leeward.console.web.move_pages import Choice, Chosen, cannot_be_read, picked_of, points_of, statuses_of
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
@@ -22,8 +22,6 @@ from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind, steps
 from leeward.state.database import acting
-
-Chosen = Annotated[list[str], Query(alias="vm", min_length=1, max_length=500)]
 
 # What is asked for with no more than a yes, and what it means.
 _ABOUT = {

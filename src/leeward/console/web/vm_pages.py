@@ -17,7 +17,7 @@ from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import Quote
 from leeward.console.web.possible import LABELS, Act, of_vm
 from leeward.console.web.recovery_pages import Task, address
-from leeward.console.web.rows import Level, size_of, state_of
+from leeward.console.web.rows import Level, late, size_of, state_of
 from leeward.console.web.watch import Moment
 from leeward.domain.access import Role
 from leeward.domain.errors import LeewardError, NotFound
@@ -50,6 +50,7 @@ class Head:
     words: Any
     level: Level
     power: str
+    late: bool
     size: int
     tasks: tuple[Task, ...]
     run: RunView | None
@@ -71,7 +72,7 @@ def head_of(moment: Moment, vm_id: str, role: Role | None) -> Head:
     curve = spark(ages, status.rpo_target_s, width=720, height=72, most=360) if len(ages) > 1 else None
     test = next((test for test in moment.tests if test.vm_id == vm_id), None)
     power, size = (vm.power.value if vm else ""), size_of(moment, status)
-    return Head(status, words, level, power, size, tasks, run, curve, test, moment.tested.get(vm_id))
+    return Head(status, words, level, power, late(status), size, tasks, run, curve, test, moment.tested.get(vm_id))
 
 
 def _acts(status: StatusView) -> list[Act]:
@@ -107,9 +108,7 @@ def window(
     return min(oldest, now - 60.0), now
 
 
-def points_of(
-    parts: Parts, vm_id: str, span: str, begins: float | None, ends: float | None
-) -> tuple[Points, list[RecoveryPoint]]:
+def points_of(parts: Parts, vm_id: str, span: str, begins: float | None, ends: float | None) -> Points:
     points: list[RecoveryPoint] = []
     trouble = None
     try:
@@ -118,7 +117,7 @@ def points_of(
         trouble = Quote(f"the vault cannot be read: {error.message}")
     start, end = window(points, span, begins, ends, time.time())
     inside = [point for point in points if start <= point.time_ns / 1e9 <= end]
-    shown = Points(
+    return Points(
         picture=timeline(points, start, end, by_bytes=False),
         churn=timeline(points, start, end, by_bytes=True),
         shown=tuple(reversed(inside[-_LISTED:])),
@@ -127,7 +126,6 @@ def points_of(
         oldest=points[0].time_ns / 1e9 if points else None,
         trouble=trouble,
     )
-    return shown, points
 
 
 def router(parts: Parts) -> APIRouter:
@@ -140,7 +138,7 @@ def router(parts: Parts) -> APIRouter:
     ) -> Response:
         moment = watch.look()
         head = head_of(moment, vm_id, actor_of(request).role)
-        points, _ = points_of(parts, vm_id, span, begins, ends)
+        points = points_of(parts, vm_id, span, begins, ends)
         name = head.status.vm
         events = [event for event in parts.service.events(300) if event["subject"] == name][:10]
         return paint(
