@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -39,6 +40,14 @@ from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionRe
 _CLEANUP_S = 60.0
 
 
+@dataclass(frozen=True, slots=True)
+class Everything:
+    hosts: list[HostView]
+    vms: list[VmView]
+    statuses: list[StatusView]
+    tests: list[TestView]
+
+
 class Service:
     """vault: its `open` raises while there is no key."""
 
@@ -54,13 +63,22 @@ class Service:
 
     # --- looking ------------------------------------------------------------------------------------
 
-    def hosts(self) -> list[HostView]:
+    def everything(self) -> Everything:
+        """All that there is, as of one moment, for what one question to each agent costs."""
         view = self._fleet.view()
+        return Everything(self._hosts(view), self._vms(view, ALL)[0], self._statuses(view, ALL)[0], self._tests(view))
+
+    def hosts(self) -> list[HostView]:
+        return self._hosts(self._fleet.view())
+
+    def _hosts(self, view: FleetView) -> list[HostView]:
         return [host_view(host, present=view.present(name)) for name, host in view.hosts.items()]
 
     def vms(self, page: Page = ALL) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""
-        view = self._fleet.view()
+        return self._vms(self._fleet.view(), page)
+
+    def _vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
         protected = self._database.wishes()
         copies = {copy.copy_id: copy for copy in view.copies if copy.purpose == "test"}
         rows, count = paged(view.vms, page)
@@ -78,7 +96,9 @@ class Service:
 
     def statuses(self, page: Page = ALL) -> tuple[list[StatusView], int]:
         """A page of all VMs, protected or not; and how many there are on all pages."""
-        view = self._fleet.view()
+        return self._statuses(self._fleet.view(), page)
+
+    def _statuses(self, view: FleetView, page: Page) -> tuple[list[StatusView], int]:
         listing = Listing(self._database.wishes(), view)
         rows, count = paged(list(listing.rows.values()), page)
         lives = self._database.lives.all()
@@ -248,11 +268,10 @@ class Service:
         return None
 
     def tests(self) -> list[TestView]:
-        return [
-            test_view(self._newest_test(copy.vm_id), copy)
-            for copy in self._fleet.view().copies
-            if copy.purpose == "test"
-        ]
+        return self._tests(self._fleet.view())
+
+    def _tests(self, view: FleetView) -> list[TestView]:
+        return [test_view(self._newest_test(copy.vm_id), copy) for copy in view.copies if copy.purpose == "test"]
 
     def begin_cleanup(self, ref: str, by: str = "operator") -> RunView:
         """Remove the copy in the background."""

@@ -174,7 +174,8 @@ class Watch:
 
     def _take(self) -> Moment:
         now = self._clock()
-        statuses = tuple(self._service.status())
+        found = self._service.everything()
+        statuses = tuple(found.statuses)
         if now - self._slow >= _SLOW_S or self._slow > now:
             self._slow = now
             self._look_slowly()
@@ -183,9 +184,9 @@ class Watch:
             number=self._moment.number + 1 if self._moment else 1,
             taken=now,
             statuses=statuses,
-            vms={vm.id: vm for vm in self._service.vms()[0]},
-            hosts=tuple(self._service.hosts()),
-            tests=tuple(self._service.tests()),
+            vms={vm.id: vm for vm in found.vms},
+            hosts=tuple(found.hosts),
+            tests=tuple(found.tests),
             open_runs=tuple(self._service.open_runs()),
             tested=dict(self._tested or {}),
             vault=self._vault.look(),
