@@ -18,6 +18,7 @@ from leeward import __version__
 from leeward.console.access import about
 from leeward.console.actor import Actor, Via, nobody
 from leeward.console.errors import status_of
+from leeward.console.keys import masked
 from leeward.console.web import words
 from leeward.console.web.assets import Assets
 from leeward.console.web.language import LANGUAGES, Language, chosen, zone_named
@@ -61,6 +62,11 @@ class Reader:
     language: Language
     theme: str
     zone: tzinfo
+
+    @property
+    def csrf(self) -> str:
+        """What pages send along with changes, "" where there is no login."""
+        return masked(self.actor.csrf) if self.actor.csrf else ""
 
     def may(self, role: str) -> bool:
         return self.actor.role is not None and self.actor.role.covers(Role(role))

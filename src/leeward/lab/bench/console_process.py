@@ -18,6 +18,7 @@ from leeward.console.alerts.center import AlertCenter
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
+from leeward.console.heap import calm
 from leeward.console.identity import build_identity
 from leeward.console.routers import all_routers
 from leeward.console.vault_care import VaultCare
@@ -40,6 +41,7 @@ from leeward.wire.messages import PolicyMessage
 
 def main(folder: Path, agents: int, vms: int) -> None:
     log.quiet()
+    calm()
     database = Database(f"sqlite:///{folder}/console.db")
     authority = Authority.open(folder / "authority")
     enrol_all(database, authority, [host_name(number) for number in range(agents)], folder)
