@@ -31,6 +31,7 @@ _TICK_S = 0.5
 _REST_S = 10.0
 # Somebody looks: a page was asked for, or a stream is open, within this time.
 _WATCHED_S = 5.0
+_OLD_S = 3.0
 # The curve of a VM: one value every ten seconds, for an hour.
 SAMPLE_S = 10.0
 _SAMPLES = 360
@@ -92,6 +93,7 @@ class Watch:
         self._clock = clock
         self._lock = threading.Lock()
         self._moment: Moment | None = None
+        self._began = 0.0
         self._ages: dict[str, deque[float]] = {}
         self._tuples: dict[str, tuple[float, ...]] = {}
         self._sampled = 0.0
@@ -109,18 +111,22 @@ class Watch:
     # --- asking -----------------------------------------------------------------------------------------
 
     def look(self) -> Moment:
-        """Not older than a second."""
+        """Not older than a few seconds: what is newer the page's stream brings at once."""
         self._wanted = time.monotonic()
         moment = self._moment
-        if moment is not None and self._thread is not None and self._clock() - moment.taken < 1.0:
+        if moment is not None and self._thread is not None and self._clock() - moment.taken < _OLD_S:
+            self._awake.set()
             return moment
         self._awake.set()
         return self.fresh()
 
     def fresh(self) -> Moment:
-        """Taken now: after something was changed."""
+        """Taken now: after something was changed. Who waits for their turn together share one."""
+        asked = time.monotonic()
         with self._lock:
-            self._moment = self._take()
+            if self._moment is None or self._began < asked:
+                self._began = time.monotonic()
+                self._moment = self._take()
             return self._moment
 
     def newest(self) -> Moment | None:
