@@ -116,6 +116,7 @@ def _room(language: Language, assets: Assets) -> Environment:
         undefined=StrictUndefined,
         extensions=["jinja2.ext.i18n"],
         cache_size=200,
+        auto_reload=False,  # they change with the package alone; looking after each of them costs as much as a page
     )
     room.install_gettext_callables(language.gettext, language.ngettext, newstyle=True)  # type: ignore[attr-defined]
 

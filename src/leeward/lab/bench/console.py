@@ -87,6 +87,8 @@ async def _run(
             figures.cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
             # By themselves: while somebody looks at them a picture of everything is taken twice a second.
             note("Looking at pages")
+            for _, method, path in _pages(figures, 0, 0):
+                await http.request(method, path)  # a template is compiled when it is first used
             cpu, began = cpu_s(pid), time.monotonic()
             await asyncio.gather(*(_user(http, figures, _pages, vms, seconds) for _ in range(_USERS)))
         figures.page_cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
