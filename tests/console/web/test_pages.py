@@ -1,14 +1,15 @@
 """Pages to look at: the list, a VM, runs, plans, the vault, users, settings, the audit log."""
 
 import re
+import time
 import uuid
 from dataclasses import replace
 
 import pytest
 from tests.console.caller import PASSWORD
 from tests.console.plan_world import DB
-from tests.console.web.test_moves import until
 from tests.console.web.stand import Pages, Stand
+from tests.console.web.test_moves import until
 
 from leeward.console import listeners
 from leeward.console.web.assets import Assets

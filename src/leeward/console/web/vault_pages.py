@@ -40,7 +40,7 @@ class Inventory:
         self._lock = threading.Lock()
 
     def look(self) -> tuple[VaultInfo | None, float]:
-        """(what it holds, as of when in UTC seconds); None while it is being counted. Raises what the vault raises."""
+        """(what it holds, as of when in UTC seconds); None while it is counted. Raises what the vault raises."""
         with self._lock:
             if self._asked is None or self._asked.done():
                 self._asked = apart(self._care.inventory, "inventory")

@@ -10,6 +10,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, actor_of, viewer
+from leeward.console.troubles import late
 from leeward.console.views import RunView, StatusView, TestView
 from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
@@ -17,7 +18,7 @@ from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import Quote
 from leeward.console.web.possible import LABELS, Act, of_vm
 from leeward.console.web.recovery_pages import Task, address
-from leeward.console.web.rows import Level, late, size_of, state_of
+from leeward.console.web.rows import Level, size_of, state_of
 from leeward.console.web.watch import Moment
 from leeward.domain.access import Role
 from leeward.domain.errors import LeewardError, NotFound
