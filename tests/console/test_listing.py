@@ -5,6 +5,7 @@ import pytest
 from leeward.console.fleet import FleetView
 from leeward.console.listing import ALL, Listing, Order, Page, paged
 from leeward.domain.errors import BadInput
+from leeward.domain.protection import ReplicaState
 from leeward.domain.vm import Power
 from leeward.wire.messages import (
     AgentReport,
@@ -12,6 +13,7 @@ from leeward.wire.messages import (
     HostReport,
     PolicyMessage,
     ProtectionMessage,
+    ReplicaReport,
     VmMessage,
 )
 
@@ -21,14 +23,18 @@ class Link:
     present = True
     age_s = 0.0
 
-    def __init__(self, hosts, copies=()):
-        self._hosts, self._copies = hosts, copies
+    def __init__(self, hosts, copies=(), replicas=()):
+        self._hosts, self._copies, self._replicas = hosts, copies, replicas
+        self.asked = 0
 
     def hosts(self):
         return self._hosts
 
     def report(self):
-        return AgentReport(agent="a", generation=1, time="", protections=(), copies=self._copies)
+        self.asked += 1
+        return AgentReport(
+            agent="a", generation=1, time="", protections=(), copies=self._copies, replicas=self._replicas
+        )
 
 
 def vm(vm_id, name, host):
@@ -90,3 +96,16 @@ def test_a_page_of_nothing_is_refused():
     for wrong in ({"offset": -1}, {"limit": 0}):
         with pytest.raises(BadInput):
             Page(**wrong)
+
+
+def test_an_agent_is_asked_once_for_the_replicas_of_all_vms():
+    kept = [
+        ReplicaReport(vm_id=vm_id, host=host, state=ReplicaState.WARM, point=point)
+        for vm_id, host, point in (("1", "far", "7"), ("2", "far", "8"), ("1", "near", "9"))
+    ]
+    link = Link([host("far"), host("near")], replicas=tuple(kept))
+    view = FleetView([link])
+    found = [view.replica(vm_id, where) for vm_id, where in (("1", "far"), ("2", "far"), ("1", "near"))]
+    assert [replica.point for replica in found] == ["7", "8", "9"]
+    assert view.replica("2", "near") is view.replica("1", "nowhere") is view.replica("1", "") is None
+    assert link.asked == 1

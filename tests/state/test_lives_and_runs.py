@@ -90,3 +90,21 @@ def test_since_when_a_vm_is_protected_does_not_change_with_its_policy(database):
     database.protect(wish.model_copy(update={"paused": True}))
     database.move(VM, "away", 3)
     assert database.protected_since() == since
+
+
+def test_runs_that_are_not_over_are_found(database):
+    for number, state in enumerate(RunState):
+        database.runs.add(run(number, state))
+    unfinished = [found.state for found in database.runs.unfinished()]
+    assert unfinished == [
+        state for state in reversed(list(RunState)) if state not in (RunState.DONE, RunState.UNDONE)
+    ]
+    assert database.runs.unfinished("another") == []
+    assert len(database.runs.unfinished(limit=1)) == 1
+
+
+def test_phases_are_of_those_that_are_asked_for(database):
+    for name, phase in (("a", Phase.AWAY), ("b", Phase.SETTLED), ("c", Phase.BACK)):
+        database.lives.put(Life(name, name, phase, "office"))
+    assert database.lives.phases({"a", "c", "never moved"}) == {"a": Phase.AWAY, "c": Phase.BACK}
+    assert database.lives.phases(()) == {}

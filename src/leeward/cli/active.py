@@ -40,7 +40,8 @@ from leeward.wire.tokens import split_address
 class Active:
     """`begin` once, from any thread; `end` when nobody asks any more.
 
-    https: where it is listened for people, None for nowhere; own: whether the authority vouches for that.
+    https: where it is listened for people, None for nowhere. vouching: the authority's certificate and fingerprint
+    where it vouches for that, None where another one does.
     """
 
     def __init__(
@@ -51,6 +52,8 @@ class Active:
         self._authority = authority
         self._https = https
         self._seating = seating
+        ours = https is not None and not settings.console.cert
+        self.vouching = (authority.ca_pem.decode(), authority.fingerprint) if ours else None
         self._lock = threading.Lock()  # it may have to end while it is being put together
         self._over = False
         self._database: Database | None = None
@@ -79,9 +82,7 @@ class Active:
         if self._listener is not None:
             self._listener.start()  # before anything that has to be ended again when the port is taken
         console.start()
-        own = settings.console.listen and not settings.console.cert
-        vouching = (self._authority.ca_pem.decode(), self._authority.fingerprint) if own else None
-        identity = build_identity(database, vouching)
+        identity = build_identity(database, self.vouching)
         if self._https:
             _welcome(identity, self._https)
         log.info("serving", socket=str(settings.socket), vault=settings.vault.url)

@@ -11,6 +11,7 @@ from leeward.cli.config import Settings
 from leeward.cli.seating import Seating, SharedSeating, is_shared
 from leeward.console import listeners
 from leeward.console.authority import Authority
+from leeward.console.heap import calm
 from leeward.console.listeners import Https, server_names, split_listen
 from leeward.console.standby import Front
 from leeward.domain.errors import LeewardError
@@ -22,6 +23,7 @@ def serve(settings: Settings, verbose: bool) -> None:
     """Run until SIGTERM or Ctrl-C. Raises Refused when another daemon has the state folder."""
     log.to_json(sys.stdout, verbose=verbose)
     os.umask(0o077)
+    calm()
     with FolderLock(settings.daemon.state):
         if settings.console.listen:
             split_listen(settings.console.listen)  # wrong ones are told before anything begins
@@ -33,8 +35,7 @@ def serve(settings: Settings, verbose: bool) -> None:
         if https:
             listeners.tls_context(https)
         active = Active(settings, agent, authority, https, seating)
-        vouching = (authority.ca_pem.decode(), authority.fingerprint) if https and not settings.console.cert else None
-        front = Front(seating.me.name, seating.holds, vouching, seating.active)
+        front = Front(seating.me.name, seating.holds, active.vouching, seating.active)
         works = seating.take()
         seating.attend(lambda: _take_over(front, active, seating))
         if works:

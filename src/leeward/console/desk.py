@@ -31,10 +31,11 @@ _MAGIC = b"\x89PNG\r\n\x1a\n"
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
-# The step that may be left to an agent that is away, and how many runs are looked through for it at first.
+# The step that may be left to an agent that is away.
 LEFT = "discard-away"
 # Option of a failover that gave way to one to another host: what it has made at its own is to be removed.
 LEAVES = "leaves"
+# How many runs are looked through at first, for what is left of them.
 _FORMER = 1000
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)

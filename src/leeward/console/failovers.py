@@ -32,7 +32,6 @@ from leeward.state.lives import Life
 
 # Kinds that leave a VM's phase alone.
 _STILL = (Kind.TEST, Kind.CLEANUP)
-_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 _TOO_LATE = "another failover makes no sense: the one under way needs its home no more, or has just ended"
 _TOO_EARLY = "nothing of what is under way hangs on the recovery site alone, or it has just ended"
 # How long a run that gives way may take to notice.
@@ -71,6 +70,10 @@ class Failovers:
     def runs(self, vm_id: str | None = None, limit: int = 50) -> list[Run]:
         return self._database.runs.find(vm_id=vm_id, limit=limit)
 
+    def open_runs(self, limit: int) -> list[Run]:
+        """Those that are not over, newest first."""
+        return self._database.runs.unfinished(limit=limit)
+
     def run(self, run_id: str) -> Run:
         return self._database.runs.run(run_id)
 
@@ -95,7 +98,7 @@ class Failovers:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
         walking = self._engine.walking()
         self._desk.finish_giving_up()
-        for run in self._database.runs.find(states=_UNFINISHED, limit=10_000):
+        for run in self._database.runs.unfinished():
             life = self._database.lives.get(run.vm_id)
             if run.kind not in _STILL and (life is None or life.run_id != run.id):
                 # Written down, but we died before the VM was given to it; or given to another one before this ended.
@@ -300,7 +303,7 @@ class Failovers:
                 raise Refused("its test failover is just being removed", subject=name, hint="Wait until it is gone")
 
     def _unfinished(self, vm_id: str, kinds: Collection[Kind]) -> list[Run]:
-        return [run for run in self._database.runs.find(vm_id=vm_id, states=_UNFINISHED) if run.kind in kinds]
+        return [run for run in self._database.runs.unfinished(vm_id) if run.kind in kinds]
 
     def retry(self, vm_id: str, name: str, options: dict[str, Any]) -> Run:
         life = self.life(vm_id, name)

@@ -26,25 +26,37 @@ _OfHost = TypeVar("_OfHost", ProtectionMessage, StandDownMessage, ReplicaMessage
 
 
 class FleetView:
-    """What all agents tell, as of one moment; made for one question and thrown away."""
+    """What all agents tell, as of one moment; made for one question and thrown away. An agent is asked once at most:
+    one of this process makes its report anew each time."""
 
     def __init__(self, links: Sequence[AgentLink]) -> None:
         self._links = links
+        self._heard: dict[int, AgentReport] = {}
         self._told: dict[int, dict[str, ProtectionReport]] = {}
+        self._kept: dict[int, dict[tuple[str, str], ReplicaReport]] = {}
 
     @cached_property
     def hosts(self) -> dict[str, HostReport]:
         """By name."""
-        return {report.name: report for link in self._links for report in link.hosts()}
+        return {report.name: report for _, report in self._hosts}
+
+    @cached_property
+    def _hosts(self) -> list[tuple[AgentLink, HostReport]]:
+        return [(link, report) for link in self._links for report in link.hosts()]
 
     @cached_property
     def by_host(self) -> dict[str, AgentLink]:
         """Which agent has which host."""
-        return {report.name: link for link in self._links for report in link.hosts()}
+        return {report.name: link for link, report in self._hosts}
 
     @cached_property
     def _reports(self) -> list[tuple[AgentLink, AgentReport]]:
-        return [(link, link.report()) for link in self._links]
+        return [(link, self._report(link)) for link in self._links]
+
+    def _report(self, link: AgentLink) -> AgentReport:
+        if id(link) not in self._heard:
+            self._heard[id(link)] = link.report()
+        return self._heard[id(link)]
 
     def protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
         """What the agent of the wish's host tells of it."""
@@ -55,7 +67,7 @@ class FleetView:
     def _protections(self, link: AgentLink) -> dict[str, ProtectionReport]:
         """By VM id; only of agents that are asked for, since most questions are about a few of ten thousand VMs."""
         if id(link) not in self._told:
-            self._told[id(link)] = {told.vm_id: told for told in link.report().protections}
+            self._told[id(link)] = {told.vm_id: told for told in self._report(link).protections}
         return self._told[id(link)]
 
     def present(self, host: str) -> bool:
@@ -77,8 +89,13 @@ class FleetView:
     def replica(self, vm_id: str, host: str) -> ReplicaReport | None:
         """host: "" for one that keeps none."""
         link = self.by_host.get(host)
-        found = link.report().replicas if link else ()
-        return next((replica for replica in found if (replica.vm_id, replica.host) == (vm_id, host)), None)
+        return self._replicas(link).get((vm_id, host)) if link else None
+
+    def _replicas(self, link: AgentLink) -> dict[tuple[str, str], ReplicaReport]:
+        """By VM id and host; as `_protections`."""
+        if id(link) not in self._kept:
+            self._kept[id(link)] = {(told.vm_id, told.host): told for told in self._report(link).replicas}
+        return self._kept[id(link)]
 
     @cached_property
     def notes(self) -> dict[str, str]:

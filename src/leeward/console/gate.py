@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import HTTPConnection
 
 from leeward.console.actor import Actor, Via, local, nobody
-from leeward.console.keys import LOGIN, TOKEN, csrf_token, digest, same
+from leeward.console.keys import LOGIN, TOKEN, csrf_token, digest, same, unmasked
 from leeward.domain.access import Role
 from leeward.domain.errors import Forbidden, NotSignedIn
 from leeward.state.credentials import Credentials
@@ -82,6 +82,12 @@ class Gate:
         return Actor(login.user, via, login.role, address, login.user, digest(secret), csrf, login.expires)
 
 
+def _from_our_page(request: HTTPConnection, actor: Actor) -> bool:
+    """As the API tells the token, or as pages do."""
+    given = request.headers.get(CSRF_HEADER, "")
+    return same(given, actor.csrf) or same(unmasked(given), actor.csrf)
+
+
 def admit(actor: Actor, needed: Role, request: HTTPConnection) -> None:
     """Raises NotSignedIn or Forbidden."""
     if actor.role is None:
@@ -91,5 +97,5 @@ def admit(actor: Actor, needed: Role, request: HTTPConnection) -> None:
             f"this needs the role {needed}, and {actor.who} is {actor.role}", hint="An admin can change the role"
         )
     # The cookie comes along with whatever a page makes the browser send; a header only when the page is ours.
-    if actor.via is Via.BROWSER and changes(request) and not same(request.headers.get(CSRF_HEADER, ""), actor.csrf):
+    if actor.via is Via.BROWSER and changes(request) and not _from_our_page(request, actor):
         raise Forbidden(f"the {CSRF_HEADER} header is missing or wrong", hint="Load the page again")

@@ -46,6 +46,23 @@ def csrf_token(secret: str) -> str:
     return hmac.new(secret.encode("utf-8", "replace"), b"leeward csrf", hashlib.sha256).hexdigest()
 
 
+def masked(token: str) -> str:
+    """The same token, looking otherwise each time. Pages are packed and hold what a reader searched for beside it: by
+    the lengths of many answers one could feel one's way along a token that is always the same. token: hexadecimal."""
+    pad = secrets.token_bytes(len(token) // 2)
+    return pad.hex() + bytes(one ^ other for one, other in zip(pad, bytes.fromhex(token), strict=True)).hex()
+
+
+def unmasked(text: str) -> str:
+    """What `masked` was given; "" for what it never made."""
+    try:
+        both = bytes.fromhex(text)
+    except ValueError:
+        return ""
+    half = len(both) // 2
+    return bytes(one ^ other for one, other in zip(both[:half], both[half:], strict=False)).hex()
+
+
 def same(one: str, other: str) -> bool:
     """In a time that does not tell where they differ."""
     return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))

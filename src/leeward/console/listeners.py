@@ -14,6 +14,7 @@ from pathlib import Path
 
 import h11
 import uvicorn
+from starlette.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -27,6 +28,8 @@ _RELOAD_S = 60.0
 # How long a peer may take to say what it wants, and how many may be connected: strangers must not use up the files.
 _REQUEST_S = 30.0
 _MOST_CONNECTIONS = 512
+# Bytes; and zlib's level: what more effort would save is less than it costs the others who wait.
+_PACKED_FROM, _EFFORT = 1024, 5
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -137,7 +140,9 @@ def local(app: ASGIApp) -> ASGIApp:
 
 
 def public(app: ASGIApp) -> ASGIApp:
-    """Who comes through here is nobody until he shows who he is."""
+    """Who comes through here is nobody until he shows who he is. Pages and lists are packed; not live streams, whose
+    events must not wait for others, nor assets, which are already."""
+    packed = GZipMiddleware(app, minimum_size=_PACKED_FROM, compresslevel=_EFFORT)
 
     async def marked(scope: Scope, receive: Receive, send: Send) -> None:
         async def with_headers(message: Message) -> None:
@@ -149,7 +154,7 @@ def public(app: ASGIApp) -> ASGIApp:
             await send(message)
 
         scope[LOCAL_SCOPE] = False
-        await app(scope, receive, with_headers)
+        await packed(scope, receive, with_headers)
 
     return marked
 

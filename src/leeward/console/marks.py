@@ -15,6 +15,8 @@ from leeward.state.database import Database
 from leeward.vault.facade import Vault
 from leeward.wire.messages import ProtectionMessage
 
+_NEWEST = Choice({}, "")
+
 
 class Marks:
     """newest, of those who ask: True: each VM's newest point, whatever its group. False: the common instant, however
@@ -29,18 +31,17 @@ class Marks:
 
         Raises Refused when somebody has to decide.
         """
-        wish = self._wishes().get(vm_id)
-        if wish is None or not wish.policy.group or newest:
+        wish = self._database.wish(vm_id)
+        if wish is None or newest:
             return "", ""
-        vault = self._open_vault()
-        after = self._gone_before(vault, wish)
-        if after is not None:
-            return after
-        members = self._members(wish)
-        if len(members) < 2:
-            return "", ""
-        chosen = self._choice(vault, wish.policy.group, wish.policy.group_s, members, newest, wish.vm_name)
+        chosen = self._instant(wish)
+        _decided(chosen, newest, wish.vm_name)
         return chosen.points.get(vm_id, ""), chosen.note
+
+    def instant(self, vm_id: str) -> Choice:
+        """What an unplanned failover of one VM goes back to as long as nobody says `newest`."""
+        wish = self._database.wish(vm_id)
+        return self._instant(wish) if wish else _NEWEST
 
     def for_plan(
         self, name: str, vm_ids: Collection[str], settled: Collection[str], newest: bool | None
@@ -53,20 +54,22 @@ class Marks:
         points: dict[str, str] = {}
         notes: dict[str, str] = {}
         wanted = set(vm_ids) - set(settled)
-        wishes = [wish for vm_id, wish in self._wishes().items() if vm_id in wanted and wish.policy.group]
+        wishes = [wish for vm_id, wish in self._database.wishes().items() if vm_id in wanted and wish.policy.group]
         if newest or not wishes:
             return points, notes
         try:
             vault = self._open_vault()
             for wish in list(wishes):
                 if (after := self._gone_before(vault, wish)) is not None:
-                    points[wish.vm_id], notes[wish.vm_id] = after
+                    points |= after.points
+                    notes[wish.vm_id] = after.note
                     wishes.remove(wish)
             for (group, host), members in _groups(wishes).items():
                 if len(members) < 2:
                     continue
                 every_s = min(wish.policy.group_s for wish in members)
-                chosen = self._choice(vault, group, every_s, [wish.vm_id for wish in members], newest, name)
+                chosen = _choice(vault, group, every_s, [wish.vm_id for wish in members])
+                _decided(chosen, newest, name)
                 points |= chosen.points
                 notes |= dict.fromkeys((wish.vm_id for wish in members), chosen.note)
                 log.info("common instant chosen", plan=name, host=host, group=group, note=chosen.note)
@@ -78,46 +81,45 @@ class Marks:
 
     # --- insides ------------------------------------------------------------------------------------
 
-    def _wishes(self) -> dict[str, ProtectionMessage]:
-        return {wish.vm_id: wish for wish in self._database.desired().protections}
+    def _instant(self, wish: ProtectionMessage) -> Choice:
+        if not wish.policy.group:
+            return _NEWEST
+        vault = self._open_vault()
+        after = self._gone_before(vault, wish)
+        if after is not None:
+            return after
+        members = self._members(wish)
+        if len(members) < 2:
+            return _NEWEST
+        return _choice(vault, wish.policy.group, wish.policy.group_s, members)
 
     def _members(self, wish: ProtectionMessage) -> list[str]:
         """Those of its group that are replicated beside it: they can have agreed with it lately."""
         return [
             other.vm_id
-            for other in self._wishes().values()
+            for other in self._database.wishes().values()
             if (other.policy.group, other.host) == (wish.policy.group, wish.host)
             and (other.vm_id == wish.vm_id or not other.paused)
         ]
 
-    def _choice(
-        self, vault: Vault, group: str, every_s: float, members: Sequence[str], newest: bool | None, subject: str
-    ) -> Choice:
-        points = {vm_id: found for vm_id in members if (found := vault.log(vm_id).points())}
-        chosen = choose(group, every_s, points)
-        if chosen.late and newest is None:
-            raise Refused(
-                chosen.late,
-                subject=subject,
-                hint="Say --common to go back to that instant, or --newest to let each VM take its newest point",
-            )
-        return chosen
-
-    def _gone_before(self, vault: Vault, wish: ProtectionMessage) -> tuple[str, str] | None:
+    def _gone_before(self, vault: Vault, wish: ProtectionMessage) -> Choice | None:
         """Of a home that broke down the VMs are often brought up one by one: who follows goes to the instant of the
         first. Not when it has lived on: its newest point is from after the other one went."""
-        points = vault.log(wish.vm_id).points()
-        for other in self._wishes().values():
-            if other.policy.group != wish.policy.group or other.host == wish.host or not points:
+        for other in self._database.wishes().values():
+            if other.policy.group != wish.policy.group or other.host == wish.host:
                 continue
             run = self._failed_over(other.vm_id, wish.host)
-            if run is None or points[-1].time_ns / 1e9 > run.created:
+            if run is None:
+                continue
+            points = vault.log(wish.vm_id).points()
+            if not points or points[-1].time_ns / 1e9 > run.created:
                 continue
             mark = _mark_of(vault.log(other.vm_id).points(), run.point)
             point = point_of(points, mark) if mark else None
             if point is not None:
                 behind = show((points[-1].time_ns - point.time_ns) / 1e9)
-                return point.id, f"the instant of {other.vm_name}, {behind} older than the newest point"
+                note = f"the instant of {other.vm_name}, {behind} older than the newest point"
+                return Choice({wish.vm_id: point.id}, note)
         return None
 
     def _failed_over(self, vm_id: str, home: str) -> Run | None:
@@ -128,6 +130,21 @@ class Marks:
         if life is None or moved is None or moved.kind is not Kind.UNPLANNED or moved.home != home:
             return None
         return moved
+
+
+def _choice(vault: Vault, group: str, every_s: float, members: Sequence[str]) -> Choice:
+    points = {vm_id: found for vm_id in members if (found := vault.log(vm_id).points())}
+    return choose(group, every_s, points)
+
+
+def _decided(chosen: Choice, newest: bool | None, subject: str) -> None:
+    """Raises Refused when somebody has to decide."""
+    if chosen.late and newest is None:
+        raise Refused(
+            chosen.late,
+            subject=subject,
+            hint="Say --common to go back to that instant, or --newest to let each VM take its newest point",
+        )
 
 
 def _groups(wishes: Collection[ProtectionMessage]) -> dict[tuple[str, str], list[ProtectionMessage]]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future, wait
 
+from leeward.console.apart import apart
 from leeward.console.checks import VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.points import RecoveryPoint
@@ -13,14 +15,19 @@ from leeward.wire.messages import ProtectionMessage, ProtectionReport
 from leeward.wire.translate import point_message
 
 _FRESH_S = 5.0
+# One that swallows packets would keep everybody who asks for a thousand VMs for as long as its timeouts last.
+_PATIENCE_S = 2.0
+_SILENT = "the vault cannot be read: it does not answer"
 
 
 class Outlook:
-    """Thread-safe. A vault that cannot be read gives no point, and says why."""
+    """Thread-safe. A vault that cannot be read gives no point, and says why; one that does not answer, what was known
+    before."""
 
     def __init__(self, vault: VaultOpener) -> None:
         self._vault = vault
         self._known: dict[str, tuple[float, RecoveryPoint | None, str]] = {}
+        self._asked: tuple[float, Future[None]] | None = None
         self._lock = threading.Lock()
 
     def report(self, wish: ProtectionMessage) -> ProtectionReport:
@@ -42,10 +49,22 @@ class Outlook:
         )
 
     def _newest(self, vm_id: str) -> tuple[RecoveryPoint | None, str]:
-        with self._lock:
-            known = self._known.get(vm_id)
-            if known and time.monotonic() - known[0] < _FRESH_S:
-                return known[1], known[2]
+        ends = time.monotonic() + _PATIENCE_S
+        while True:
+            with self._lock:
+                now, known = time.monotonic(), self._known.get(vm_id)
+                if known and now - known[0] < _FRESH_S:
+                    return known[1], known[2]
+                if self._asked is None or self._asked[1].done():
+                    self._asked = now, apart(lambda: self._read(vm_id), "outlook")
+                began, asked = self._asked
+            # Nobody waits for an answer for which another one has waited long enough.
+            patience_s = min(ends, began + _PATIENCE_S) - time.monotonic()
+            if patience_s <= 0 or not wait([asked], patience_s).done:
+                return known[1] if known else None, _SILENT
+            asked.result()
+
+    def _read(self, vm_id: str) -> None:
         point, trouble = None, ""
         try:
             points = self._vault.open().log(vm_id).points()
@@ -54,4 +73,3 @@ class Outlook:
             trouble = f"the vault cannot be read: {error}"
         with self._lock:
             self._known[vm_id] = (time.monotonic(), point, trouble)
-        return point, trouble

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from pydantic import ValidationError
 
@@ -27,6 +29,7 @@ from leeward.console.views import (
     TestView,
     VmView,
 )
+from leeward.domain.consistency import Choice
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
@@ -37,6 +40,14 @@ from leeward.vault.facade import Vault
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionReport, VmMessage
 
 _CLEANUP_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Everything:
+    hosts: list[HostView]
+    vms: list[VmView]
+    statuses: list[StatusView]
+    tests: list[TestView]
 
 
 class Service:
@@ -56,13 +67,22 @@ class Service:
 
     # --- looking ------------------------------------------------------------------------------------
 
-    def hosts(self) -> list[HostView]:
+    def everything(self) -> Everything:
+        """All that there is, as of one moment, for what one question to each agent costs."""
         view = self._fleet.view()
+        return Everything(self._hosts(view), self._vms(view, ALL)[0], self._statuses(view, ALL)[0], self._tests(view))
+
+    def hosts(self) -> list[HostView]:
+        return self._hosts(self._fleet.view())
+
+    def _hosts(self, view: FleetView) -> list[HostView]:
         return [host_view(host, present=view.present(name)) for name, host in view.hosts.items()]
 
     def vms(self, page: Page = ALL) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""
-        view = self._fleet.view()
+        return self._vms(self._fleet.view(), page)
+
+    def _vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
         protected = self._database.wishes()
         copies = {copy.copy_id: copy for copy in view.copies if copy.purpose == "test"}
         rows, count = paged(view.vms, page)
@@ -80,7 +100,9 @@ class Service:
 
     def statuses(self, page: Page = ALL) -> tuple[list[StatusView], int]:
         """A page of all VMs, protected or not; and how many there are on all pages."""
-        view = self._fleet.view()
+        return self._statuses(self._fleet.view(), page)
+
+    def _statuses(self, view: FleetView, page: Page) -> tuple[list[StatusView], int]:
         listing = Listing(self._database.wishes(), view)
         rows, count = paged(list(listing.rows.values()), page)
         lives = self._database.lives.all()
@@ -224,9 +246,11 @@ class Service:
 
     def start_test(self, ref: str, point: str, by: str = "operator") -> TestView:
         """Begin in the background; look at it with `test`."""
-        vm_id, name = self._known(ref)
-        run = self._failovers.test(vm_id, name, point, by)
-        return test_view(run, None)
+        return test_view(self._failovers.test(*self._known(ref), point, by), None)
+
+    def begin_test(self, ref: str, point: str, by: str = "operator") -> RunView:
+        """The same, for who looks at the run."""
+        return self._run_view(self._failovers.test(*self._known(ref), point, by))
 
     def test(self, ref: str) -> TestView:
         vm_id, name = self._known(ref)
@@ -248,11 +272,10 @@ class Service:
         return None
 
     def tests(self) -> list[TestView]:
-        return [
-            test_view(self._newest_test(copy.vm_id), copy)
-            for copy in self._fleet.view().copies
-            if copy.purpose == "test"
-        ]
+        return self._tests(self._fleet.view())
+
+    def _tests(self, view: FleetView) -> list[TestView]:
+        return [test_view(self._newest_test(copy.vm_id), copy) for copy in view.copies if copy.purpose == "test"]
 
     def begin_cleanup(self, ref: str, by: str = "operator") -> RunView:
         """Remove the copy in the background."""
@@ -284,6 +307,10 @@ class Service:
         options = request.model_dump(exclude={"point"})
         return self._run_view(self._failovers.failover(vm_id, name, event, request.point, by, options))
 
+    def instant(self, vm_id: str) -> Choice:
+        """What an unplanned failover of a VM of a consistency group goes back to by itself. Raises StoreError."""
+        return self._failovers.marks.instant(vm_id)
+
     def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
         vm_id, name = self._known(ref)
         options = request.model_dump(exclude={"unplanned", "point"})
@@ -307,13 +334,21 @@ class Service:
 
     def runs(self, ref: str | None, limit: int) -> list[RunView]:
         vm_id = self._known(ref)[0] if ref else None
-        return [self._run_view(run) for run in self._failovers.runs(vm_id, limit)]
+        return self._run_views(self._failovers.runs(vm_id, limit))
+
+    def open_runs(self, limit: int = 1000) -> list[RunView]:
+        """Those that are not over, newest first."""
+        return self._run_views(self._failovers.open_runs(limit))
 
     def run(self, run_id: str) -> RunView:
         return self._run_view(self._failovers.run(run_id))
 
     def _run_view(self, run: Run) -> RunView:
-        return run_view(run, self._failovers.life(run.vm_id, run.vm_name).phase)
+        return self._run_views([run])[0]
+
+    def _run_views(self, runs: Sequence[Run]) -> list[RunView]:
+        phases = self._database.lives.phases({run.vm_id for run in runs})
+        return [run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in runs]
 
     def known(self, ref: str) -> tuple[str, str]:
         """(id, name) of a VM that hosts, state or the vault know, by its name or id. Raises NotFound, BadInput."""

@@ -62,7 +62,7 @@ def choose(group: str, every_s: float, points: Points) -> Choice:
     behind_s = max((found[-1].time_ns - chosen[vm_id].time_ns) / 1e9 for vm_id, found in points.items())
     told = f"one instant of group {group}"
     if behind_s > 0:
-        told += f", {show(behind_s)} older than the newest point"
+        told = f"one instant of group {group}, {show(behind_s)} older than the newest point"
     late = ""
     if behind_s > max(every_s * LATE_INTERVALS, LATE_S):
         late = f"the VMs of group {group} last agree {show(behind_s)} before their newest points"

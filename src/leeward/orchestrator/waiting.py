@@ -73,7 +73,8 @@ class Waiter:
                 told = detail
 
     def _link(self, job: Job, patience_s: float) -> Link | None:
-        """None: a fence need not find anybody."""
+        """None after a short patience, for what a run does without at a site that is gone (stopping the VM, clearing
+        away). Raises NotFound after a long one."""
         ends = time.monotonic() + patience_s
         while True:
             try:

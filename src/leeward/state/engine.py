@@ -24,9 +24,9 @@ _IDLE_MS = 10_000
 _SILENT_MS = 8_000
 _MIGRATION_LOCK_MS = 120_000
 # Any number of ours: the advisory lock that lets one console at a time migrate. ASCII "Leeward".
+_MIGRATION_KEY = 0x4C656577617264
 # Alembic keeps what it works on in its module: one at a time in a process.
 _migrating = threading.Lock()
-_MIGRATION_KEY = 0x4C656577617264
 _READING = "leeward_reading"
 # Execution option of transactions that cannot write.
 READ_ONLY = "postgresql_readonly"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -45,6 +46,12 @@ class Lives:
     def all(self) -> dict[str, Life]:
         with Session(reading(self._engine)) as session:
             return {row.vm_id: _life(row) for row in session.scalars(select(VmLife))}
+
+    def phases(self, vm_ids: Collection[str]) -> dict[str, Phase]:
+        """Of these VMs; of one that never moved there is none."""
+        query = select(VmLife.vm_id, VmLife.phase).where(VmLife.vm_id.in_(vm_ids))
+        with Session(reading(self._engine)) as session:
+            return {vm_id: Phase(phase) for vm_id, phase in session.execute(query)}
 
     def put(self, life: Life) -> None:
         """Write down what is known from elsewhere (the vault), whatever stood here."""

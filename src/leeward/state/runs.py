@@ -17,7 +17,7 @@ from leeward.state.engine import reading
 from leeward.state.tables import RunRow
 
 _TRIES = 50
-UNFINISHED = (RunState.RUNNING, RunState.UNDOING)
+_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 
 
 class Runs:
@@ -70,6 +70,10 @@ class Runs:
         query = select(RunRow.document).join(of, and_(RunRow.vm_id == of.c.vm_id, RunRow.created == of.c.created))
         with Session(reading(self._engine)) as session:
             return [_run(document) for document in session.scalars(query.where(fits))]
+
+    def unfinished(self, vm_id: str | None = None, limit: int = 10_000) -> list[Run]:
+        """Those that are not over, newest first."""
+        return self.find(vm_id=vm_id, states=_UNFINISHED, limit=limit)
 
     def record(self, run_id: str, name: str, *, undo: bool, **changes: Any) -> Run:
         return self.replace(run_id, lambda run: with_record(run, name, undo=undo, **changes))

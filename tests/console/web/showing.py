@@ -31,10 +31,13 @@ class OfficeWorld(PlanWorld):
             vm.write("vda", self.dice.randrange(16) * 65536, self.dice.randbytes(65536))
 
     def settle(self):
-        """Eight protected and current, one paused, one away and committed, one away and not, a test copy of one."""
+        """Eight protected and current, two of them of a group and with warm replicas, one paused, one away and
+        committed, one away and not, a test copy of one."""
         for name in (*NAMES[:6], "wiki"):
             self.service.protect(name, ProtectRequest(rpo_s=1, app_interval_s=2 if name == "crm" else 0))
         self.protect_all()
+        for name in ("accounting", "dc01"):
+            self.service.protect(name, ProtectRequest(warm=True, group="office", group_s=5))
         self.wait(lambda: all(self.service.status(name)[0].failover_possible for name in (*NAMES[:6], "wiki")))
         self.service.set_paused("wiki", True)
         self.service.start_test("crm", "latest", "anna")

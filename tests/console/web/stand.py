@@ -103,7 +103,8 @@ class Pages(Caller):
     """Asks for pages as htmx does. csrf: what our own pages send along."""
 
     def __init__(self, app, language="en", **more):
-        super().__init__(app, headers={"Accept-Language": language}, **more)
+        headers = {"Accept-Language": language, **more.pop("headers", {})}
+        super().__init__(app, headers=headers, **more)
         self.csrf = ""
 
     def ask(self, method, path, form=None, bare=False, **more):

@@ -81,6 +81,7 @@ def pages(office):
         "evidence": f"/vms/{CRM}/evidence/{office.service.evidence.of(CRM)[0].run}",
         "enable": f"/enable?vm={vm_id('printserver')}",
         "failover": f"/failover?vm={ACCOUNTING}",
+        "failover-unplanned": f"/failover?vm={ACCOUNTING}&type=unplanned",
         "failover-test": f"/failover?vm={ACCOUNTING}&type=test",
         "commit": f"/do/commit?vm={MAIL}",
         "runs": "/runs",

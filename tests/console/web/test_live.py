@@ -44,6 +44,7 @@ class Listener:
         # A server that ends cuts its streams; so does the end of a test.
         with suppress(httpx.HTTPError), self._client.stream("GET", self._url, headers=HTMX) as response:
             self.status, self.kind = response.status_code, response.headers.get("content-type")
+            self.packed = "content-encoding" in response.headers
             block = []
             for line in response.iter_lines():
                 if line:
@@ -72,6 +73,7 @@ def test_what_happens_is_on_the_page_within_a_second_and_little_else_is_sent(ser
     listener = Listener(served, served.as_role("viewer"), "/recovery/live")
     listener.wait('id="tasks"')
     assert (listener.status, listener.kind) == (200, "text/event-stream; charset=utf-8")
+    assert not listener.packed  # though the client would take it
     time.sleep(1.2)
     began = time.monotonic()
     served.service.set_paused("db", True)

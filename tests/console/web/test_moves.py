@@ -2,12 +2,14 @@
 
 import re
 import time
+from dataclasses import replace
 
 import pytest
 from tests.console.plan_world import APP, BARE, DB, FRONT
 
 from leeward.console.web import watch as watching
 from leeward.domain.lifecycle import Phase
+from leeward.domain.runs import RunState
 
 
 @pytest.fixture
@@ -137,7 +139,7 @@ def test_a_failover_has_to_be_confirmed_by_typing_the_vms_name(shared):
         assert "db" in beside(answer, "confirm")
         assert 'name="timeout" type="text" value="2min"' in answer.text
         assert re.search(r'name="force" value="1" checked', answer.text)
-    assert operator.post("/failover", {**form, "confirm": "db", "timeout": "2d"}).status_code == 422
+    assert beside(operator.post("/failover", {**form, "confirm": "db", "timeout": "2d"}), "timeout") != ""
     assert operator.post("/failover", {"vm": DB, "type": "nonsense"}).status_code == 422
     assert shared.failovers_begun() == []
 
@@ -189,6 +191,23 @@ def test_a_vm_comes_home_although_the_recovery_site_is_gone(protected, operator)
     protected.world.recovery.start_agent()
 
 
+@pytest.mark.parametrize("wrong", ["2h", "0s", "soon"])
+def test_a_time_that_no_guest_is_given_is_said_beside_its_field(protected, operator, wrong):
+    operator.post("/failover", {"vm": DB, "type": "planned", "confirm": "db"})
+    until_phase(protected, "db", Phase.AWAY)
+    protected.world.create()
+    for path, form in (
+        ("/do/failback", {"vm": DB, "type": "failback"}),
+        ("/failover", {"vm": APP, "type": "planned", "confirm": "app"}),
+        ("/plans/shop/start", {"type": "planned", "confirm": "shop"}),
+    ):
+        answer = operator.post(path, {**form, "timeout": wrong})
+        assert answer.status_code == 422, path
+        assert beside(answer, "timeout") in ("From 1 second to 1 hour.", "Write it like 5s, 10min, 2h or 7d.")
+        assert f'name="timeout" type="text" value="{wrong}"' in answer.text
+    assert len(protected.failovers_begun()) == 1
+
+
 def test_a_test_failover_and_its_end(protected, operator):
     answer = operator.post("/failover", {"vm": DB, "type": "test"})
     run_page = answer.headers["hx-redirect"]
@@ -205,6 +224,21 @@ def test_a_test_failover_and_its_end(protected, operator):
     until(lambda: protected.world.fleet.view().copy(DB, "test") is None)
     protected.watch._slow = 0.0
     assert ">never<" not in re.search(r'id="vm-facts".*?</section>', operator.get(f"/vms/{DB}").text, re.S)[0]
+
+
+@pytest.mark.parametrize("path", ["/failover", "/do/test"])
+def test_who_begins_a_test_is_led_to_it_whatever_else_begins_meanwhile(protected, operator, path):
+    test = protected.world.failovers.test
+
+    def and_somebody_elses(*given):
+        run = test(*given)
+        protected.database.runs.add(replace(run, id="other", created=run.created + 1, state=RunState.DONE))
+        return run
+
+    protected.world.failovers.test = and_somebody_elses
+    answer = operator.post(path, {"vm": DB, "type": "test"})
+    (begun,) = [run for run in protected.world.failovers.runs(DB) if run.id != "other"]
+    assert answer.headers["hx-redirect"] == f"/runs/{begun.id}"
 
 
 def test_a_chosen_point_is_the_one_that_comes_up(protected, operator):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from leeward.console.views import HostView, RunView, StatusView, TestView, VmView
+from leeward.console.views import HostView, ReplicaView, RunView, StatusView, TestView, VmView
 from leeward.console.web.attention import health, matters
 from leeward.console.web.language import Language
 from leeward.console.web.possible import Act, of_all, of_vm
@@ -177,6 +177,13 @@ def test_a_test_copy_is_a_row_of_the_recovery_site_and_no_vm_of_its_own():
     assert [(row.kind, row.name, row.where) for row in rows] == [("vm", "db", "office"), ("copy", "db-test", "site2")]
 
 
+def test_a_newer_point_alone_changes_no_row():
+    """Of a VM that is replicated each second nothing is sent again but its RPO."""
+    newer = POINT.model_copy(update={"id": "8", "time": "2026-01-01T00:00:01.000000Z"})
+    before, after = all_rows(a_moment(vm_status())), all_rows(a_moment(vm_status(last_point=newer, rpo_actual_s=1.0)))
+    assert before == after
+
+
 def many(count=120):
     return a_moment(*[vm_status(f"vm{n:03}", "error" if n % 40 == 0 else "enabled") for n in range(count)])
 
@@ -218,6 +225,7 @@ def why(act, status, role=Role.OPERATOR, vm=None, run=None):
     return None if reason is None else EN.say(reason)
 
 
+NO_POINT = "There is no recovery point yet; failover opens with the first one."
 COPYING = ProgressMessage(phase="copy", done=42, total=100, sent=1, rate=1.0, eta_s=9.0, fraction=0.4299)
 
 
@@ -254,6 +262,16 @@ COPYING = ProgressMessage(phase="copy", done=42, total=100, sent=1, rate=1.0, et
 def test_what_cannot_be_done_says_why(act, status, reason):
     assert why(act, status) == reason
     assert why(act, status, Role.VIEWER) == "Your role is viewer; an operator may do this."
+
+
+@pytest.mark.parametrize(("state", "reason"), [("warm", None), ("behind", None), ("copying", NO_POINT)])
+def test_a_warm_replica_can_be_failed_over_to_when_nobody_can_tell_of_the_vaults_points(state, reason):
+    replica = ReplicaView(
+        host="site2", point="7", time=POINT.time, lag_s=None, state=state, reason="", bytes=1, fraction=1.0
+    )
+    unknown = vm_status(last_point=None, failover_possible=False, replica=replica)
+    assert why(Act.FAILOVER, unknown) == reason
+    assert why(Act.TEST, unknown) == NO_POINT
 
 
 def test_what_cannot_be_protected_says_why_in_the_hosts_words():

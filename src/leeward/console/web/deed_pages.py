@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailbackRequest, StatusView
-from leeward.console.web.forms import Form, Posted, span_field
-from leeward.console.web.move_pages import Choice, statuses_of
+from leeward.console.web.forms import Form, Posted, timeout_field
+from leeward.console.web.move_pages import Choice, Chosen, cannot_be_read, picked_of, points_of, statuses_of
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.console.web.points import newest_app
 from leeward.console.web.possible import LABELS, PHASES, Act, of_vm
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind, steps
 from leeward.state.database import acting
-
-Chosen = Annotated[list[str], Query(alias="vm", min_length=1, max_length=500)]
 
 # What is asked for with no more than a yes, and what it means.
 _ABOUT = {
@@ -57,6 +57,10 @@ def router(parts: Parts) -> APIRouter:
         whys = {vm_id: chance[act].why for vm_id, chance in chances.items()}
         ways = _ways_home(moment, found[0]) if act is Act.FAILBACK else []
         way = _chosen_way(values["type"], ways, found[0], moment)
+        points: list[RecoveryPoint] = []
+        no_points = None
+        if way and way.kind is Kind.UNPLANNED_FAILBACK:
+            points, no_points = points_of(parts, moment, found[0].vm_id)
         return paint(
             request,
             "confirm.html",
@@ -71,6 +75,11 @@ def router(parts: Parts) -> APIRouter:
             choices=ways,
             way=way,
             hosts=[host for host in moment.hosts if host.site == "source"] if act is Act.FAILBACK else [],
+            newest=points[-1] if points else None,
+            app=newest_app(points),
+            picked=picked_of(points, values),
+            point=values["point"] or "latest",
+            no_points=cannot_be_read(no_points),
             values=values,
         )
 
@@ -87,7 +96,7 @@ def router(parts: Parts) -> APIRouter:
             raise BadInput("choose one VM", subject="vm")
         about(request, ", ".join(one.vm for one in found)[:200], deed.value)
         bad: dict[str, Phrase] = {}
-        timeout = span_field(form, "timeout", bad)
+        timeout = timeout_field(form, bad)
         if (
             deed is Act.FAILBACK
             and form["type"] == Kind.UNPLANNED_FAILBACK
@@ -158,8 +167,7 @@ def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: flo
         service.set_paused(one.vm_id, act is Act.PAUSE)
         return ""
     if act is Act.TEST:
-        service.start_test(one.vm_id, "latest", who)
-        return f"/runs/{service.last_run(one.vm_id).id}"
+        return f"/runs/{service.begin_test(one.vm_id, 'latest', who).id}"
     if act is Act.CLEANUP:
         return f"/runs/{service.begin_cleanup(one.vm_id, who).id}"
     if act is Act.COMMIT:
@@ -167,9 +175,9 @@ def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: flo
     unplanned = form["type"] == Kind.UNPLANNED_FAILBACK
     request = FailbackRequest(
         unplanned=unplanned,
-        point="app" if unplanned and form["point"] == "app" else "latest",
+        point=(form["point"] if unplanned else "") or "latest",
         to=form["to"] or None,
-        force=True if form.given("force") else None,
+        force=form.ticked("force"),
         timeout_s=timeout,
     )
     return f"/runs/{service.failback(one.vm_id, request, who).id}"

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from leeward.console.errors import Internal, status_of, told
 from leeward.console.gate import changes
-from leeward.console.web.painter import HEADERS, HTMX, Painter, go, here
+from leeward.console.web.painter import HEADERS, HTMX, Painter, for_terminals, go, here
 from leeward.console.web.phrases import N_
 from leeward.domain.errors import Forbidden, LeewardError, NotFound, NotSignedIn
 from leeward.logs import log
@@ -42,7 +42,7 @@ def install_pages(app: FastAPI, painter: Painter) -> None:
         if isinstance(error, NotSignedIn):
             return _to_sign_in(request)
         title = _TITLES.get(number, _OTHER)
-        hint = "" if "`leeward" in error.hint else error.hint
+        hint = "" if for_terminals(error.hint) else error.hint
         message = f"{error.subject}: {error.message}" if error.subject and number >= 500 else error.message
         response = painter.page(request, "error.html", number, title=title, message=message, hint=hint)
         if HTMX in request.headers:

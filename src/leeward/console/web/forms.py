@@ -13,6 +13,7 @@ from leeward.domain.errors import BadInput
 
 # A plan of hundreds of VMs has thousands.
 _MOST_FIELDS = 20_000
+_TIMEOUT_S = (1.0, 3600.0)
 
 
 class Form:
@@ -38,6 +39,10 @@ class Form:
 
     def given(self, name: str) -> bool:
         return bool(self[name])
+
+    def ticked(self, name: str) -> bool | None:
+        """Of a box, as requests tell it: None leaves it to the default."""
+        return True if self[name] else None
 
     def values(self, *names: str) -> dict[str, str]:
         """To fill the form in again."""
@@ -73,6 +78,15 @@ def span_field(form: Form, name: str, wrong: dict[str, Phrase]) -> float | None:
     except BadInput:
         wrong[name] = phrase(N_("Write it like 5s, 10min, 2h or 7d."))
         return None
+
+
+def timeout_field(form: Form, wrong: dict[str, Phrase]) -> float | None:
+    """How long a guest may take to shut down, in seconds, as requests allow it; None when the field is empty."""
+    found = span_field(form, "timeout", wrong)
+    if found is not None and not _TIMEOUT_S[0] <= found <= _TIMEOUT_S[1]:
+        wrong["timeout"] = phrase(N_("From 1 second to 1 hour."))
+        return None
+    return found
 
 
 def whole_field(form: Form, name: str, wrong: dict[str, Phrase]) -> int | None:

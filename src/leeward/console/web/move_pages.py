@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailoverRequest, StatusView
-from leeward.console.web.forms import Form, Posted, span_field
+from leeward.console.web.forms import Form, Posted, timeout_field
+from leeward.console.web.offers import newest_of, offers, without
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.points import newest_app
 from leeward.console.web.policy_form import DRILL, drill_filled, filled, read_drill, read_policy
-from leeward.console.web.possible import Act, of_vm
+from leeward.console.web.possible import Act, no_point, of_vm
+from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Moment
-from leeward.domain.errors import BadInput, LeewardError, NotFound
+from leeward.domain.consistency import Choice as Instant
+from leeward.domain.errors import BadInput, LeewardError, NotFound, StoreUnavailable, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind, steps
@@ -113,7 +116,14 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
         (one,) = statuses_of(moment, [vm_id])
         choices = _choices(request, moment, one)
         kind = _chosen_kind(values["type"], choices)
-        points, why_not = _points(parts, vm_id)
+        points, trouble_of_vault = points_of(parts, moment, vm_id)
+        away = isinstance(trouble_of_vault, Unavailable)
+        point = values["point"] or "latest"
+        newest = kind is Kind.UNPLANNED and point == "latest"
+        instant = _instant(parts, one) if newest and not trouble_of_vault else None
+        offered = offers(kind, one, points, away=away, newest=newest, instant=instant)
+        if trouble and offered.group and offered.group.late and newest_of(values["instant"]) is None:
+            trouble = replace(trouble, fields={**trouble.fields, "instant": phrase(N_("Choose one of the two."))})
         return paint(
             request,
             "failover.html",
@@ -125,9 +135,10 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
             steps=steps(kind),
             newest=points[-1] if points else None,
             app=newest_app(points),
-            picked=next((point for point in points if point.id == values["point"]), None),
-            point=values["point"] or "latest",
-            no_points=why_not,
+            picked=picked_of(points, values),
+            point=point,
+            no_points=cannot_be_read(trouble_of_vault),
+            offers=offered,
             hosts=[host for host in moment.hosts if host.site == "recovery"],
             values=values,
         )
@@ -143,9 +154,7 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
         kind = form["type"] if form["type"] in {kind.value for kind in _KINDS} else ""
         about(request, one.vm, f"{kind} point {form['point'] or 'latest'}")
         bad: dict[str, Phrase] = {} if kind else {"type": phrase(N_("Choose one of the three."))}
-        timeout = span_field(form, "timeout", bad)
-        if timeout is not None and not 1 <= timeout <= 3600:
-            bad["timeout"] = phrase(N_("From 1 second to 1 hour."))
+        timeout = timeout_field(form, bad)
         if kind in ("planned", "unplanned") and form["confirm"].strip() != one.vm:
             bad["confirm"] = phrase(N_("Type the VM's name, {vm}, to confirm."), vm=one.vm)
         if bad:
@@ -163,13 +172,16 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
 def _begin(parts: Parts, one: StatusView, kind: str, point: str, form: Form, timeout: float | None) -> str:
     """The run's id."""
     if kind == "test":
-        parts.service.start_test(one.vm_id, point, acting.get())
-        return parts.service.last_run(one.vm_id).id
+        return parts.service.begin_test(one.vm_id, point, acting.get()).id
+    unplanned = kind == "unplanned"
     request = FailoverRequest(
-        point="latest" if kind == "planned" else point,
+        point=point if unplanned else "latest",
         to=form["to"] or None,
-        force=True if form.given("force") else None,
+        force=form.ticked("force"),
         timeout_s=timeout,
+        from_vault=form.ticked("from_vault"),
+        without_vault=form.ticked("without_vault") if unplanned else None,
+        newest=newest_of(form["instant"]) if unplanned else None,
     )
     return parts.service.failover(one.vm_id, Event(kind), request, acting.get()).id
 
@@ -182,6 +194,10 @@ def _choices(request: Request, moment: Moment, one: StatusView) -> list[Choice]:
         if kind is not Kind.TEST and why is None:
             following = after(Phase(one.phase), Event(kind.value))
             why = phrase(N_("Not while one is under way.")) if isinstance(following, Refusal) else None
+        if why is None:
+            why = without(kind, moment.vault)
+        if kind is Kind.PLANNED and why is None:
+            why = no_point(one)
         if kind is Kind.PLANNED and why is None:
             home = next((host for host in moment.hosts if host.name == one.host), None)
             if home is None or not home.reachable:
@@ -195,8 +211,34 @@ def _chosen_kind(wanted: str, choices: list[Choice]) -> Kind:
     return named or next((choice.kind for choice in choices[1:] if choice.why is None), Kind.TEST)
 
 
-def _points(parts: Parts, vm_id: str) -> tuple[list[RecoveryPoint], Quote | None]:
+def points_of(parts: Parts, moment: Moment, vm_id: str) -> tuple[list[RecoveryPoint], LeewardError | None]:
+    """What the vault holds of a VM, or why it cannot be asked. One that is known to be away is not waited for."""
+    if moment.vault is VaultState.AWAY:
+        return [], StoreUnavailable("")
     try:
         return parts.points.of(vm_id), None
     except LeewardError as error:
-        return [], Quote(f"the vault cannot be read: {error.message}")
+        return [], error
+
+
+def picked_of(points: list[RecoveryPoint], values: Form) -> RecoveryPoint | None:
+    """The point with which the reader came from the timeline, whatever he has chosen since."""
+    wanted = (values["point"], values["picked"])
+    return next((point for point in points if point.id in wanted), None)
+
+
+def cannot_be_read(error: LeewardError | None) -> Phrase | Quote | None:
+    if error is None:
+        return None
+    if not error.message:
+        return phrase(N_("The vault cannot be reached."))
+    return Quote(f"the vault cannot be read: {error.message}")
+
+
+def _instant(parts: Parts, one: StatusView) -> Instant | None:
+    if not one.policy or not one.policy.group:
+        return None
+    try:
+        return parts.service.instant(one.vm_id)
+    except LeewardError:
+        return None

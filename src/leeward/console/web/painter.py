@@ -18,6 +18,7 @@ from leeward import __version__
 from leeward.console.access import about
 from leeward.console.actor import Actor, Via, nobody
 from leeward.console.errors import status_of
+from leeward.console.keys import masked
 from leeward.console.web import words
 from leeward.console.web.assets import Assets
 from leeward.console.web.language import LANGUAGES, Language, chosen, zone_named
@@ -61,6 +62,11 @@ class Reader:
     language: Language
     theme: str
     zone: tzinfo
+
+    @property
+    def csrf(self) -> str:
+        """What pages send along with changes, "" where there is no login."""
+        return masked(self.actor.csrf) if self.actor.csrf else ""
 
     def may(self, role: str) -> bool:
         return self.actor.role is not None and self.actor.role.covers(Role(role))
@@ -110,6 +116,7 @@ def _room(language: Language, assets: Assets) -> Environment:
         undefined=StrictUndefined,
         extensions=["jinja2.ext.i18n"],
         cache_size=200,
+        auto_reload=False,  # they change with the package alone; looking after each of them costs as much as a page
     )
     room.install_gettext_callables(language.gettext, language.ngettext, newstyle=True)  # type: ignore[attr-defined]
 
@@ -169,8 +176,13 @@ def trouble_of(request: Request, error: LeewardError, **fields: str) -> tuple[Tr
     about(request, getattr(request.state, "subject", None) or error.subject, error.message)
     message = Quote(error.message)
     beside = fields.get(error.subject) or fields.get(error.code)
-    hint = "" if "`leeward" in error.hint else error.hint
+    hint = "" if for_terminals(error.hint) else error.hint
     return Trouble(message, hint, {beside: message} if beside else {}), status_of(error)
+
+
+def for_terminals(hint: str) -> bool:
+    """Whether a hint speaks of the command line, which who looks at a page does not have before him."""
+    return "`leeward" in hint or " --" in hint
 
 
 def wrong(fields: Mapping[str, Phrase]) -> Trouble:

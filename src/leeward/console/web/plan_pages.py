@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
 from leeward.console.plan_views import PlanApproveRequest, PlanAskRequest, PlanRetryRequest, PlanRunRequest
-from leeward.console.web.forms import Form, Posted, span_field
+from leeward.console.web.forms import Form, Posted, timeout_field
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
@@ -125,9 +125,7 @@ def _add_starting(pages: APIRouter, parts: Parts) -> None:
         bad: dict[str, Phrase] = {}
         if form["type"] not in set(PlanKind):
             bad["type"] = phrase(N_("Choose one of the three."))
-        timeout = span_field(form, "timeout", bad)
-        if timeout is not None and not 1 <= timeout <= 3600:
-            bad["timeout"] = phrase(N_("From 1 second to 1 hour."))
+        timeout = timeout_field(form, bad)
         if form["type"] in ("planned", "unplanned") and form["confirm"].strip() != name:
             bad["confirm"] = phrase(N_("Type the plan's name, {plan}, to confirm."), plan=name)
         about(request, name, form["type"][:16])
@@ -137,7 +135,7 @@ def _add_starting(pages: APIRouter, parts: Parts) -> None:
         wanted = PlanRunRequest(
             kind=PlanKind(form["type"]),
             point="app" if form["point"] == "app" and not planned else "latest",
-            force=True if form.given("force") else None,
+            force=form.ticked("force"),
             timeout_s=timeout,
         )
         try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from leeward.console.views import RunView, StatusView, VmView
+from leeward.console.views import ReplicaView, RunView, StatusView, VmView
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.domain.access import Role
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
-from leeward.domain.protection import ProtectionState
+from leeward.domain.protection import ProtectionState, ReplicaState
 
 
 class Act(StrEnum):
@@ -105,7 +105,7 @@ def _why(act: Act, status: StatusView, vm: VmView | None, run: RunView | None) -
     if act is Act.TEST:
         if status.test_failover or (run is not None and run.kind in ("test", "cleanup")):
             return phrase(N_("A test copy of it exists: clean it up first."))
-        return _no_point(status)
+        return no_point(status)
     return _why_not_move(act, status, phase)
 
 
@@ -122,7 +122,9 @@ def _why_not_move(act: Act, status: StatusView, phase: Phase) -> Phrase | None:
     }[act]
     if all(isinstance(after(phase, event), Refusal) for event in events):
         return _home_words(act) if phase is Phase.HOME else where
-    return _no_point(status) if act is Act.FAILOVER and phase is Phase.HOME else None
+    if act is not Act.FAILOVER or phase is not Phase.HOME or warm(status) is not None:
+        return None
+    return no_point(status)
 
 
 def _home_words(act: Act) -> Phrase:
@@ -131,7 +133,15 @@ def _home_words(act: Act) -> Phrase:
     return phrase(N_("It runs at its home site: fail it over first."))
 
 
-def _no_point(status: StatusView) -> Phrase | None:
+def warm(status: StatusView) -> ReplicaView | None:
+    """The warm replica that could be failed over to now, also while the vault is away."""
+    replica = status.replica
+    whole = replica is not None and replica.point and replica.state in (ReplicaState.WARM, ReplicaState.BEHIND)
+    return replica if whole else None
+
+
+def no_point(status: StatusView) -> Phrase | None:
+    """Why there is nothing in the vault yet that the VM could be made of."""
     if status.last_point is not None and (status.failover_possible or status.phase != Phase.HOME):
         return None
     if status.progress is not None and status.last_point is None:
@@ -142,12 +152,6 @@ def _no_point(status: StatusView) -> Phrase | None:
     if status.last_point is None:
         return phrase(N_("There is no recovery point yet; failover opens with the first one."))
     return None
-
-
-def moves(status: StatusView) -> tuple[Event, ...]:
-    """The kinds of failover that the VM's phase lets begin."""
-    wanted = (Event.PLANNED, Event.UNPLANNED)
-    return tuple(event for event in wanted if not isinstance(after(Phase(status.phase), event), Refusal))
 
 
 def of_all(chances: list[dict[Act, Chance]]) -> list[Chance]:

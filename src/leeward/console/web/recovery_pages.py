@@ -104,7 +104,7 @@ def router(parts: Parts) -> APIRouter:
             every_id = [row.vm_id for row in shown.listed.rows if row.selectable]
             both = [*wish.chosen, *every_id] if not set(every_id) <= set(wish.chosen) else []
             shown = picture(moment, make_wish(both, q, host, show, sort, desc, wish.page), reader)
-        response = paint(request, "recovery.html", shown=shown, sorts=SORTS, filters=FILTERS)
+        response = paint(request, "recovery.html", shown=shown)
         if HTMX in request.headers:
             query = urlencode(shown.wish.query())
             response.headers["HX-Replace-Url"] = "/recovery" + (f"?{query}" if query else "")

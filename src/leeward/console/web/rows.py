@@ -41,14 +41,13 @@ class Row:
     site: str
     state: Phrase
     level: Level
-    fraction: float | None
-    reason: str
-    target_s: float | None
-    late: bool
-    size: int
-    tested: float | None
-    last_point: str | None
-    selectable: bool
+    fraction: float | None = None
+    reason: str = ""
+    target_s: float | None = None
+    late: bool = False
+    size: int = 0
+    tested: float | None = None
+    selectable: bool = False
 
 
 STATES = {
@@ -98,11 +97,10 @@ def size_of(moment: Moment, status: StatusView) -> int:
 def all_rows(moment: Moment) -> tuple[Row, ...]:
     """Kept for the newest pictures: pages and streams of all readers begin with them."""
     sites = {host.name: host.site for host in moment.hosts}
+    copies = {test.copy_name for test in moment.tests if test.copy_name}
     rows = []
     for status in moment.statuses:
-        vm = moment.vms.get(status.vm_id)
-        copy = next((test for test in moment.tests if test.copy_name and test.copy_name == status.vm), None)
-        if vm is not None and status.policy is None and copy is not None:
+        if status.policy is None and status.vm in copies and status.vm_id in moment.vms:
             continue  # shown as a copy below
         rows.append(_row(moment, status, sites))
         phase = Phase(status.phase)
@@ -120,14 +118,7 @@ def all_rows(moment: Moment) -> tuple[Row, ...]:
                     site=sites.get(test.host, ""),
                     state=phrase(N_("Test copy of {vm}"), vm=test.vm),
                     level=Level.BAD if test.failed else Level.GOOD if test.done else Level.BUSY,
-                    fraction=None,
                     reason=test.failed,
-                    target_s=None,
-                    late=False,
-                    size=0,
-                    tested=None,
-                    last_point=None,
-                    selectable=False,
                 )
             )
     return tuple(rows)
@@ -151,7 +142,6 @@ def _row(moment: Moment, status: StatusView, sites: dict[str, str]) -> Row:
         late=late(status),
         size=size_of(moment, status),
         tested=moment.tested.get(status.vm_id),
-        last_point=status.last_point.time if status.last_point else None,
         selectable=True,
     )
 
@@ -171,14 +161,6 @@ def _shadow(status: StatusView, sites: dict[str, str]) -> Row:
         site=sites.get(status.home, ""),
         state=phrase(N_("Kept off: it runs at {away}"), away=status.away),
         level=Level.OFF,
-        fraction=None,
-        reason="",
-        target_s=None,
-        late=False,
-        size=0,
-        tested=None,
-        last_point=None,
-        selectable=False,
     )
 
 

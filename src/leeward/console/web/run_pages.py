@@ -8,11 +8,11 @@ from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
 from leeward.console.views import RetryRequest, RunView
-from leeward.console.web.forms import Form, Posted, span_field
+from leeward.console.web.forms import Posted
 from leeward.console.web.live import Piece, stream
-from leeward.console.web.painter import Trouble, go, trouble_of, wrong
+from leeward.console.web.offers import alone
+from leeward.console.web.painter import Trouble, go, trouble_of
 from leeward.console.web.parts import Parts
-from leeward.console.web.phrases import Phrase
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import LeewardError
 
@@ -52,11 +52,10 @@ def _done(run: RunView) -> list[str]:
 def _add_run(pages: APIRouter, parts: Parts) -> None:
     paint, service = parts.painter.page, parts.service
 
-    def run_page(
-        request: Request, run_id: str, status: int = 200, trouble: Trouble | None = None, values: Form | None = None
-    ) -> Response:
-        run = service.run(run_id)
-        return paint(request, "run.html", status, trouble=trouble, run=run, values=values or Form([]))
+    def run_page(request: Request, run_id: str, status: int = 200, trouble: Trouble | None = None) -> Response:
+        run, moment = service.run(run_id), parts.watch.look()
+        without = alone(run, moment.status(run.vm_id), moment.vault)
+        return paint(request, "run.html", status, trouble=trouble, run=run, alone=without)
 
     @pages.get("/runs/{run_id}", dependencies=viewer)
     def run(request: Request, run_id: str) -> Response:
@@ -67,14 +66,15 @@ def _add_run(pages: APIRouter, parts: Parts) -> None:
         service.run(run_id)
         pieces = parts.painter.pieces(parts.painter.reader(request), "run_pieces.html")
 
-        def view(_: Moment) -> Sequence[Piece]:
+        def view(moment: Moment) -> Sequence[Piece]:
             found = service.run(run_id)
+            without = alone(found, moment.status(found.vm_id), moment.vault)
             head = (found.state, found.failure, found.reversible, found.cancelling, found.phase)
             return [
                 Piece("run-head", head, lambda: str(pieces.head(found))),
                 Piece("run-steps", tuple(map(str, found.steps)), lambda: str(pieces.forward(found))),
                 Piece("run-undo", tuple(map(str, found.undo)), lambda: str(pieces.backward(found))),
-                Piece("run-tasks", head, lambda: str(pieces.tasks(found))),
+                Piece("run-tasks", (head, without is None), lambda: str(pieces.tasks(found, without))),
             ]
 
         return stream(request, parts.watch, view)
@@ -83,11 +83,7 @@ def _add_run(pages: APIRouter, parts: Parts) -> None:
     def retry(request: Request, run_id: str, form: Posted) -> Response:
         run = service.run(run_id)
         about(request, run.vm)
-        bad: dict[str, Phrase] = {}
-        timeout = span_field(form, "timeout", bad)
-        if bad:
-            return run_page(request, run_id, 422, wrong(bad), form)
-        wanted = RetryRequest(force=True if form.given("force") else None, timeout_s=timeout)
+        wanted = RetryRequest(force=form.ticked("force"), without_vault=form.ticked("without_vault"))
         return asked(request, run, lambda: service.retry(run.vm_id, wanted))
 
     @pages.post("/runs/{run_id}/cancel", dependencies=operator)

@@ -38,6 +38,12 @@ PATTERNS = (
     N_("its host {host} cannot be asked, and the vault has no recovery point of it"),
     N_("the vault cannot be read: {why}"),
     N_("it runs at {host}"),
+    N_("it does not answer"),
+    N_("the newest point of each: group {group} has no instant yet that all of its VMs have"),
+    N_("one instant of group {group}, {behind} older than the newest point"),
+    N_("one instant of group {group}"),
+    N_("the VMs of group {group} last agree {behind} before their newest points"),
+    N_("the instant of {vm}, {behind} older than the newest point"),
     # runs
     N_("newest usable point: {point}"),
     N_("bringing the last changes into the vault"),

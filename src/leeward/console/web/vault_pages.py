@@ -2,28 +2,50 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
+from leeward.console.apart import apart
 from leeward.console.vault_care import VaultCare
 from leeward.console.web.charts import Spark, spark
 from leeward.console.web.forms import Posted
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import Trouble, go, trouble_of
 from leeward.console.web.parts import Parts
-from leeward.console.web.phrases import Quote
+from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import LeewardError
 from leeward.domain.growth import DAY_S, full_in_s, per_day
 from leeward.state.database import acting
+from leeward.vault.facade import VaultInfo
 
 _SHOWN_S = 30 * DAY_S
 _POINTS = 120
 _CHECKS = 10
+_PATIENCE_S = 5.0
+
+
+class Inventory:
+    """What the vault holds, for a page that does not wait as long as counting may take. Thread-safe."""
+
+    def __init__(self, care: VaultCare) -> None:
+        self._care = care
+        self._asked: Future[tuple[VaultInfo, float]] | None = None
+        self._lock = threading.Lock()
+
+    def look(self) -> tuple[VaultInfo | None, float]:
+        """(what it holds, as of when in UTC seconds); None while it is counted. Raises what the vault raises."""
+        with self._lock:
+            if self._asked is None or self._asked.done():
+                self._asked = apart(self._care.inventory, "inventory")
+            asked = self._asked
+        return asked.result() if wait([asked], _PATIENCE_S).done else (None, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +72,20 @@ def forecast(care: VaultCare, free: int | None) -> Forecast:
 def router(parts: Parts) -> APIRouter:
     pages = APIRouter(route_class=GuardedRoute)
     care = parts.care
+    inventory = Inventory(care)
 
     def vault_page(request: Request, status: int = 200, trouble: Trouble | None = None) -> Response:
-        state, info, counted, why = parts.door.state(), None, 0.0, None
+        moment = parts.watch.look()
+        state, info, counted = moment.vault, None, 0.0
+        why: Phrase | Quote | None = None
         if state is VaultState.OPEN:
             try:
-                info, counted = care.inventory()
+                info, counted = inventory.look()
+                if info is None:
+                    why = phrase(N_("What it holds is still being counted: come back in a moment."))
             except LeewardError as error:
                 why = Quote(error.message)
-        room = parts.door.room()
+        room = moment.room
         return parts.painter.page(
             request,
             "vault.html",

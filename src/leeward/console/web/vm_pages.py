@@ -10,19 +10,21 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, actor_of, viewer
+from leeward.console.troubles import late
 from leeward.console.views import RunView, StatusView, TestView
 from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import Quote
-from leeward.console.web.possible import Act, of_vm
+from leeward.console.web.possible import LABELS, Act, of_vm
 from leeward.console.web.recovery_pages import Task, address
 from leeward.console.web.rows import Level, size_of, state_of
 from leeward.console.web.watch import Moment
 from leeward.domain.access import Role
 from leeward.domain.errors import LeewardError, NotFound
-from leeward.domain.lifecycle import Phase
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
+from leeward.domain.procedures import Kind
 
 _LISTED = 20
 _SPANS = {"hour": 3600.0, "day": 86_400.0, "week": 7 * 86_400.0}
@@ -49,6 +51,7 @@ class Head:
     words: Any
     level: Level
     power: str
+    late: bool
     size: int
     tasks: tuple[Task, ...]
     run: RunView | None
@@ -70,7 +73,7 @@ def head_of(moment: Moment, vm_id: str, role: Role | None) -> Head:
     curve = spark(ages, status.rpo_target_s, width=720, height=72, most=360) if len(ages) > 1 else None
     test = next((test for test in moment.tests if test.vm_id == vm_id), None)
     power, size = (vm.power.value if vm else ""), size_of(moment, status)
-    return Head(status, words, level, power, size, tasks, run, curve, test, moment.tested.get(vm_id))
+    return Head(status, words, level, power, late(status), size, tasks, run, curve, test, moment.tested.get(vm_id))
 
 
 def _acts(status: StatusView) -> list[Act]:
@@ -82,6 +85,16 @@ def _acts(status: StatusView) -> list[Act]:
     if status.phase != Phase.HOME:
         acts += [Act.COMMIT, Act.FAILBACK]
     return [*acts, Act.POLICY, Act.RESUME if paused else Act.PAUSE, Act.DISABLE]
+
+
+def onward(status: StatusView) -> tuple[str, str] | None:
+    """(label, address) of what brings the VM up from an older point, None where nothing does."""
+    phase, vm = Phase(status.phase), status.vm_id
+    if not isinstance(after(phase, Event.UNPLANNED), Refusal):
+        return LABELS[Act.FAILOVER], f"{address(Act.FAILOVER, [vm])}&type={Kind.UNPLANNED}"
+    if not isinstance(after(phase, Event.UNPLANNED_FAILBACK), Refusal):
+        return LABELS[Act.FAILBACK], f"{address(Act.FAILBACK, [vm])}&type={Kind.UNPLANNED_FAILBACK}"
+    return None
 
 
 def window(
@@ -96,9 +109,7 @@ def window(
     return min(oldest, now - 60.0), now
 
 
-def points_of(
-    parts: Parts, vm_id: str, span: str, begins: float | None, ends: float | None
-) -> tuple[Points, list[RecoveryPoint]]:
+def points_of(parts: Parts, vm_id: str, span: str, begins: float | None, ends: float | None) -> Points:
     points: list[RecoveryPoint] = []
     trouble = None
     try:
@@ -107,7 +118,7 @@ def points_of(
         trouble = Quote(f"the vault cannot be read: {error.message}")
     start, end = window(points, span, begins, ends, time.time())
     inside = [point for point in points if start <= point.time_ns / 1e9 <= end]
-    shown = Points(
+    return Points(
         picture=timeline(points, start, end, by_bytes=False),
         churn=timeline(points, start, end, by_bytes=True),
         shown=tuple(reversed(inside[-_LISTED:])),
@@ -116,7 +127,6 @@ def points_of(
         oldest=points[0].time_ns / 1e9 if points else None,
         trouble=trouble,
     )
-    return shown, points
 
 
 def router(parts: Parts) -> APIRouter:
@@ -129,7 +139,7 @@ def router(parts: Parts) -> APIRouter:
     ) -> Response:
         moment = watch.look()
         head = head_of(moment, vm_id, actor_of(request).role)
-        points, _ = points_of(parts, vm_id, span, begins, ends)
+        points = points_of(parts, vm_id, span, begins, ends)
         name = head.status.vm
         events = [event for event in parts.service.events(300) if event["subject"] == name][:10]
         return paint(
@@ -138,6 +148,7 @@ def router(parts: Parts) -> APIRouter:
             head=head,
             vm=moment.vms.get(vm_id),
             points=points,
+            onward=onward(head.status),
             span=span if begins is None else "zoom",
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,

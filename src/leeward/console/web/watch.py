@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 from leeward.console.room import Room
 from leeward.console.service import Service
-from leeward.console.showing import rto_of, run_view
+from leeward.console.showing import rto_of
 from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import DrillView, HostView, RunView, StatusView, TestView, VmView
 from leeward.console.web.vault_door import VaultDoor, VaultState
+from leeward.console.web.vault_state import LastState, seen
 from leeward.domain.errors import LeewardError
-from leeward.domain.lifecycle import Phase
 from leeward.domain.plan_runs import PlanState
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
@@ -27,11 +27,11 @@ from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.vault_care import VaultBook
 
-_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 _TICK_S = 0.5
 _REST_S = 10.0
 # Somebody looks: a page was asked for, or a stream is open, within this time.
 _WATCHED_S = 5.0
+_OLD_S = 3.0
 # The curve of a VM: one value every ten seconds, for an hour.
 SAMPLE_S = 10.0
 _SAMPLES = 360
@@ -93,19 +93,19 @@ class Watch:
         clock: Callable[[], float] = time.time,
         limits: Callable[[], Limits] = Limits,
     ) -> None:
-        self._service, self._database, self._door, self._limits = service, database, door, limits
+        self._service, self._database, self._limits = service, database, limits
         self._clock = clock
         self._lock = threading.Lock()
         self._moment: Moment | None = None
+        self._began = 0.0
         self._ages: dict[str, deque[float]] = {}
         self._tuples: dict[str, tuple[float, ...]] = {}
         self._sampled = 0.0
         self._tested: dict[str, float] | None = None
         self._rtos: dict[str, Run] = {}
         self._protected: dict[str, float] = {}
-        self._vault = VaultState.UNKNOWN
+        self._vault = LastState(lambda: seen(door))
         self._damaged = 0
-        self._room: Room | None = None
         self._slow = 0.0
         self._wanted = 0.0
         self._stopping = threading.Event()
@@ -115,18 +115,22 @@ class Watch:
     # --- asking -----------------------------------------------------------------------------------------
 
     def look(self) -> Moment:
-        """Not older than a second."""
+        """Not older than a few seconds: what is newer the page's stream brings at once."""
         self._wanted = time.monotonic()
         moment = self._moment
-        if moment is not None and self._thread is not None and self._clock() - moment.taken < 1.0:
+        if moment is not None and self._thread is not None and self._clock() - moment.taken < _OLD_S:
+            self._awake.set()
             return moment
         self._awake.set()
         return self.fresh()
 
     def fresh(self) -> Moment:
-        """Taken now: after something was changed."""
+        """Taken now: after something was changed. Who waits for their turn together share one."""
+        asked = time.monotonic()
         with self._lock:
-            self._moment = self._take()
+            if self._moment is None or self._began < asked:
+                self._began = time.monotonic()
+                self._moment = self._take()
             return self._moment
 
     def newest(self) -> Moment | None:
@@ -180,10 +184,8 @@ class Watch:
 
     def _take(self) -> Moment:
         now = self._clock()
-        statuses = tuple(self._service.status())
-        lives = self._database.lives.all()
-        found = self._database.runs.find(states=_UNFINISHED, limit=1000)
-        phases = {vm_id: life.phase for vm_id, life in lives.items()}
+        found = self._service.everything()
+        statuses = tuple(found.statuses)
         if now - self._slow >= _SLOW_S or self._slow > now:
             self._slow = now
             self._look_slowly()
@@ -192,17 +194,17 @@ class Watch:
             number=self._moment.number + 1 if self._moment else 1,
             taken=now,
             statuses=statuses,
-            vms={vm.id: vm for vm in self._service.vms()[0]},
-            hosts=tuple(self._service.hosts()),
-            tests=tuple(self._service.tests()),
-            open_runs=tuple(run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in found),
-            tested=self._tested or {},
-            vault=self._vault,
+            vms={vm.id: vm for vm in found.vms},
+            hosts=tuple(found.hosts),
+            tests=tuple(found.tests),
+            open_runs=tuple(self._service.open_runs()),
+            tested=dict(self._tested or {}),
+            vault=self._vault.look(),
             drills=tuple(self._service.drills.all(self._tested)),
             ages=self._tuples,
             protected=self._protected,
             rtos=self._rtos,
-            room=self._room,
+            room=self._vault.room,
             damaged=self._damaged,
             stalled_plans=tuple(
                 StalledPlan(run.id, run.plan.name, run.failure)
@@ -212,8 +214,6 @@ class Watch:
         )
 
     def _look_slowly(self) -> None:
-        self._vault = self._door.state()
-        self._room = self._door.room() if self._vault is VaultState.OPEN else None
         runs = self._database.runs
         # Of all VMs once; from then on of what is new.
         if self._tested is None:
@@ -226,7 +226,8 @@ class Watch:
 
     def forget_vault(self) -> None:
         """Its state has just been changed: look anew."""
-        self._slow = 0.0
+        with self._lock:
+            self._vault.forget()
 
     def _sample(self, now: float, statuses: tuple[StatusView, ...]) -> None:
         if now - self._sampled < SAMPLE_S and self._sampled <= now:

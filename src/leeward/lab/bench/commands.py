@@ -171,17 +171,27 @@ def console(
     seconds: Annotated[float, typer.Option(min=5, max=600, help="For how long is asked.")] = 60,
     as_json: Json = False,
 ) -> None:
-    """How fast the console's API answers with very many VMs, whose agents tell of new points meanwhile."""
+    """How fast the console's API and pages answer with very many VMs, whose agents tell of new points meanwhile."""
     from leeward.lab.bench.agents import percentile
     from leeward.lab.bench.console import measure
 
     f = measure(agents, vms, seconds, _note)
     if as_json:
         print(
-            json.dumps({"agents": f.agents, "vms": f.vms, "cores": f.cores, "memory": f.memory, "answers": f.answers})
+            json.dumps(
+                {
+                    "agents": f.agents,
+                    "vms": f.vms,
+                    "cores": f.cores,
+                    "page_cores": f.page_cores,
+                    "memory": f.memory,
+                    "answers": f.answers,
+                }
+            )
         )
         return
-    out.print(f"{f.agents:,} agents, {f.vms:,} VMs; {f.cores:.2f} cores, {f.memory >> 20} MiB\n")
+    out.print(f"{f.agents:,} agents, {f.vms:,} VMs; {f.memory >> 20} MiB")
+    out.print(f"{f.cores:.2f} cores for the API, {f.page_cores:.2f} for pages\n")
     out.print("| Question | Asked | p50 | p95 |\n|---|---|---|---|")
     for question, answers in f.answers.items():
         p50, p95 = (percentile(answers, share) * 1000 for share in (0.5, 0.95))

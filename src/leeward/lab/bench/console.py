@@ -34,17 +34,20 @@ _PAUSE_S = 0.2  # between two questions of one user
 
 @dataclass(slots=True)
 class ConsoleFigures:
-    """answers: question → seconds of each answer. cores: of the console's process in the meantime."""
+    """answers: question → seconds of each answer. cores, page_cores: of the console's process while its API or its
+    pages were asked for."""
 
     agents: int
     vms: int
     cores: float = 0.0
+    page_cores: float = 0.0
     memory: int = 0
     answers: dict[str, list[float]] = field(default_factory=dict)
 
 
 def measure(agents: int, vms: int, seconds: float, note: Callable[[str], None]) -> ConsoleFigures:
-    """vms: of each agent. seconds: for which users ask, with new points of every VM every five seconds."""
+    """vms: of each agent. seconds: for which users ask, first the API and then for pages, with new points of every VM
+    every five seconds."""
     with tempfile.TemporaryDirectory(prefix="leeward-bench-") as name:
         folder = Path(name)
         note(f"Making a console with {agents:,} agents and {agents * vms:,} protected VMs")
@@ -79,9 +82,16 @@ async def _run(
         note("Asking")
         cpu, began = cpu_s(pid), time.monotonic()
         transport = httpx.AsyncHTTPTransport(uds=str(folder / "socket"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://console/api/v1", timeout=60) as http:
-            await asyncio.gather(*(_user(http, figures, vms, seconds) for _ in range(_USERS)))
-        figures.cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+        async with httpx.AsyncClient(transport=transport, base_url="http://console", timeout=60) as http:
+            await asyncio.gather(*(_user(http, figures, _api, vms, seconds) for _ in range(_USERS)))
+            figures.cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+            # By themselves: while somebody looks at them a picture of everything is taken twice a second.
+            note("Looking at pages")
+            for _, method, path in _pages(figures, 0, 0):
+                await http.request(method, path)  # a template is compiled when it is first used
+            cpu, began = cpu_s(pid), time.monotonic()
+            await asyncio.gather(*(_user(http, figures, _pages, vms, seconds) for _ in range(_USERS)))
+        figures.page_cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
         figures.memory = memory(pid)
     finally:
         for task in tasks:
@@ -90,23 +100,48 @@ async def _run(
     return figures
 
 
-async def _user(http: httpx.AsyncClient, figures: ConsoleFigures, vms: int, seconds: float) -> None:
+Question = tuple[str, str, str]  # what it is called in the figures, method, path
+
+
+def _api(figures: ConsoleFigures, agent: int, vm: int) -> list[Question]:
+    offset = random.randrange(max(1, figures.vms // 50)) * 50
+    questions = [
+        ("a page of 50 VMs", "GET", f"/status?limit=50&offset={offset}"),
+        ("a search, first 50", "GET", f"/status?limit=50&search=-{vm}"),
+        ("one VM by name", "GET", f"/status?vm={vm_name(agent, vm)}"),
+        ("one VM by id", "GET", f"/status?vm={vm_id(agent, vm)}"),
+        ("a page of 50 VMs of the hosts", "GET", f"/vms?limit=50&offset={offset}&order=host"),
+        ("all hosts", "GET", "/hosts"),
+        ("the last 50 runs", "GET", "/runs?limit=50"),
+        ("the last 100 events", "GET", "/events?limit=100"),
+        ("a change of policy", "PUT", f"/vms/{vm_id(agent, vm)}/protection"),
+    ]
+    return [(name, method, f"/api/v1{path}") for name, method, path in questions]
+
+
+def _pages(figures: ConsoleFigures, agent: int, vm: int) -> list[Question]:
+    page = random.randrange(max(1, figures.vms // 50)) + 1
+    return [
+        ("page: Home", "GET", "/"),
+        ("page: Recovery", "GET", f"/recovery?page={page}"),
+        ("page: Recovery, a search", "GET", f"/recovery?q=-{vm}"),
+        ("page: a VM", "GET", f"/vms/{vm_id(agent, vm)}"),
+        ("page: Failover of a VM", "GET", f"/failover?vm={vm_id(agent, vm)}"),
+        ("page: Runs", "GET", "/runs"),
+    ]
+
+
+async def _user(
+    http: httpx.AsyncClient,
+    figures: ConsoleFigures,
+    questions: Callable[[ConsoleFigures, int, int], list[Question]],
+    vms: int,
+    seconds: float,
+) -> None:
     """Asks one thing after another, of other VMs each time."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        agent, vm = random.randrange(figures.agents), random.randrange(vms)
-        offset = random.randrange(figures.vms // 50) * 50
-        for question, method, path in (
-            ("a page of 50 VMs", "GET", f"/status?limit=50&offset={offset}"),
-            ("a search, first 50", "GET", f"/status?limit=50&search=-{vm}"),
-            ("one VM by name", "GET", f"/status?vm={vm_name(agent, vm)}"),
-            ("one VM by id", "GET", f"/status?vm={vm_id(agent, vm)}"),
-            ("a page of 50 VMs of the hosts", "GET", f"/vms?limit=50&offset={offset}&order=host"),
-            ("all hosts", "GET", "/hosts"),
-            ("the last 50 runs", "GET", "/runs?limit=50"),
-            ("the last 100 events", "GET", "/events?limit=100"),
-            ("a change of policy", "PUT", f"/vms/{vm_id(agent, vm)}/protection"),
-        ):
+        for question, method, path in questions(figures, random.randrange(figures.agents), random.randrange(vms)):
             began = time.monotonic()
             body = {"rpo_s": random.randrange(5, 60)} if method == "PUT" else None
             answer = await http.request(method, path, json=body)

@@ -18,9 +18,13 @@ from leeward.console.alerts.center import AlertCenter
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
+from leeward.console.heap import calm
 from leeward.console.identity import build_identity
 from leeward.console.routers import all_routers
+from leeward.console.vault_care import VaultCare
 from leeward.console.web.alert_letters import From
+from leeward.console.web.dashboard import add_dashboard
+from leeward.console.web.vault_door import VaultDoor
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.lab.bench.agents import host_name, vm_id, vm_name
 from leeward.lab.bench.agents_console import enrol_all
@@ -37,6 +41,7 @@ from leeward.wire.messages import PolicyMessage
 
 def main(folder: Path, agents: int, vms: int) -> None:
     log.quiet()
+    calm()
     database = Database(f"sqlite:///{folder}/console.db")
     authority = Authority.open(folder / "authority")
     enrol_all(database, authority, [host_name(number) for number in range(agents)], folder)
@@ -54,13 +59,29 @@ def main(folder: Path, agents: int, vms: int) -> None:
     server.start()
     console.start()
     alerts = AlertCenter(database, authority, From("bench", ""))
+    identity = build_identity(database)
     api = build_api(
         console.service,
-        build_identity(database),
+        identity,
         all_routers(console_agents, console.plans, Consoles(None, Member("bench", "")), alerts),
     )
+    store = LocalStore(vault_folder)
+    door = VaultDoor(vault_folder.as_uri(), lambda create: store, lambda: keys, lambda new: None)
+    watch = add_dashboard(
+        api,
+        console.service,
+        console.plans,
+        identity,
+        database,
+        console.vault,
+        door,
+        alerts,
+        VaultCare(database, console.vault),
+    )
+    watch.start()
     print(server.port, flush=True)
     listeners.serve(api, folder / "socket", None)
+    watch.stop()
     console.stop()
     server.stop()
     console_agents.stop()
