@@ -93,7 +93,7 @@ def hook(
 
 
 def _local_hosts(settings: Any) -> list[str]:
-    return [host.name for host in settings.host if not urlsplit(host.uri).hostname]
+    return [host.name for host in settings.hosts if not urlsplit(host.uri).hostname]
 
 
 def _boot_fence(settings: Any) -> str:
@@ -111,7 +111,7 @@ def _boot_fence(settings: Any) -> str:
 
 def _local_host(settings: Any, name: str | None) -> str:
     """The host of this machine that is meant. Raises BadInput, NotFound."""
-    known = {host.name for host in settings.host}
+    known = {host.name for host in settings.hosts}
     local = _local_hosts(settings)
     if name is not None and name not in known:
         raise NotFound("leeward.toml has no such host", subject=name, hint=f"It has: {', '.join(sorted(known))}")
