@@ -53,6 +53,7 @@ def test_a_host_is_there_at_once_and_after_the_next_start(agent, here, tmp_path)
     assert told.free is not None
     assert [vm.name for vm in told.vms] == ["test"]
     assert (here.hosts(), here.spread) == (("north",), [1])
+    assert "a host already" in here.why_not()
     assert set(agent.copies) == {"north"}
     kept = HostConfig("north", "recovery", TEST, tmp_path / "images", "network:default")
     assert added_hosts(tmp_path / "state") == (kept,)

@@ -46,7 +46,7 @@ class LibvirtHere:
         if self._shared:
             return "consoles that share a database have no hosts of their own"
         if self.hosts():
-            return ""
+            return "this machine's libvirt is a host already"
         try:
             self.survey()
         except LeewardError:

@@ -28,8 +28,8 @@ class Integrations:
             return row.document if row else ""
 
     def change(self, service: str, change: Callable[[str], str]) -> str:
-        """change: from the kept document to the next one; called once more when somebody else was faster. Durable when
-        it returns what is kept now. Raises what `change` raises, and keeps nothing then."""
+        """change: from the kept document to the next one; called once more when somebody else was faster. Durable
+        when it returns what is kept now. Raises what `change` raises, and keeps nothing then."""
         for _ in range(_TRIES):
             with self._database.reading() as session:
                 row = session.execute(

@@ -19,6 +19,13 @@
   document.addEventListener("htmx:error", () => say("failed"));
   document.addEventListener("htmx:before:request", () => { if (notice()?.textContent === notice()?.dataset.failed) say(""); });
 
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.querySelector("span").textContent = button.dataset.copied;
+  });
+
   // The stream says that this page is no longer right (its VM is gone, the login is over).
   document.addEventListener("leeward-reload", () => location.reload());
 })();
