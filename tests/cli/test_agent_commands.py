@@ -34,13 +34,11 @@ class Machine:
     def command(self, *words):
         return [sys.executable, "-m", "leeward.cli.main", *words]
 
-    def run(self, *words):
-        return subprocess.run(
-            self.command(*words), env=self.environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-        )
+    def run(self, *words, typed=""):
+        return subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True, input=typed)
 
-    def json(self, *words):
-        done = self.run(*words, "--json")
+    def json(self, *words, typed=""):
+        done = self.run(*words, "--json", typed=typed)
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -84,7 +82,7 @@ def test_a_hosts_life(machines):
 
     token = console.json("agents", "token", "--name", "branch")
     assert token["name"] == "branch"
-    made = host.json("agent", "enroll", token["token"])
+    made = host.json("agent", "enroll", "-", typed=token["token"] + "\n")
     assert made["name"] == "branch"
     assert made["fingerprint"] == token["fingerprint"]
     again = host.run("agent", "enrol", token["token"])
@@ -114,6 +112,7 @@ def test_what_cannot_be_used_is_one_line(machines):
     console, host = machines
     for words, code, said in (
         (("agent", "enrol", "nonsense"), 2, "no enrolment token"),
+        (("agent", "enrol", "-"), 2, "no enrolment token"),
         (("agents", "list"), 5, "does not run"),
         (("agents", "token", "--expires", "soon"), 2, "not a duration"),
     ):

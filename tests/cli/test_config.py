@@ -1,7 +1,11 @@
 """Where the configuration is found, and what is said about a wrong one."""
 
+from pathlib import Path
+
 import pytest
 
+from leeward.agent.added_hosts import keep_added
+from leeward.agent.config import HostConfig
 from leeward.cli.config import find_settings, read_settings
 from leeward.domain.errors import BadInput, NotFound
 
@@ -52,6 +56,14 @@ def test_hosts_of_both_sites_are_the_agents(tmp_path):
     (tmp_path / "a.toml").write_text(GOOD)
     agent = read_settings(tmp_path / "a.toml").agent()
     assert [host.name for host in agent.hosts] == ["office", "away"]
+
+
+def test_hosts_that_were_added_by_clicks_are_the_agents_too(tmp_path):
+    (tmp_path / "a.toml").write_text(GOOD.replace("/state", str(tmp_path)))
+    keep_added(tmp_path, [HostConfig("north", "recovery", "qemu:///other", Path("/disks"), "bridge:br0")])
+    agent = read_settings(tmp_path / "a.toml").agent()
+    assert [host.name for host in agent.hosts] == ["office", "away", "north"]
+    assert agent.hosts[2].network == "bridge:br0"
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from leeward.recovery.libvirt.nics import ISOLATED, Card, Plug, cards, plan
 HOST = {"bridge:br0", "network:dr"}
 
 
-def planned(card, networks=None, first=None):
-    plugs, warnings = plan([Card(card, first or card)], networks or {}, HOST.__contains__)
+def planned(card, networks=None, first=None, default=""):
+    plugs, warnings = plan([Card(card, first or card)], networks or {}, HOST.__contains__, default)
     return plugs[0], warnings
 
 
@@ -53,6 +53,15 @@ def test_what_the_host_does_not_have_is_isolated_and_told(card):
     plug, warnings = planned(card)
     assert plug == Plug(ISOLATED)
     assert card in warnings[0]
+
+
+def test_a_hosts_own_network_takes_what_would_else_be_isolated_and_nothing_more():
+    assert planned("bridge:br9", default="network:dr") == (Plug("network:dr"), [])
+    assert planned("bridge:br0", default="network:dr")[0] == Plug("bridge:br0", kept=True)
+    assert planned("bridge:br9", {"bridge:br9": ISOLATED}, default="network:dr")[0] == Plug(ISOLATED)
+    plug, warnings = planned("bridge:br9", default="network:gone")
+    assert plug == Plug(ISOLATED)
+    assert "bridge:br9" in warnings[0]
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,8 @@ class Agent:
         self._open_plain_vault = open_plain_vault
         self._groups = groups
         self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
-        drivers = {name: source.hypervisor for name, source in hosts.items()}
-        self._guard = Guard(ledger, drivers, self._end_held)
+        self._drivers = {name: source.hypervisor for name, source in hosts.items()}
+        self._guard = Guard(ledger, self._drivers, self._end_held)
         self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._reign_over)
         self.grace = Grace()
         self.owing = Owing(ledger, open_plain_vault, self._settled, self._beaten)
@@ -287,6 +287,22 @@ class Agent:
         self._ledger.stand_down(StandDown(owed.vm_id, owed.vm_name, owed.host, reason))
         self._ledger.unowe(owed.vm_id, owed.host)
         self._guard.wake()
+
+    def add(self, source: Source) -> None:
+        """Another host, while the agent runs; what was wished for it already begins."""
+        with self._lock:
+            name = source.config.name
+            # Other threads go through it: it is replaced, not changed.
+            self._hosts = {**self._hosts, name: source}
+            self._drivers[name] = source.hypervisor
+            if self._groups is not None:
+                self._groups.add(name, source.hypervisor)
+            self._hosts_cache = None
+            if self._running:
+                self._reconcile()
+
+    def configured(self) -> tuple[HostConfig, ...]:
+        return tuple(source.config for source in self._hosts.values())
 
     def source(self, host: str) -> Source:
         """Raises NotFound."""

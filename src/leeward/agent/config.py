@@ -8,12 +8,15 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """One hypervisor host. site: "source" or "recovery". storage: folder for overlays of recovered VMs, or None."""
+    """One hypervisor host. site: "source" or "recovery". storage: folder for overlays of recovered VMs, or None.
+    network: "bridge:NAME" or "network:NAME", where cards of recovered VMs go that are mapped to nothing and whose own
+    network this host does not have; "" isolates them."""
 
     name: str
     site: str
     uri: str
     storage: Path | None = None
+    network: str = ""
 
 
 @dataclass(frozen=True, slots=True)

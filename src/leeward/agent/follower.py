@@ -141,7 +141,7 @@ class Follower:
                 self._turns[key].queued = True
                 self._waiting += 1
             self._pool.submit(self._work, wanted[key], self._turns[key])
-        for host in self._replicas:
+        for host in list(self._replicas):  # a host may be added meanwhile
             self._sweep(host, {vm_id for place, vm_id in wanted if place == host})
 
     def _sweep(self, host: str, wanted: set[str]) -> None:
@@ -239,7 +239,7 @@ class Follower:
         if time.monotonic() - at < _CACHE_S:
             return dict(known)
         found = {}
-        for host, replicas in self._replicas.items():
+        for host, replicas in list(self._replicas.items()):
             with suppress(NotFound):  # no key yet
                 sizes = replicas().sizes()
                 for record in replicas().records():

@@ -179,12 +179,16 @@ class Groups:
         hold_s: float = HOLD_S,
         on_step: Callable[[str], None] = lambda step: None,
     ) -> None:
-        self._drivers = drivers
+        self._drivers = dict(drivers)
         self._standstill = standstill
         self._hold_s = hold_s
         self._on_step = on_step
         self._lock = threading.Lock()
         self._groups: dict[tuple[str, str], Group] = {}
+
+    def add(self, host: str, driver: Hypervisor) -> None:
+        """A host that was not there at first."""
+        self._drivers[host] = driver
 
     def change(self, wishes: Iterable[ProtectionMessage]) -> None:
         """wishes: of all VMs that are replicated now. Those that are paused or held take no part."""

@@ -38,7 +38,7 @@ class LocalAgent:
         self._agent.apply(desired)
 
     def report(self) -> AgentReport:
-        copies = tuple(copy for keeper in self._copies.values() for copy in keeper.reports())
+        copies = tuple(copy for keeper in list(self._copies.values()) for copy in keeper.reports())
         return self._agent.report().model_copy(update={"copies": copies, "replicas": self._replicas()})
 
     @property

@@ -55,7 +55,7 @@ class HostCopies:
         with self._lock:
             if self._opened is None:
                 self._opened = Copies(
-                    LibvirtRecoveryHost(self._host.name, self._host.uri, self._storage),
+                    LibvirtRecoveryHost(self._host.name, self._host.uri, self._storage, self._host.network),
                     self._folder,
                     self._config.vault_url,
                     key_path(self._config.state_dir),

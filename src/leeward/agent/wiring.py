@@ -10,7 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from leeward.agent.agent import Agent, Source
-from leeward.agent.config import AgentConfig
+from leeward.agent.config import AgentConfig, HostConfig
 from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
 from leeward.agent.fence import fence_of
 from leeward.agent.follower import Follower
@@ -48,7 +48,7 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """An agent with its jobs and copies. link: its face towards the console."""
+    """An agent with its jobs and copies. link: its face towards the console. add: another host, while it runs."""
 
     agent: Agent
     jobs: JobRunner
@@ -56,6 +56,11 @@ class RunningAgent:
     follower: Follower
     link: LocalAgent
     over: threading.Event
+    add: Callable[[HostConfig], None]
+
+    def hosts(self) -> tuple[HostConfig, ...]:
+        """As they are configured."""
+        return self.agent.configured()
 
     def start(self) -> None:
         self.agent.start()
@@ -72,7 +77,7 @@ class RunningAgent:
     def _supervise(self) -> None:
         """Look after the VMs that were made out of recovery points, once a second."""
         while not self.over.wait(_SUPERVISE_S):
-            for host, copies in self.copies.items():
+            for host, copies in list(self.copies.items()):
                 try:
                     copies.supervise()
                 except LeewardError as error:
@@ -87,7 +92,11 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     ledger = Ledger(config.state_dir / "agent.json", lambda held: fence.keep(map(_fenced, held)))
     pool = copy_pool(config.workers or 0)
     scratch = config.state_dir / "scratch"
-    hosts = {host.name: Source(host, LibvirtHost(host.name, host.uri, scratch / host.name)) for host in config.hosts}
+
+    def source(host: HostConfig) -> Source:
+        return Source(host, LibvirtHost(host.name, host.uri, scratch / host.name))
+
+    hosts = {host.name: source(host) for host in config.hosts}
     spooled = partial(_open_vault, config)
     plain = partial(_open_plain_vault, config)
     standstill = Standstill(config.state_dir / "standstill.json")
@@ -105,7 +114,9 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     copies: dict[str, Copies] = {}
     homes: dict[str, Homes] = {}
     replicas: dict[str, Callable[[], Replicas]] = {}
-    for host in config.hosts:
+    reaches: dict[str, LibvirtReach] = {}
+
+    def equip(host: HostConfig) -> None:
         if host.storage is not None:
             folder = _passable(config.state_dir / "copy" / host.name)
             may_run = partial(_may_run, ledger, host.name)
@@ -114,13 +125,21 @@ def build_agent(config: AgentConfig) -> RunningAgent:
             copies[host.name] = HostCopies(host, host.storage, folder, config, late, kept, may_run, rpo_of)
         storage = host.storage or config.state_dir / "images" / host.name
         homes[host.name] = HostHomes(host, storage, _folder(config.state_dir / "home" / host.name), plain)
+        reaches[host.name] = LibvirtReach(host.name, host.uri)
+
+    def add(host: HostConfig) -> None:
+        equip(host)
+        agent.add(source(host))
+
+    for host in config.hosts:
+        equip(host)
     follower = Follower(partial(_wished_replicas, ledger), replicas)
     tasks = SourceTasks(agent, ledger, plain, last_cycle, partial(_replica, copies)).tasks()
     tasks |= CopyTasks(agent, ledger, copies, homes, plain, follower.sparing).tasks()
-    tasks |= ProbeTasks(copies, {host.name: LibvirtReach(host.name, host.uri) for host in config.hosts}).tasks()
+    tasks |= ProbeTasks(copies, reaches).tasks()
     jobs = JobRunner(config.state_dir / "jobs", tasks)
     link = LocalAgent(agent, jobs, copies, follower.reports)
-    return RunningAgent(agent, jobs, copies, follower, link, threading.Event())
+    return RunningAgent(agent, jobs, copies, follower, link, threading.Event(), add)
 
 
 def _wished_replicas(ledger: Ledger) -> Sequence[ReplicaMessage] | None:

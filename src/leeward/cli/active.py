@@ -8,6 +8,7 @@ from functools import partial
 
 from starlette.types import ASGIApp
 
+from leeward.agent.here import LibvirtHere
 from leeward.agent.keys import load_keys, save_keys
 from leeward.agent.wiring import RunningAgent
 from leeward.cli.config import Settings
@@ -31,6 +32,7 @@ from leeward.console.web.watch import Watch
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.domain.errors import Refused
 from leeward.logs import log
+from leeward.network.discovery.scans import Scans
 from leeward.ports.objects import ObjectStore
 from leeward.state.database import Database
 from leeward.vault.stores.opening import open_store
@@ -89,11 +91,27 @@ class Active:
         consoles = Consoles(seating.book, seating.me)
         sender = From(seating.me.name, seating.me.address)
         alerts = self._alerts = AlertCenter(database, self._authority, sender, seating.may_act)
-        api = build_api(console.service, identity, all_routers(agents, console.plans, consoles, alerts))
+        scans = Scans()
+        routers = all_routers(agents, console.plans, consoles, alerts, scans)
+        api = build_api(console.service, identity, routers)
         door = vault_door(settings)
         care = self._care = VaultCare(database, console.vault, may_act=seating.may_act)
+        here = LibvirtHere(
+            self._agent, settings.daemon.state, shared=seating.book is not None, on_added=console.respread
+        )
         watch = self._watch = add_dashboard(
-            api, console.service, console.plans, identity, database, console.vault, door, alerts, care
+            api,
+            console.service,
+            console.plans,
+            identity,
+            database,
+            console.vault,
+            door,
+            alerts,
+            care,
+            agents,
+            scans,
+            here,
         )
         metrics = Metrics(watch, database, agents, alerts, seating.me.name)
         api.include_router(metrics_api.build_router(metrics))

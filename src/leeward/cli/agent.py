@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -16,7 +17,10 @@ from leeward.domain.errors import BadInput, LeewardError, NotFound
 
 app = typer.Typer(no_args_is_help=True, help="The agent of this host, when its console is on another machine.")
 
-TokenText = Annotated[str, typer.Argument(help="What `leeward agents token` showed on the console.")]
+TokenText = Annotated[
+    str, typer.Argument(help="What `leeward agents token` showed on the console; - reads it from standard input.")
+]
+_LONGEST_TOKEN = 4096
 Name = Annotated[str | None, typer.Option(help="What this host is called; the token may say so already.")]
 
 
@@ -30,7 +34,8 @@ def enrol(token: TokenText, name: Name = None, as_json: JSON = False) -> None:
     from leeward.wire.tokens import read_token
 
     state = current().settings().daemon.state
-    identity = enrol_host(state, read_token(token), name or platform.node())
+    text = sys.stdin.readline(_LONGEST_TOKEN) if token == "-" else token  # a command line is seen by every user
+    identity = enrol_host(state, read_token(text), name or platform.node())
     if as_json:
         print_json(
             {
@@ -93,7 +98,7 @@ def hook(
 
 
 def _local_hosts(settings: Any) -> list[str]:
-    return [host.name for host in settings.host if not urlsplit(host.uri).hostname]
+    return [host.name for host in settings.hosts if not urlsplit(host.uri).hostname]
 
 
 def _boot_fence(settings: Any) -> str:
@@ -111,7 +116,7 @@ def _boot_fence(settings: Any) -> str:
 
 def _local_host(settings: Any, name: str | None) -> str:
     """The host of this machine that is meant. Raises BadInput, NotFound."""
-    known = {host.name for host in settings.host}
+    known = {host.name for host in settings.hosts}
     local = _local_hosts(settings)
     if name is not None and name not in known:
         raise NotFound("leeward.toml has no such host", subject=name, hint=f"It has: {', '.join(sorted(known))}")

@@ -10,6 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from leeward.agent.added_hosts import all_hosts
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.domain.errors import BadInput, NotFound
 
@@ -28,12 +29,14 @@ class VaultSection(_Section):
 
 
 class HostSection(_Section):
-    """site: source (its VMs are protected) or recovery (copies run there). storage: folder for copies' overlays."""
+    """site: source (its VMs are protected) or recovery (copies run there). storage: folder for copies' overlays.
+    network: bridge:NAME or network:NAME for cards of recovered VMs that would else be isolated."""
 
     name: str = Field(min_length=1)
     site: Literal["source", "recovery"] = "source"
     uri: str = "qemu:///system"
     storage: Path | None = None
+    network: str = Field(default="", pattern="^((bridge|network):[^:]+)?$")
 
 
 class DaemonSection(_Section):
@@ -98,9 +101,14 @@ class Settings(_Section):
     def console_name(self) -> str:
         return self.console.name or platform.node()[:64] or "console"
 
+    @property
+    def hosts(self) -> tuple[HostConfig, ...]:
+        """Those of this machine, also the ones that were added by clicks. Raises BadInput."""
+        named = [HostConfig(host.name, host.site, host.uri, host.storage, host.network) for host in self.host]
+        return all_hosts(named, self.daemon.state)
+
     def agent(self) -> AgentConfig:
-        hosts = tuple(HostConfig(host.name, host.site, host.uri, host.storage) for host in self.host)
-        return AgentConfig(platform.node(), hosts, self.vault.url, self.daemon.state, self.daemon.spool_limit)
+        return AgentConfig(platform.node(), self.hosts, self.vault.url, self.daemon.state, self.daemon.spool_limit)
 
 
 def find_settings(explicit: Path | None = None) -> Settings:

@@ -215,7 +215,7 @@ def whoami(settings: Settings) -> Member:
         secrets.token_hex(8),
         address,
         agents,
-        alone=bool(settings.host),
+        alone=bool(settings.hosts),
         software=__version__,
     )
 

@@ -15,7 +15,7 @@ from leeward.console.authority import Authority, Peer, request_key
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.logs import log
-from leeward.state.agents import AgentRecord, AgentRecords
+from leeward.state.agents import AgentRecord, AgentRecords, UsedToken
 from leeward.state.database import Database
 from leeward.wire.polls import Enrol, Enrolled
 from leeward.wire.tokens import Token, split_address
@@ -87,11 +87,8 @@ class Agents:
 
     def new_token(self, request: TokenRequest) -> TokenView:
         """Raises BadInput, Refused."""
-        if not self._address:
-            raise Refused(
-                "this console does not listen for agents",
-                hint='Set agents_listen = "0.0.0.0:8444" in the [console] section of leeward.toml and start it anew',
-            )
+        if (refusal := self.refusal()) is not None:
+            raise refusal
         if not 0 < request.expires_s <= LONGEST_TOKEN_S:
             raise BadInput("a token lives for some time, at most 30 days", subject=f"{request.expires_s:g} s")
         _check_name(request.name)
@@ -107,6 +104,19 @@ class Agents:
             address=address,
             fingerprint=self._authority.fingerprint,
         )
+
+    def refusal(self) -> Refused | None:
+        """Why no agent can enrol here, None when one can."""
+        if self._address:
+            return None
+        return Refused(
+            "this console does not listen for agents",
+            hint='Set agents_listen = "0.0.0.0:8444" in the [console] section of leeward.toml and start it anew',
+        )
+
+    def used(self, token_hash: str) -> UsedToken | None:
+        """What came of a token; None while nobody has used it."""
+        return self._records.used_token(token_hash) if token_hash else None
 
     def enrol(self, request: Enrol) -> Enrolled:
         """Raises Refused, BadInput."""

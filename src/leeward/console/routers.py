@@ -13,10 +13,13 @@ from leeward.console.plans import Plans
 from leeward.network.discovery.scans import Scans
 
 
-def all_routers(agents: Agents, plans: Plans, consoles: Consoles, alerts: AlertCenter) -> tuple[APIRouter, ...]:
+def all_routers(
+    agents: Agents, plans: Plans, consoles: Consoles, alerts: AlertCenter, scans: Scans | None = None
+) -> tuple[APIRouter, ...]:
+    """scans: those that the dashboard has as well; None: its own."""
     return (
         agents_router(agents),
-        discovery_api.build_router(Scans()),
+        discovery_api.build_router(scans or Scans()),
         plans_api.build_router(plans),
         consoles_api.build_router(consoles),
         alerts_api.build_router(alerts),

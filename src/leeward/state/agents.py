@@ -67,6 +67,14 @@ class Admission:
     replaced: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class UsedToken:
+    """used: UTC. agent_id: who came of it."""
+
+    used: str
+    agent_id: str
+
+
 class AgentRecords:
     """All methods are one transaction each, durable when they return. Thread-safe."""
 
@@ -144,6 +152,12 @@ class AgentRecords:
             session.execute(delete(AgentToken).where(AgentToken.expires < limit))
             session.add(AgentToken(hash=token_hash, name=name, created=now(), expires=expires))
             session.commit()
+
+    def used_token(self, token_hash: str) -> UsedToken | None:
+        """None while nobody has used it, and for one that nobody knows."""
+        with self._database.reading() as session:
+            token = session.get(AgentToken, token_hash)
+            return UsedToken(token.used, token.agent_id) if token and token.used else None
 
     def redeem(self, token_hash: str, key_hash: str, proposed: str) -> Admission:
         """Turn a token into an agent, once. Raises Refused.

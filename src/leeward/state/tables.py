@@ -384,3 +384,17 @@ class VaultCheck(Base):
     troubles: Mapped[int] = mapped_column(Integer, default=0)
     found: Mapped[str] = mapped_column(Text, default="")
     failure: Mapped[str] = mapped_column(Text, default="")
+
+
+class IntegrationRow(Base):
+    """How far somebody has come with integrating a service. document: as JSON (see `leeward.console.integration`).
+
+    version: counts changes, so that none is lost between two people who do it at once.
+    """
+
+    __tablename__ = "integration"
+
+    service: Mapped[str] = mapped_column(String(32), primary_key=True)
+    document: Mapped[str] = mapped_column(Text)
+    changed: Mapped[str] = mapped_column(String(32))
+    version: Mapped[int] = mapped_column(Integer)

@@ -144,7 +144,7 @@ def test_a_mail_says_what_since_when_where_and_what_to_do(town, server):
         "  an object is damaged",
         "  Host: office",
         "  https://console.example/vms/id-db",
-        "  https://console.example/recovery?host=office",
+        "  https://console.example/hosts#host-office",
         "  Mend what the reason names; replication goes on by itself then.",
         "All alerts: https://console.example/alerts",
         "Sent by the Leeward console north.",
@@ -333,7 +333,7 @@ def test_the_signature_is_that_of_the_stored_secret(town, receiver):
     signed = hmac.new(SECRET.encode(), headers["X-Leeward-Timestamp"].encode() + b"." + body, hashlib.sha256)
     assert headers["X-Leeward-Signature"] == f"sha256={signed.hexdigest()}"
     (alert,) = json.loads(body)["alerts"]
-    assert alert["url"] == "https://console.example/recovery?host=office"
+    assert alert["url"] == "https://console.example/hosts#host-office"
     assert (alert["text"], alert["detail"]) == ("Host office cannot be reached.", "silent")
 
 

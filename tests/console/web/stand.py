@@ -11,8 +11,12 @@ from tests.console.plan_world import PlanWorld
 from tests.console.world import Opener
 from tests.vault.conftest import CHEAP
 
+from leeward.agent.config import AgentConfig
+from leeward.agent.here import LibvirtHere
+from leeward.agent.wiring import build_agent
 from leeward.console import listeners, metrics_api
 from leeward.console.agents import Agents
+from leeward.console.agents_server import AgentsServer
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
@@ -24,6 +28,8 @@ from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
 from leeward.domain.access import Role
 from leeward.domain.errors import NotFound
+from leeward.network.discovery.scans import Scans
+from leeward.network.discovery.signs import DOORS
 from leeward.state.seat import Member
 
 
@@ -43,17 +49,32 @@ class KeyFolder:
 
 
 class Stand(Console):
-    """door: of the world's own vault unless given."""
+    """door: of the world's own vault unless given. doors: at which scans knock, libvirt's and the others' unless
+    given. agents_port: where agents are listened for. empty: no host is known yet."""
 
-    def __init__(self, folder, make_world=PlanWorld, make_door=None):
+    def __init__(self, folder, make_world=PlanWorld, make_door=None, doors=DOORS, agents_port=None, empty=False):
+        self.scans = Scans(doors)
+        # This machine's libvirt: a real agent without hosts, on libvirt's own test driver.
+        self.own = build_agent(AgentConfig("here", (), "file:///vault", folder / "own"))
+        self.here = LibvirtHere(self.own, folder / "own", uri="test:///default")
+
         def routers(console):
             authority = Authority.open(folder / "authority")
-            agents = Agents(console.database, authority, "")
-            console.agents = agents
+            address = f"https://127.0.0.1:{agents_port}" if agents_port else ""
+            console.agents = agents = Agents(console.database, authority, address)
+            self.listener = None
+            if agents_port:
+                self.listener = AgentsServer(agents, authority, f"127.0.0.1:{agents_port}", ["127.0.0.1"])
             console.alerts = AlertCenter(console.database, authority, From("here", "https://console.example"))
-            return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")), console.alerts)
+            consoles = Consoles(None, Member("here", "1"))
+            return all_routers(agents, console.world.plans, consoles, console.alerts, self.scans)
 
         super().__init__(folder, make_world, routers)
+        first = [] if empty else list(self.world.links)
+        self.world.fleet._links = lambda: [*first, self.own.link, *self.agents.links()]
+        if self.listener:
+            self.agents.start()
+            self.listener.start()
         self.door = make_door() if make_door else self.door_of_world()
         self.care = VaultCare(self.database, Opener(self.world))
         self.watch = add_dashboard(
@@ -66,6 +87,9 @@ class Stand(Console):
             self.door,
             self.alerts,
             self.care,
+            self.agents,
+            self.scans,
+            self.here,
         )
         metrics = Metrics(self.watch, self.database, self.agents, self.alerts, "here")
         self.app.include_router(metrics_api.build_router(metrics))
@@ -96,6 +120,9 @@ class Stand(Console):
     def close(self):
         self.watch.stop()
         self.care.stop()
+        if self.listener:
+            self.listener.stop()
+            self.agents.stop()
         super().close()
 
 

@@ -57,7 +57,7 @@ def test_what_is_wrong_is_listed_and_leads_to_where_it_is_mended(stand):
     raise_some(stand, HOST, Trouble(AlertKind.RUN, "r1", "db", "no room"))
     page = stand.as_role("viewer").get("/alerts").text
     assert "Host office cannot be reached." in page
-    assert 'href="/recovery?host=office"' in page
+    assert 'href="/hosts#host-office"' in page
     assert "db: a run has stalled and waits for you." in page
     assert 'href="/runs/r1"' in page
     assert "Acknowledge" not in page  # a viewer looks

@@ -51,9 +51,9 @@ BEST = {
         N_("See why"), N_("Mend what the reason names; replication goes on by itself then."), "/vms/{subject}"
     ),
     AlertKind.HOST: Best(
-        N_("See its VMs"),
+        N_("See its agent"),
         N_("See whether the host and its agent run. If it is lost, fail its VMs over."),
-        "/recovery?host={subject}",
+        "/hosts#host-{subject}",
     ),
     AlertKind.VAULT: Best(
         N_("Look at the vault"),

@@ -90,7 +90,7 @@ def _setting_up(moment: Moment) -> list[Matter]:
         found.append(Matter(Level.WARN, text, "", N_("Create the vault"), "/first-steps/vault"))
     if moment.hosts and all(host.site != "recovery" for host in moment.hosts):
         text = phrase(N_("No recovery host is known: nothing could be brought up."))
-        found.append(Matter(Level.WARN, text, "", N_("How to add one"), "/services/recovery"))
+        found.append(Matter(Level.WARN, text, "", N_("Add one"), "/services/recovery"))
     return found
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from leeward.console.access import unguarded
+from leeward.console.agents import Agents
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.checks import VaultOpener
 from leeward.console.identity import Identity
+from leeward.console.integration import Integration
 from leeward.console.plans import Plans
 from leeward.console.service import Service
 from leeward.console.vault_care import VaultCare
@@ -16,14 +18,18 @@ from leeward.console.web import (
     alert_settings,
     deed_pages,
     door_pages,
+    enrol_pages,
     evidence_pages,
     home_pages,
+    host_pages,
+    integrate_pages,
     move_pages,
     people_pages,
     plan_edit_pages,
     plan_pages,
     recovery_pages,
     run_pages,
+    scan_pages,
     vault_pages,
     vm_pages,
 )
@@ -34,6 +40,8 @@ from leeward.console.web.parts import Parts
 from leeward.console.web.points import PointBook
 from leeward.console.web.vault_door import VaultDoor
 from leeward.console.web.watch import Watch
+from leeward.network.discovery.scans import Scans
+from leeward.ports.recovery_provider import OwnMachine
 from leeward.state.database import Database
 
 
@@ -47,18 +55,41 @@ def add_dashboard(
     door: VaultDoor,
     alerts: AlertCenter,
     care: VaultCare,
+    agents: Agents,
+    scans: Scans,
+    machine: OwnMachine,
 ) -> Watch:
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
     painter = Painter(assets)
     watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits)
-    parts = Parts(service, plans, identity, database, PointBook(vault), door, watch, painter, alerts, care)
     painter.tell("alerts_open", lambda: sum(alerts.book.open_counts().values()))
+    integration = Integration(database, agents, scans)
+    points = PointBook(vault)
+    parts = Parts(
+        service,
+        plans,
+        identity,
+        database,
+        points,
+        door,
+        watch,
+        painter,
+        alerts,
+        care,
+        agents,
+        integration,
+        machine,
+    )
     install_pages(app, painter)
     app.include_router(assets.router())
     for pages in (
         door_pages,
         home_pages,
+        integrate_pages,
+        scan_pages,
+        enrol_pages,
+        host_pages,
         recovery_pages,
         vm_pages,
         evidence_pages,

@@ -10,7 +10,7 @@ from leeward.console.access import GuardedRoute, viewer
 from leeward.console.web.attention import health, matters, next_drill
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
-from leeward.console.web.services import cards, missing_for_recovery
+from leeward.console.web.services import cards
 from leeward.console.web.watch import Moment
 
 _EVENTS = 8
@@ -51,11 +51,6 @@ def router(parts: Parts) -> APIRouter:
     @pages.get("/services", dependencies=viewer)
     def services(request: Request) -> Response:
         return paint(request, "services.html", tab="services", cards=cards(watch.look(), len(parts.plans.all())))
-
-    @pages.get("/services/recovery", dependencies=viewer)
-    def integrate_recovery(request: Request) -> Response:
-        moment = watch.look()
-        return paint(request, "integrate.html", moment=moment, missing=missing_for_recovery(moment))
 
     return pages
 

@@ -39,6 +39,8 @@ RUNS = {
 POWER = {"running": N_("Running"), "paused": N_("Paused"), "off": N_("Off")}
 CONSISTENCY = {"crash": N_("Crash-consistent"), "app": N_("App-consistent")}
 SITES = {"source": N_("Source site"), "recovery": N_("Recovery site")}
+# what was spoken behind an open port; names, the same in every language
+SPEECH = {"ssh": "SSH", "libvirt": "libvirt", "tls": "TLS", "http": "HTTP", "winrm": "WinRM"}
 # outcome in the audit log → (word, level)
 OUTCOMES = {
     "begun": (N_("Begun"), "busy"),
@@ -95,6 +97,12 @@ EVENTS = {
     "drill no longer scheduled": N_("drill no longer scheduled"),
     "drill done": N_("drill done"),
     "drill failed": N_("drill failed"),
+    "host added": N_("host added"),
+    "network scan begun": N_("network scan begun"),
+    "agent token made": N_("token for an agent made"),
+    "agent installation begun": N_("installation of an agent begun"),
+    "agent enrolled": N_("agent enrolled"),
+    "agent revoked": N_("agent revoked"),
     "plan created": N_("plan created"),
     "plan changed": N_("plan changed"),
     "plan deleted": N_("plan deleted"),

@@ -11,6 +11,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from leeward.agent.config import AgentConfig
+from leeward.agent.here import LibvirtHere
+from leeward.agent.wiring import build_agent
 from leeward.console import listeners
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
@@ -29,6 +32,7 @@ from leeward.console.wiring import Console, ConsoleConfig
 from leeward.lab.bench.agents import host_name, vm_id, vm_name
 from leeward.lab.bench.agents_console import enrol_all
 from leeward.logs import log
+from leeward.network.discovery.scans import Scans
 from leeward.state.clock import now
 from leeward.state.database import Database
 from leeward.state.seat import Member
@@ -67,6 +71,7 @@ def main(folder: Path, agents: int, vms: int) -> None:
     )
     store = LocalStore(vault_folder)
     door = VaultDoor(vault_folder.as_uri(), lambda create: store, lambda: keys, lambda new: None)
+    own = build_agent(AgentConfig("here", (), vault_folder.as_uri(), folder / "own"))
     watch = add_dashboard(
         api,
         console.service,
@@ -77,6 +82,9 @@ def main(folder: Path, agents: int, vms: int) -> None:
         door,
         alerts,
         VaultCare(database, console.vault),
+        console_agents,
+        Scans(),
+        LibvirtHere(own, folder / "own"),
     )
     watch.start()
     print(server.port, flush=True)

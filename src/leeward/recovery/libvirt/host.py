@@ -53,10 +53,12 @@ _UNDEFINE = (
 
 
 class LibvirtRecoveryHost:
-    """storage: folder on the host for images; the daemon and QEMU see it under the same path."""
+    """storage: folder on the host for images; the daemon and QEMU see it under the same path. network: where cards go
+    that would else be isolated."""
 
-    def __init__(self, name: str, uri: str, storage: Path) -> None:
+    def __init__(self, name: str, uri: str, storage: Path, network: str = "") -> None:
         self.name = name
+        self._network = network
         self._connection = Connection(name, uri)
         self._networks = Networks(self._connection)
         # Between the moment that a shared network is there and that its first copy is, nobody may clear it away.
@@ -135,7 +137,8 @@ class LibvirtRecoveryHost:
         firmware: FirmwareState,
     ) -> Made:
         """As `create_test_vm`, of the VM itself. networks: see `leeward.recovery.libvirt.nics`."""
-        plugs, warnings = nics.plan(nics.cards(definition, original_of(definition)), networks, self._networks.has)
+        cards = nics.cards(definition, original_of(definition))
+        plugs, warnings = nics.plan(cards, networks, self._networks.has, self._network)
         overlays = self._overlays(tag, disks, sizes)
         if any(plug.target == nics.ISOLATED for plug in plugs):
             self._networks.isolated(tag, lasting=True)

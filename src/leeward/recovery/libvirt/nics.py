@@ -59,14 +59,14 @@ def key(interface: ET.Element) -> str:
 
 
 def plan(
-    cards: Sequence[Card], networks: Mapping[str, str], has: Callable[[str], bool]
+    cards: Sequence[Card], networks: Mapping[str, str], has: Callable[[str], bool], default: str = ""
 ) -> tuple[list[Plug], list[str]]:
     """Where each card goes, and warnings. networks: key → target. has: whether the host has a key.
 
     What a card hangs on now is looked up first, then what it hung on at first: a mapping that was made for the old
     site holds for points that were made at the new one as well. Without an entry a card goes to the same bridge or
-    network, and where the host has none, to an isolated one. Raises BadInput for a target that is none, Refused for
-    one that the host does not have.
+    network, and where the host has none, to its default, else to an isolated one. Raises BadInput for a target that
+    is none, Refused for one that the host does not have.
     """
     plugs, warnings = [], []
     for card in cards:
@@ -77,6 +77,8 @@ def plan(
             plugs.append(Plug(wanted, kept=wanted == card.key))
         elif card.key.partition(":")[0] in _TARGETS and has(card.key):
             plugs.append(Plug(card.key, kept=True))
+        elif default and has(default):
+            plugs.append(Plug(default))
         else:
             plugs.append(Plug(ISOLATED))
             what = f"the card on {card.key} is isolated"

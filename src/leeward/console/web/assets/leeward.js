@@ -28,6 +28,13 @@
     if (into && file) into.value = await file.text();
   });
 
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest?.("[data-copy]");
+    if (!button) return;
+    await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
+    button.querySelector("span").textContent = button.dataset.copied;
+  });
+
   // The stream says that this page is no longer right (its VM is gone, the login is over).
   document.addEventListener("leeward-reload", () => location.reload());
 })();

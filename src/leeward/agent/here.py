@@ -1,0 +1,109 @@
+"""This machine's libvirt, to be made a host by clicks. See `leeward.ports.recovery_provider.OwnMachine`."""
+
+from __future__ import annotations
+
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from leeward.agent.added_hosts import added_hosts, keep_added
+from leeward.agent.config import HostConfig
+from leeward.agent.wiring import RunningAgent
+from leeward.domain.errors import BadInput, LeewardError, Refused
+from leeward.hypervisors.libvirt.survey import survey
+from leeward.hypervisors.passage import make_passable
+from leeward.logs import log
+from leeward.ports.recovery_provider import Survey, Wanted
+
+LOCAL_URI = "qemu:///system"
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
+
+
+class LibvirtHere:
+    """shared: this console is one of several on a database.
+    on_added: what is wished for the new host can be spread."""
+
+    key = "here"
+
+    def __init__(
+        self,
+        agent: RunningAgent,
+        state: Path,
+        *,
+        shared: bool = False,
+        on_added: Callable[[], None] = lambda: None,
+        uri: str = LOCAL_URI,
+    ) -> None:
+        self._agent, self._state, self._shared, self._on_added, self._uri = agent, state, shared, on_added, uri
+        self._lock = threading.Lock()
+
+    def hosts(self) -> tuple[str, ...]:
+        return tuple(host.name for host in self._agent.hosts() if host.uri == self._uri)
+
+    def why_not(self) -> str:
+        if self._shared:
+            return "consoles that share a database have no hosts of their own"
+        if self.hosts():
+            return "this machine's libvirt is a host already"
+        try:
+            self.survey()
+        except LeewardError:
+            return "no libvirt answers on this machine"
+        return ""
+
+    def survey(self) -> Survey:
+        return survey("this machine", self._uri)
+
+    def integrate(self, wanted: Wanted) -> None:
+        with self._lock:
+            if self._shared:
+                raise Refused(
+                    self.why_not(), hint="Put the host's VMs into the care of an agent on a machine of its own"
+                )
+            host = self._checked(wanted)
+            # A host that dies between these two is there when it is started again.
+            keep_added(self._state, (*added_hosts(self._state), host))
+            self._agent.add(host)
+        log.info("host added", host=host.name, site=host.site)
+        self._on_added()
+
+    def _checked(self, wanted: Wanted) -> HostConfig:
+        known = self._agent.hosts()
+        here = next((host for host in known if host.uri == self._uri), None)
+        if here is not None:
+            raise Refused("this machine's libvirt is a host already", subject=here.name)
+        if not _NAME.fullmatch(wanted.name):
+            raise BadInput("a name has letters, digits, dots and dashes, at most 63", subject="name")
+        if any(host.name == wanted.name for host in known):
+            raise BadInput("a host of this name exists", subject="name")
+        if wanted.site not in ("source", "recovery"):
+            raise BadInput("a host belongs to the source or the recovery site", subject="site")
+        found = self.survey()
+        if wanted.network and wanted.network not in found.networks:
+            raise BadInput("this machine has no such network, or it is not active", subject="network")
+        if wanted.site == "recovery" and not wanted.storage:
+            raise BadInput("a recovery host needs a storage folder", subject="storage")
+        storage = _usable(wanted.storage) if wanted.storage else None
+        return HostConfig(wanted.name, wanted.site, self._uri, storage, wanted.network)
+
+
+def _usable(text: str) -> Path:
+    """A folder in which images can be made. Raises BadInput."""
+    folder = Path(text)
+    if not folder.is_absolute() or not text.isprintable() or ".." in folder.parts or folder == Path("/"):
+        raise BadInput("write the folder from the root on, like /var/lib/leeward/images", subject="storage")
+    probe = folder / ".leeward-probe"
+    try:
+        make_passable(folder)
+        with probe.open("wb") as file:
+            os.fsync(file.fileno())
+        probe.unlink()
+    except OSError as error:
+        raise BadInput(
+            f"this folder cannot be written to: {error.strerror}",
+            subject="storage",
+            hint="Under systemd the console may write below /var/lib/leeward and /var/lib/libvirt/images only",
+        ) from None
+    return folder
