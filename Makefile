@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: all setup system demo test test-fast lint format docs lab lock clean
+.PHONY: all setup system demo test test-fast lint format docs tour lab lock clean
 
 all: setup
 
@@ -49,6 +49,11 @@ format: $(READY)
 # What the tables themselves tell in the documents.
 docs: $(READY)
 	@$(BIN)/python -m leeward.domain.guide docs/failover.md
+
+# The pictures of docs/tour.md, taken anew on real guests.
+tour: setup
+	@$(BIN)/python -m pytest -q tests/console/web/test_walk_lab.py
+	@$(BIN)/python scripts/tour-pictures artifacts/tour docs/tour
 
 # Resolve the lock file anew after a change of pyproject.toml (needs the `uv` command).
 lock:
