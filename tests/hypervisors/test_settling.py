@@ -51,3 +51,8 @@ def test_a_guest_that_was_asked_to_shut_down_is_left_alone_for_a_while_only():
     assert not settling.leaving("other", 1)
     clock.now += 6
     assert not settling.leaving("vm", 1)
+    settling.leaves("vm", 1)  # and still it does not obey
+    assert not settling.leaving("vm", 1)
+    clock.now += 61
+    settling.leaves("vm", 1)  # somebody tries again, later
+    assert settling.leaving("vm", 1)

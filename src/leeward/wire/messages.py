@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from leeward.domain.protection import ProtectionState, ReplicaState
 from leeward.domain.vm import Consistency, Power
 
-WIRE_VERSION = 1
+# An agent and a console of different versions refuse each other in plain words, and the agent replicates on. To be
+# raised with every change of what they say to each other: messages, kinds of jobs, a job's arguments and results.
+WIRE_VERSION = 2
 CENTURY_S = 100 * 366 * 86_400.0  # longer than anybody means; keeps times within what clocks and databases hold
 
 

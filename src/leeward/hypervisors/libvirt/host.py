@@ -189,14 +189,14 @@ class LibvirtHost:
         reason = domain_xml.unsupported(live)
         if reason:
             raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
-        if state is Power.RUNNING and live.agent_there and self._settling.leaving(vm_id, domain.ID()):
-            raise HostBusy("the guest is shutting down", subject=live.name, hint="Changes stay tracked meanwhile")
         # A recovered VM may still be pulled out of the vault; the two take turns.
         turn = turns(self._connection.uri, vm_id).backup(domain)
         try:
             self._clear(vm_id, domain, base, running)
             if state is Power.RUNNING and live.agent_awaited:
                 self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
+            if state is Power.RUNNING:
+                self._not_leaving(vm_id, domain)
             if running:
                 cycle: LiveCycle | OfflineCycle
                 cycle, token = self._open_live(vm_id, domain, live, base, new, consistency, moment or nullcontext())
@@ -207,6 +207,15 @@ class LibvirtHost:
             turn.close()
             self._set_clean(vm_id, None, clean=False)
             raise
+
+    def _not_leaving(self, vm_id: str, domain: libvirt.virDomain) -> None:
+        """Asked when a shutdown that begins now already waits for us (`Turns.wait_backups`): from here on there is a
+        backup. Raises HostBusy."""
+        try:
+            if self._settling.leaving(vm_id, domain.ID()) and domain_xml.parse(domain.XMLDesc(0)).agent_there:
+                raise HostBusy("the guest is shutting down", subject=vm_id, hint="Changes stay tracked meanwhile")
+        except libvirt.libvirtError as error:
+            raise translate(error, vm_id) from error
 
     def _clear(self, vm_id: str, domain: libvirt.virDomain, base: str | None, running: bool) -> None:
         """Remove leftovers of dead runs. Skipped while we know that there are none: it costs several calls."""

@@ -17,8 +17,9 @@ from collections.abc import Callable
 
 # Longer than most guests need to boot; a VM without an agent inside pays it once a start.
 GRACE_S = 30.0
-# A guest that does not obey goes on being replicated.
+# A guest that does not obey goes on being replicated, also while it is asked again and again without a pause.
 _LEAVE_S = 20.0
+_PAUSE_S = 60.0
 _POLL_S = 0.1
 
 
@@ -35,7 +36,7 @@ class Settling:
         self._clock = clock
         self._sleep = sleep
         self._seen: dict[str, tuple[int, float]] = {}
-        self._asked: dict[str, tuple[int, float]] = {}
+        self._asked: dict[str, tuple[int, float, float]] = {}  # run, since when, last time
         self._lock = threading.Lock()
 
     def wait(self, vm_id: str, run: int, awaited: Callable[[], bool]) -> None:
@@ -52,11 +53,11 @@ class Settling:
             self._sleep(_POLL_S)
 
     def leaves(self, vm_id: str, run: int) -> None:
-        """Its guest is about to be asked to shut down. Only the first time in a run counts."""
+        """Its guest is about to be asked to shut down."""
         with self._lock:
-            known = self._asked.get(vm_id)
-            if known is None or known[0] != run:
-                self._asked[vm_id] = (run, self._clock())
+            now, known = self._clock(), self._asked.get(vm_id)
+            goes_on = known is not None and known[0] == run and now < known[2] + _PAUSE_S
+            self._asked[vm_id] = (run, known[1] if known and goes_on else now, now)
 
     def leaving(self, vm_id: str, run: int) -> bool:
         """Whether its agent, if it is still there, may leave at any moment."""
