@@ -59,7 +59,9 @@ def test_what_was_told_is_not_owed_again(book, settings, open_database):
 
 def test_a_channel_remembers_since_when_it_fails(book, settings):
     settings.save_channel(WEBHOOK, HOOK, "secret of some length")
+    book.trying(WEBHOOK, 1, NOW + 15)
     book.failed(WEBHOOK, "x" * 5000, NOW + 15, NOW)
+    book.trying(WEBHOOK, 2, NOW + 30)
     book.failed(WEBHOOK, "status 500", NOW + 30, NOW + 15)
     channel = settings.channel(WEBHOOK)
     assert (channel.failed, channel.error, channel.tries, channel.again) == (NOW, "status 500", 2, NOW + 30)

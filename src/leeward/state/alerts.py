@@ -171,12 +171,20 @@ class AlertBook:
             works = {"good": now, "failed": None, "error": "", "tries": 0, "again": 0.0}
             session.execute(update(AlertSetting).where(AlertSetting.name == channel).values(works))
 
+    def trying(self, channel: str, tries: int, again: float) -> None:
+        """A message is about to be sent. tries: with this one. again: when the next may be sent if we never learn, or
+        cannot note, what came of it."""
+        with self._database.writing() as session:
+            values = {"tries": tries, "again": again}
+            session.execute(update(AlertSetting).where(AlertSetting.name == channel).values(values))
+
     def failed(self, channel: str, error: str, again: float, now: float) -> None:
+        """What was being tried has failed, at least in part."""
         with self._database.writing() as session:
             row = session.get(AlertSetting, channel, with_for_update=True)
             if row is not None:
                 row.failed = row.failed if row.failed is not None else now
-                row.error, row.tries, row.again = clip(error, 1000), row.tries + 1, again
+                row.error, row.tries, row.again = clip(error, 1000), max(row.tries, 1), again
 
 
 def owe(session: Session) -> None:

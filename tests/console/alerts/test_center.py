@@ -1,5 +1,6 @@
 """From what is wrong to what arrives: the real database, couriers, mail and web servers; only time is ours."""
 
+import contextlib
 import email
 import email.policy
 import hashlib
@@ -7,6 +8,7 @@ import hmac
 import json
 
 import pytest
+from sqlalchemy import event
 from tests.console.alerts.receivers import MailServer
 from tests.console.web.test_rows import NOW, a_moment, vm_status
 
@@ -16,7 +18,7 @@ from leeward.console.authority import Authority
 from leeward.console.views import HostView
 from leeward.console.web.alert_letters import From
 from leeward.domain.alerts import AlertKind
-from leeward.domain.errors import NotFound, Refused, Unavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.state.database import Database
 
 SECRET = "a secret of some length"
@@ -260,6 +262,61 @@ def test_failures_are_waited_for_longer_each_time(town, receiver):
     tried = len(receiver.posts)
     town.pass_by(2 * HOUR)
     assert len(receiver.posts) == tried
+
+
+@pytest.fixture
+def unwritable(town):
+    """A predicate of statements, to be set: those that SQLite refuses to write."""
+
+    class Broken:
+        write = staticmethod(lambda statement: False)
+
+    @event.listens_for(town.database._engine, "before_cursor_execute")
+    def before(connection, cursor, statement, *_):
+        cursor.connection.execute(f"PRAGMA query_only={int(Broken.write(statement))}")
+
+    return Broken
+
+
+def look_on(town, seconds):
+    """As the webhook's thread does, that goes on after an error."""
+    for _ in range(int(seconds / 2)):
+        town.now += 2
+        with contextlib.suppress(LeewardError):
+            town.center.couriers[WEBHOOK].step()
+
+
+def raised(town, receiver):
+    town.post_to(receiver)
+    town.hosts = (host(),)
+    while not town.book.open():
+        town.now += 10
+        town.alarm.look()
+
+
+def test_a_database_that_takes_nothing_up_lets_nothing_be_sent(town, receiver, unwritable):
+    raised(town, receiver)
+    unwritable.write = lambda statement: statement.startswith("UPDATE")
+    look_on(town, 600)
+    assert receiver.posts == []
+    unwritable.write = lambda statement: False
+    look_on(town, 600)
+    assert news(receiver) == [[("host", "begun")]]
+
+
+def test_a_message_that_cannot_be_noted_as_told_is_sent_again_less_and_less_often(town, receiver, unwritable):
+    """The disk had just become full."""
+    raised(town, receiver)
+    unwritable.write = lambda statement: statement.startswith("UPDATE alert_telling")
+    look_on(town, HOUR)
+    assert 2 < len(receiver.posts) < 12
+    assert len({json.loads(body)["alerts"][0]["message"] for _, body in receiver.posts}) == 1
+    unwritable.write = lambda statement: False
+    look_on(town, 2 * HOUR)
+    sent = len(receiver.posts)
+    look_on(town, 2 * HOUR)
+    assert len(receiver.posts) == sent
+    assert town.settings.channel(WEBHOOK).tries == 0
 
 
 def test_what_was_over_before_anybody_could_be_told_is_told_once(town, receiver):

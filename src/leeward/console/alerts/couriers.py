@@ -91,6 +91,8 @@ class Courier:
         if batch is None:
             return False
         self._may_act()
+        # What could not be noted as told would be sent at every look: this write fails before anything is sent.
+        self._book.trying(self._name, channel.tries + 1, now + again_after(channel.tries + 1))
         trouble = ""
         try:
             self._send(channel, self._settings.secret(self._name), batch)
