@@ -3,6 +3,8 @@
 import pytest
 
 from leeward.agent.facts import PACE_S, Facts
+from leeward.console.agents_line import _LARGEST
+from leeward.domain.evidence import MOST_BYTES
 from leeward.domain.protection import ProtectionState
 from leeward.wire.jobs import JobReport, JobState
 from leeward.wire.messages import AgentReport, HostReport, ProtectionReport
@@ -105,3 +107,23 @@ def test_a_failed_tell_is_told_again_whole(facts):
     second = facts.tell()
     assert second.report.protections[0].cycles == 3
     assert second.numbers[Section.REPORT] > first.numbers[Section.REPORT]
+
+
+def test_pictures_never_make_a_message_that_the_console_does_not_take(facts):
+    """A console that has been away finds hundreds of outcomes; what it does not take, it would not take for ever."""
+    png = "x" * (MOST_BYTES * 4 // 3)
+    ended = [
+        JobReport(id=f"j{n}", state=JobState.DONE, result={"png": png}, started=1.0, ended=float(n))
+        for n in range(200)
+    ]
+    facts.saw(report(), [JOB, *ended], 1.0)
+    tell = facts.tell()
+    assert len(tell.model_dump_json()) < _LARGEST
+    assert [job.id for job in tell.jobs] == ["j", *(job.id for job in ended)], "no outcome is left out"
+    assert tell.jobs[0] == JOB
+    kept = [job for job in tell.jobs if "png" in job.result]
+    assert kept == ended[-len(kept) :], "of older ones the console was told before"
+    assert len(kept) >= 30
+    assert "at once" in tell.jobs[1].result["why"]
+    facts.saw(report(), ended[:20], 2.0)
+    assert facts.tell().jobs == tuple(ended[:20]), "nothing is forgotten here: when there is room, all is told"

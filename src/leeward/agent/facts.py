@@ -10,7 +10,7 @@ import threading
 from collections.abc import Sequence
 from typing import Any
 
-from leeward.wire.jobs import JobReport
+from leeward.wire.jobs import PNG, JobReport, without_bulk
 from leeward.wire.messages import AgentReport, HostReport
 from leeward.wire.polls import Section, Tell
 
@@ -18,6 +18,8 @@ from leeward.wire.polls import Section, Tell
 PACE_S = 0.7
 # Ages pass by themselves on both sides; only an instant that moved by more than this is news.
 _AGE_S = 0.5
+# Of all pictures in one message, as they are sent: a console takes no message that is larger than twice this.
+_PICTURES = 8 << 20
 
 
 class Facts:
@@ -80,7 +82,7 @@ class Facts:
                 numbers=dict(self._numbers),
                 report=self._report if Section.REPORT in new else None,
                 hosts=self._hosts if Section.HOSTS in new else None,
-                jobs=self._jobs if Section.JOBS in new else None,
+                jobs=_carried(self._jobs or ()) if Section.JOBS in new else None,
             )
 
     def told(self, tell: Tell, now: float) -> None:
@@ -102,6 +104,24 @@ class Facts:
         """What the console has, as far as we know."""
         with self._lock:
             return dict(self._told)
+
+
+def _carried(jobs: Sequence[JobReport]) -> tuple[JobReport, ...]:
+    """Without the pictures that one message cannot carry. The newest keep theirs: of those before them the console
+    has been told already, and keeps what it was told first."""
+    left, slim = _PICTURES, set()
+    for job in sorted(jobs, key=lambda job: job.ended or 0.0, reverse=True):
+        size = len(job.result.get(PNG, ""))
+        if size > left:
+            slim.add(job.id)
+        else:
+            left -= size
+    return tuple(_slim(job) if job.id in slim else job for job in jobs)
+
+
+def _slim(job: JobReport) -> JobReport:
+    why = "more pictures were taken at once than its agent can send"
+    return job.model_copy(update={"result": without_bulk(job.result) | {"why": why}})
 
 
 def _lasting(report: AgentReport) -> AgentReport:

@@ -55,6 +55,7 @@ PATTERNS = (
     N_("no picture: {why}"),
     N_("the VM has no screen"),
     N_("its agent sent none"),
+    N_("more pictures were taken at once than its agent can send"),
     N_("the guest is shutting down"),
     N_("the guest shut down by itself"),
     N_("powered off: the guest did not obey within {seconds} s"),
