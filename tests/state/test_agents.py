@@ -7,7 +7,7 @@ import pytest
 
 from leeward.domain.errors import Refused
 from leeward.state.agents import AgentRecords
-from leeward.wire.jobs import Job, JobKind
+from leeward.wire.jobs import Job, JobKind, JobReport, JobState
 from leeward.wire.messages import DesiredState
 
 FAR = "2999-01-01T00:00:00Z"
@@ -63,6 +63,22 @@ def test_what_an_agent_was_to_do_is_its_successors(records):
     # The replaced host's key and token bring it nothing.
     with pytest.raises(Refused, match="revoked"):
         records.redeem("t1", "key-1", "office")
+
+
+def test_what_was_heard_before_a_job_was_released_does_not_bring_its_picture_back(records):
+    records.add_token("t", "", FAR)
+    agent = records.redeem("t", "key", "office").agent_id
+    for job_id in ("noted", "held"):
+        records.add_job(agent, Job(id=job_id, kind=JobKind.COPY_PICTURE, vm_id="v", host="h"))
+    heard = records.one(agent)
+    for job_id, entry in heard.jobs.items():
+        entry.report = JobReport(id=job_id, state=JobState.DONE, result={"png": "x" * 1000}, started=1.0)
+    noted = heard.jobs["noted"].report
+    records.release_job(agent, "noted", noted.model_copy(update={"result": {}}))
+    records.save_heard([heard])
+    jobs = records.one(agent).jobs
+    assert (jobs["noted"].released, jobs["noted"].report.result) == (True, {})
+    assert jobs["held"].report.result == {"png": "x" * 1000}
 
 
 def test_old_tokens_are_cleared_away(records):

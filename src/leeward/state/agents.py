@@ -120,7 +120,9 @@ class AgentRecords:
                 for record in records:
                     for job in record.jobs.values():
                         if job.report is not None:
-                            session.execute(_of(record.id, job.job.id).values(report=job.report.model_dump_json()))
+                            # One that was released since has been noted, and is kept without what was large of it.
+                            held = _of(record.id, job.job.id).where(AgentJob.released == "")
+                            session.execute(held.values(report=job.report.model_dump_json()))
                 session.commit()
 
     # --- jobs ---------------------------------------------------------------------------------------
