@@ -6,6 +6,8 @@ import time
 import pytest
 from tests.console.web.test_moves import until
 
+from leeward.domain.errors import Unavailable
+
 
 @pytest.fixture
 def pictures(stand, monkeypatch):
@@ -41,6 +43,54 @@ def test_who_waits_for_a_picture_shares_the_next_one_and_gets_none_of_before(sta
         thread.join(20)
     assert sorted(found) == [1, 2, 2, 2, 2, 2]
     assert pictures.begun == 2
+
+
+def test_a_look_that_failed_gives_nobody_the_picture_of_before(stand, monkeypatch):
+    stand.watch.fresh()
+    everything, fails, begun, go = stand.service.everything, [True], threading.Event(), threading.Event()
+
+    def take():
+        begun.set()
+        assert go.wait(20)
+        if fails:
+            fails.pop()
+            raise Unavailable("the database does not answer")
+        return everything()
+
+    monkeypatch.setattr(stand.service, "everything", take)
+    found = []
+
+    def ask():
+        try:
+            found.append(stand.watch.fresh().number)
+        except Unavailable:
+            found.append("failed")
+
+    with stand.watch._lock:  # both have asked before either may look
+        both = [threading.Thread(target=ask) for _ in range(2)]
+        for thread in both:
+            thread.start()
+        time.sleep(0.1)
+    go.set()
+    for thread in both:
+        thread.join(20)
+    assert sorted(found, key=str) == [2, "failed"]
+
+
+def test_a_slow_look_that_failed_is_not_taken_for_one_that_found_nothing(stand, monkeypatch):
+    """All VMs would be alerts at once: never tested."""
+    tested, fails = stand.service.drills.tested, [True]
+
+    def look():
+        if fails:
+            fails.pop()
+            raise Unavailable("the database does not answer")
+        return {**tested(), "v": 1.0}
+
+    monkeypatch.setattr(stand.service.drills, "tested", look)
+    with pytest.raises(Unavailable):
+        stand.watch.fresh()
+    assert stand.watch.fresh().tested == {"v": 1.0}
 
 
 def test_a_page_does_not_wait_for_the_picture_that_is_just_being_taken(stand, pictures):

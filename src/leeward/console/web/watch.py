@@ -129,8 +129,9 @@ class Watch:
         asked = time.monotonic()
         with self._lock:
             if self._moment is None or self._began < asked:
-                self._began = time.monotonic()
+                began = time.monotonic()
                 self._moment = self._take()
+                self._began = began  # not before: when it fails, who waits must not get the one of before
             return self._moment
 
     def newest(self) -> Moment | None:
@@ -186,7 +187,8 @@ class Watch:
         now = self._clock()
         found = self._service.everything()
         statuses = tuple(found.statuses)
-        if now - self._slow >= _SLOW_S or self._slow > now:
+        # Until it has come through once, what was never looked for would be taken for what is not there.
+        if self._tested is None or now - self._slow >= _SLOW_S or self._slow > now:
             self._slow = now
             self._look_slowly()
         self._sample(now, statuses)
