@@ -4,7 +4,7 @@ import pytest
 
 from leeward.console.alerts.sealing import Sealer
 from leeward.console.alerts.settings import MAIL, WEBHOOK, AlertSettings, Rules, WebhookSettings
-from leeward.domain.alerts import AlertKind, Decision, Trouble
+from leeward.domain.alerts import AlertKind, Decision, Patience, Seen, Trouble, decide
 from leeward.state.alerts import KEEP_S, AlertBook
 from leeward.state.database import Database
 from leeward.state.seat import Member, SeatBook
@@ -103,6 +103,19 @@ def test_names_that_no_database_can_store_are_made_ones_that_it_can(book):
     (alert,) = book.open()
     assert alert.name == "a\ufffdb?"
     assert len(alert.detail) == 2000
+
+
+def test_an_alert_of_an_odd_name_is_found_again_by_its_key(book):
+    for name in ("a\0b", "a\ud800", "x" * 400):
+        trouble = Trouble(AlertKind.HOST, name, name, "silent")
+        first, seen = decide(book.open_keys(), [trouble], (), Seen(), Patience(), 0.0)
+        book.apply(first, NOW)
+        second, seen = decide(book.open_keys(), [trouble], (), seen, Patience(), 10.0)
+        assert (len(first.raised), second.raised, len(second.going_on)) == (1, (), 1)
+        book.apply(second, NOW + 100)  # what goes on is noted
+        third, _ = decide(book.open_keys(), [], (), Seen(quiet={trouble.key: 0.0}), Patience(), 99.0)
+        book.apply(third, NOW + 200)
+        assert book.open() == []
 
 
 def test_a_console_that_has_lost_its_seat_raises_and_notes_nothing(postgres):

@@ -10,6 +10,10 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from leeward.domain.texts import clip
+
+_LONGEST_KEY = 300
+
 
 class AlertKind(StrEnum):
     """RPO: the actual RPO is above its target. PROTECTION: a VM is not being replicated, or its points cannot be
@@ -70,8 +74,9 @@ class Trouble:
 
 
 def key_of(kind: AlertKind, subject: str) -> str:
-    """What one alert is about. Of one key there is never more than one open."""
-    return f"{kind}:{subject}"
+    """What one alert is about. Of one key there is never more than one open: what is kept has to be found again by
+    it, so it is one that every database can store."""
+    return clip(f"{kind}:{subject}", _LONGEST_KEY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from leeward.domain.alerts import SEVERITIES, AlertKind, Decision, Severity, Telling
 from leeward.domain.errors import NotFound, Refused
-from leeward.state.database import Database, clip
+from leeward.domain.texts import clip
+from leeward.state.database import Database
 from leeward.state.tables import AlertRow, AlertSetting, AlertTelling
 
 # What is still so is noted this often, with all that is open in one statement.
@@ -98,7 +99,7 @@ class AlertBook:
         with self._database.writing() as session:
             for trouble, held_s in decision.raised:
                 row = AlertRow(
-                    key=clip(trouble.key, 300),
+                    key=trouble.key,
                     kind=trouble.kind.value,
                     subject=clip(trouble.subject),
                     name=clip(trouble.name),

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from sqlalchemy import select, update
 
+from leeward.domain.texts import clip
 from leeward.state.clock import stamp
-from leeward.state.database import Database, clip
+from leeward.state.database import Database
 from leeward.state.tables import AuditEntry
 
 BEGUN = "begun"

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 
 from leeward.domain.access import Role, lesser
 from leeward.domain.errors import NotFound
+from leeward.domain.texts import clip
 from leeward.state.clock import stamp
-from leeward.state.database import Database, clip
+from leeward.state.database import Database
 from leeward.state.tables import Login, Token, User
 
 # "Last used" is told to the minute: a row written for every request would cost more than most requests.

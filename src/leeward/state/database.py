@@ -15,6 +15,7 @@ from sqlalchemy import Row, delete, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
+from leeward.domain.texts import clip
 from leeward.state.clock import now, seconds_of
 from leeward.state.drills import Drills
 from leeward.state.engine import open_engine, reading
@@ -221,11 +222,6 @@ class Database:
             return [
                 {"time": r.time, "what": r.what, "subject": r.subject, "who": r.who, "detail": r.detail} for r in rows
             ]
-
-
-def clip(text: str, most: int = 255) -> str:
-    """What every database can store: of bounded length, without NUL and halves of characters."""
-    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()[:most]
 
 
 def _with(known: DesiredState, wish: ProtectionMessage, generation: int) -> DesiredState | None:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from sqlalchemy import delete, select, update
 
 from leeward.domain.growth import Size
-from leeward.state.database import Database, clip
+from leeward.domain.texts import clip
+from leeward.state.database import Database
 from leeward.state.tables import VaultCheck, VaultSize
 
 _KEEP_SIZES_S = 400 * 86_400.0
