@@ -1,14 +1,19 @@
 """This machine's libvirt as a host, added while the agent runs; libvirt's own test driver stands for QEMU's."""
 
 import json
+import socket
+import threading
+import time
 
 import pytest
 
-from leeward.agent.added_hosts import added_hosts, all_hosts
+from leeward.agent import here as module
+from leeward.agent.added_hosts import added_hosts, all_hosts, keep_added
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.agent.here import LibvirtHere
 from leeward.agent.wiring import build_agent
-from leeward.domain.errors import BadInput, HypervisorError, Refused
+from leeward.domain.errors import BadInput, HypervisorError, LeewardError, Refused
+from leeward.hypervisors.libvirt.connection import HostUnavailable
 from leeward.hypervisors.libvirt.survey import survey
 from leeward.ports.recovery_provider import Wanted
 
@@ -119,3 +124,63 @@ def test_a_list_that_cannot_be_read_is_told_and_not_taken_for_an_empty_one(tmp_p
     (tmp_path / "hosts.json").write_text(text)
     with pytest.raises(BadInput, match="cannot be read"):
         added_hosts(tmp_path)
+
+
+@pytest.fixture
+def hung(agent, tmp_path, monkeypatch):
+    """A libvirt that lets everybody connect and never says a word."""
+    monkeypatch.setattr(module, "_SILENT_S", 0.3)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "libvirt"))
+        listener.listen(64)
+        made = LibvirtHere(agent, tmp_path / "state", uri=f"qemu+unix:///system?socket={tmp_path}/libvirt")
+        made.listener = listener
+        yield made
+
+
+def surveys():
+    return [thread for thread in threading.enumerate() if thread.name == "survey"]
+
+
+@pytest.mark.timeout(30)
+def test_a_libvirt_that_hangs_costs_one_thread_however_often_it_is_asked(hung, tmp_path):
+    assert hung.why_not() == "no libvirt answers on this machine"
+    began = time.monotonic()
+    for _ in range(20):
+        with pytest.raises(HostUnavailable, match="libvirt does not answer"):
+            hung.survey()
+    with pytest.raises(HostUnavailable, match="libvirt does not answer"):
+        hung.integrate(wanted(tmp_path))
+    assert hung._lock.acquire(blocking=False)
+    assert time.monotonic() - began < 20 * 0.3  # its silence is known: nobody waits for it again
+    assert len(surveys()) == 1
+    assert added_hosts(tmp_path / "state") == ()
+
+
+@pytest.mark.timeout(30)
+def test_a_libvirt_that_has_hung_is_asked_again_when_it_is_back(hung):
+    assert hung.why_not()
+    hung.listener.close()  # it is started anew
+    hung._asked.exception(20)
+    hung._uri = TEST
+    assert hung.survey().software.startswith("libvirt ")
+
+
+def test_a_host_that_cannot_be_made_is_told_and_not_kept(agent, here, tmp_path):
+    (tmp_path / "state" / "home").mkdir()
+    blocked = tmp_path / "state" / "home" / "north"
+    blocked.write_text("in the way")
+    with pytest.raises(LeewardError, match="folders cannot be made: File exists"):
+        here.integrate(wanted(tmp_path))
+    assert added_hosts(tmp_path / "state") == ()
+    assert (agent.hosts(), agent.copies, here.spread) == ((), {}, [])
+    here.integrate(wanted(tmp_path, name="south"))
+    assert [host.name for host in added_hosts(tmp_path / "state")] == ["south"]
+
+
+def test_a_list_that_has_one_libvirt_twice_is_one_host(here, tmp_path):
+    first, second = HostConfig("north", "source", TEST), HostConfig("south", "source", TEST)
+    keep_added(tmp_path / "state", (first, second))
+    assert all_hosts((), tmp_path / "state") == (first,)
+    here.integrate(wanted(tmp_path, name="east"))
+    assert [host.name for host in added_hosts(tmp_path / "state")] == ["east"]

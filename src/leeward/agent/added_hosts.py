@@ -35,9 +35,16 @@ def _host(row: dict[str, str]) -> HostConfig:
 
 def all_hosts(configured: Sequence[HostConfig], state: Path) -> tuple[HostConfig, ...]:
     """With the added ones, except where the configuration has one of that name or that libvirt. Raises BadInput."""
-    names, uris = {host.name for host in configured}, {host.uri for host in configured}
-    added = [host for host in added_hosts(state) if host.name not in names and host.uri not in uris]
-    return (*configured, *added)
+    found = list(configured)
+    for host in added_hosts(state):
+        if all(other.name != host.name and other.uri != host.uri for other in found):
+            found.append(host)
+    return tuple(found)
+
+
+def with_host(added: Sequence[HostConfig], host: HostConfig) -> tuple[HostConfig, ...]:
+    """One libvirt is one host: an earlier row of this name or this libvirt goes. Pure."""
+    return (*(one for one in added if one.name != host.name and one.uri != host.uri), host)
 
 
 def keep_added(state: Path, hosts: Sequence[HostConfig]) -> None:

@@ -5,19 +5,25 @@ from __future__ import annotations
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from pathlib import Path
 
-from leeward.agent.added_hosts import added_hosts, keep_added
+from leeward.agent.added_hosts import added_hosts, keep_added, with_host
 from leeward.agent.config import HostConfig
 from leeward.agent.wiring import RunningAgent
 from leeward.domain.errors import BadInput, LeewardError, Refused
+from leeward.hypervisors.libvirt.connection import HostUnavailable
 from leeward.hypervisors.libvirt.survey import survey
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
+from leeward.network.apart import apart
 from leeward.ports.recovery_provider import Survey, Wanted
 
 LOCAL_URI = "qemu:///system"
+# A libvirt that hangs has no limit of its own, neither when it is connected to nor when it is asked.
+_SILENT_S = 5.0
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
@@ -38,6 +44,9 @@ class LibvirtHere:
     ) -> None:
         self._agent, self._state, self._shared, self._on_added, self._uri = agent, state, shared, on_added, uri
         self._lock = threading.Lock()
+        self._asking = threading.Lock()
+        self._asked: Future[Survey] | None = None
+        self._began = 0.0
 
     def hosts(self) -> tuple[str, ...]:
         return tuple(host.name for host in self._agent.hosts() if host.uri == self._uri)
@@ -54,22 +63,53 @@ class LibvirtHere:
         return ""
 
     def survey(self) -> Survey:
-        return survey("this machine", self._uri)
+        """All who ask while one question is out wait for that one: a libvirt that hangs costs one thread, not one of
+        the pages' threads for each look."""
+        with self._asking:
+            if self._asked is None or self._asked.done():
+                self._asked, self._began = (
+                    apart(lambda: survey("this machine", self._uri), "survey"),
+                    time.monotonic(),
+                )
+            asked, left = self._asked, self._began + _SILENT_S - time.monotonic()
+        wait([asked], max(left, 0.0))
+        if not asked.done():
+            raise HostUnavailable(
+                f"libvirt does not answer: not a word for {_SILENT_S:g} s",
+                subject="this machine",
+                hint="See whether libvirtd runs on the host",
+            )
+        return asked.result()
 
     def integrate(self, wanted: Wanted) -> None:
-        with self._lock:
-            if self._shared:
-                raise Refused(
-                    self.why_not(), hint="Put the host's VMs into the care of an agent on a machine of its own"
-                )
-            host = self._checked(wanted)
-            # A host that dies between these two is there when it is started again.
-            keep_added(self._state, (*added_hosts(self._state), host))
-            self._agent.add(host)
+        if self._shared:
+            raise Refused(self.why_not(), hint="Put the host's VMs into the care of an agent on a machine of its own")
+        self._check(wanted)
+        found = self.survey()
+        with self._lock:  # not for as long as libvirt may take
+            host = self._checked(wanted, found)
+            self._add(host)
         log.info("host added", host=host.name, site=host.site)
         self._on_added()
 
-    def _checked(self, wanted: Wanted) -> HostConfig:
+    def _add(self, host: HostConfig) -> None:
+        """Raises LeewardError; a host that could not be made is not kept either."""
+        before = added_hosts(self._state)
+        # A host that dies between these two is there when it is started again.
+        keep_added(self._state, with_host(before, host))
+        try:
+            self._agent.add(host)
+        except (OSError, LeewardError) as error:
+            if host not in self._agent.hosts():
+                keep_added(self._state, before)
+            if isinstance(error, LeewardError):
+                raise
+            raise LeewardError(
+                f"the host's folders cannot be made: {error.strerror}", subject=str(error.filename or self._state)
+            ) from error
+
+    def _check(self, wanted: Wanted) -> None:
+        """All that can be said without libvirt."""
         known = self._agent.hosts()
         here = next((host for host in known if host.uri == self._uri), None)
         if here is not None:
@@ -80,11 +120,13 @@ class LibvirtHere:
             raise BadInput("a host of this name exists", subject="name")
         if wanted.site not in ("source", "recovery"):
             raise BadInput("a host belongs to the source or the recovery site", subject="site")
-        found = self.survey()
-        if wanted.network and wanted.network not in found.networks:
-            raise BadInput("this machine has no such network, or it is not active", subject="network")
         if wanted.site == "recovery" and not wanted.storage:
             raise BadInput("a recovery host needs a storage folder", subject="storage")
+
+    def _checked(self, wanted: Wanted, found: Survey) -> HostConfig:
+        self._check(wanted)
+        if wanted.network and wanted.network not in found.networks:
+            raise BadInput("this machine has no such network, or it is not active", subject="network")
         storage = _usable(wanted.storage) if wanted.storage else None
         return HostConfig(wanted.name, wanted.site, self._uri, storage, wanted.network)
 

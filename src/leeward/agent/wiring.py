@@ -117,6 +117,7 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     reaches: dict[str, LibvirtReach] = {}
 
     def equip(host: HostConfig) -> None:
+        home = _folder(config.state_dir / "home" / host.name)  # first: where it fails, nothing is half there
         if host.storage is not None:
             folder = _passable(config.state_dir / "copy" / host.name)
             may_run = partial(_may_run, ledger, host.name)
@@ -124,12 +125,13 @@ def build_agent(config: AgentConfig) -> RunningAgent:
             late = partial(_late_vault, config)
             copies[host.name] = HostCopies(host, host.storage, folder, config, late, kept, may_run, rpo_of)
         storage = host.storage or config.state_dir / "images" / host.name
-        homes[host.name] = HostHomes(host, storage, _folder(config.state_dir / "home" / host.name), plain)
+        homes[host.name] = HostHomes(host, storage, home, plain)
         reaches[host.name] = LibvirtReach(host.name, host.uri)
 
     def add(host: HostConfig) -> None:
+        made = source(host)
         equip(host)
-        agent.add(source(host))
+        agent.add(made)
 
     for host in config.hosts:
         equip(host)

@@ -6,7 +6,7 @@ import threading
 import time
 from concurrent.futures import Future, wait
 
-from leeward.console.apart import apart
+from leeward.network.apart import apart
 from leeward.console.checks import VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.points import RecoveryPoint

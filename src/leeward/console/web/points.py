@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future, wait
 
-from leeward.console.apart import apart
+from leeward.network.apart import apart
 from leeward.console.checks import VaultOpener
 from leeward.domain.errors import StoreUnavailable
 from leeward.domain.points import RecoveryPoint

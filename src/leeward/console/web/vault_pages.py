@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
-from leeward.console.apart import apart
+from leeward.network.apart import apart
 from leeward.console.vault_care import VaultCare
 from leeward.console.web.charts import Spark, spark
 from leeward.console.web.forms import Posted

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
-from leeward.console.apart import apart
+from leeward.network.apart import apart
 from leeward.console.room import Room
 from leeward.console.web.vault_door import VaultDoor, VaultState
 

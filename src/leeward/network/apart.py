@@ -1,4 +1,7 @@
-"""Asking what may never answer (a vault whose packets are swallowed), without waiting for it for as long as that."""
+"""Asking what may never answer, without waiting for it for as long as that.
+
+A vault whose packets are swallowed, a libvirt that hangs.
+"""
 
 from __future__ import annotations
 
