@@ -6,11 +6,11 @@ import threading
 import time
 from concurrent.futures import Future, wait
 
-from leeward.network.apart import apart
 from leeward.console.checks import VaultOpener
 from leeward.domain.errors import LeewardError
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.protection import ProtectionState
+from leeward.network.apart import apart
 from leeward.wire.messages import ProtectionMessage, ProtectionReport
 from leeward.wire.translate import point_message
 

@@ -7,11 +7,11 @@ import time
 from collections import OrderedDict
 from concurrent.futures import Future, wait
 
-from leeward.network.apart import apart
 from leeward.console.checks import VaultOpener
 from leeward.domain.errors import StoreUnavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
+from leeward.network.apart import apart
 
 _FRESH_S = 3.0
 _MOST = 32

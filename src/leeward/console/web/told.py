@@ -71,6 +71,7 @@ PATTERNS = (
     N_("the agent of {what} does not answer"),
     N_("the recovery host"),
     N_("the home host"),
+    N_("libvirt does not answer: not a word for {seconds} s"),  # before the next one, which fits it too
     N_("{what} does not answer: {why}"),
     N_("a test failover exists already ({copy}, point {point})"),
     N_("a test failover of it is just being started"),
@@ -186,7 +187,6 @@ PATTERNS = (
     N_("this console does not listen for agents"),
     N_("no libvirt answers on this machine"),
     N_("this machine's libvirt is a host already"),
-    N_("not a word for {seconds} s"),
     N_("See whether libvirtd runs on the host"),
     N_("the host's folders cannot be made: {why}"),
     N_("consoles that share a database have no hosts of their own"),

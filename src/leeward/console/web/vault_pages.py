@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
-from leeward.network.apart import apart
 from leeward.console.vault_care import VaultCare
 from leeward.console.web.charts import Spark, spark
 from leeward.console.web.forms import Posted
@@ -22,6 +21,7 @@ from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Moment
 from leeward.domain.errors import LeewardError
 from leeward.domain.growth import DAY_S, full_in_s, per_day
+from leeward.network.apart import apart
 from leeward.state.database import acting
 from leeward.vault.facade import VaultInfo
 

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 from concurrent.futures import Future, wait
 
-from leeward.network.apart import apart
 from leeward.console.room import Room
 from leeward.console.web.vault_door import VaultDoor, VaultState
+from leeward.network.apart import apart
 
 _EVERY_S = 5.0
 # Most vaults answer within this time: then the picture is right at once. One that has just been made is waited for.
