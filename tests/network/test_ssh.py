@@ -1,11 +1,13 @@
 """SSH without a host: what cannot be asked for, what does not answer."""
 
 import socket
+import subprocess
 
 import pytest
+from tests.network.discovery import strangers as st
 
 from leeward.domain.errors import BadInput, Unavailable
-from leeward.network.ssh import HostKeys, Remote, fingerprint, host_keys
+from leeward.network.ssh import HostKeys, Remote, _talk, fingerprint, host_keys
 
 LINE = "h ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE8x7y2m0v0kq8n4m2O5C7pYkqL9x2n0u6vJm0b0a1cQ"
 
@@ -35,3 +37,23 @@ def test_where_nothing_answers_it_says_so():
         port = listener.getsockname()[1]
     with pytest.raises(Unavailable, match="no SSH server answers"):
         host_keys("127.0.0.1", port)
+
+
+@pytest.mark.timeout(30)
+def test_a_banner_of_any_bytes_is_no_failure_of_ours():
+    crowd = st.Strangers()
+    try:
+        port = crowd.add(st.says(b"SSH-2.0-\xff\xfe\xc3\r\n", then_wait=False))
+        with pytest.raises(Unavailable, match="no SSH server answers"):
+            host_keys("127.0.0.1", port)
+    finally:
+        crowd.close()
+
+
+def test_a_line_without_an_end_is_never_held_as_a_whole():
+    told = []
+    flood = "head -c 100000 /dev/zero | tr '\\0' x; echo; echo end"
+    process = subprocess.Popen(["sh", "-c", flood], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert _talk(process, b"", told.append) == "end"
+    assert len(told) > 10
+    assert all(len(line) <= 500 for line in told)

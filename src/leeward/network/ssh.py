@@ -16,6 +16,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -28,7 +29,8 @@ _KINDS = "ed25519,ecdsa,rsa"
 _SECRET = "LEEWARD_SSH_SECRET"
 _ASK = f"#!/bin/sh\nprintf '%s\\n' \"${_SECRET}\"\n"
 _CLIENT_FAILED = 255
-_LINE = 500
+# What is shown of a line, and what is ever held of one: a host may say one without an end.
+_LINE, _LONGEST = 500, 8192
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,15 @@ def host_keys(address: str, port: int) -> HostKeys:
     _check(address, "root", port)
     command = ["ssh-keyscan", "-T", str(_SCAN_S), "-p", str(port), "-t", _KINDS, address]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=4 * _SCAN_S, stdin=subprocess.DEVNULL)
+        # A host's banner is whatever its bytes are.
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=4 * _SCAN_S,
+            stdin=subprocess.DEVNULL,
+        )
     except FileNotFoundError:
         raise Unavailable("this machine has no SSH client", hint="Install openssh-client on it") from None
     except subprocess.TimeoutExpired:
@@ -151,13 +161,16 @@ class Remote:
 
 
 def _talk(process: subprocess.Popen[bytes], given: bytes, on_line: Callable[[str], None]) -> str:
-    """The last line that was said. What is given goes in beside, since either side may fill its pipe."""
+    """The last line that was said, of a long one its last piece.
+
+    What is given goes in beside, since either side may fill its pipe.
+    """
     assert process.stdin is not None
     assert process.stdout is not None
     feeder = threading.Thread(target=_feed, args=(process, given), daemon=True)
     feeder.start()
     last = ""
-    for raw in process.stdout:
+    for raw in iter(partial(process.stdout.readline, _LONGEST), b""):
         line = " ".join(raw.decode(errors="replace").split())[:_LINE]
         if line:
             last = line
