@@ -72,4 +72,6 @@ def test_leeward_is_brought_onto_the_host_without_the_token():
 
 def test_a_vault_in_a_folder_is_told_apart():
     assert is_local("file:///srv/vault")
+    assert is_local("/srv/vault")
     assert not is_local("s3://bucket/x")
+    assert not is_local("azure://container/x")

@@ -6,6 +6,7 @@ import json
 from shlex import quote
 
 from leeward.network.discovery.installing import FOLDER, install_commands
+from leeward.vault.stores.opening import local_folder
 
 _LEEWARD = f"{FOLDER}/.venv/bin/leeward"
 _SERVICE = "leeward-agent.service"
@@ -14,7 +15,7 @@ _UNITS = "/etc/systemd/system"
 
 def is_local(vault_url: str) -> bool:
     """Whether the vault is a folder, which another machine sees only when it is shared."""
-    return vault_url.startswith("file:")
+    return local_folder(vault_url) is not None
 
 
 def onto_host(address: str) -> str:
