@@ -45,3 +45,8 @@ def test_it_comes_back_and_lets_recovered_vms_run_on(unit):
     assert service["Restart"] == "always"
     assert service["KillMode"] == "process"
     assert read(unit)["Unit"]["StartLimitIntervalSec"] == "0"
+
+
+def test_the_console_reads_the_ssh_keys_of_root():
+    """It puts agents onto hosts over SSH; where no password is given, by these."""
+    assert read(UNITS[1])["Service"]["ProtectHome"] == "read-only"
