@@ -41,7 +41,8 @@ class _Kept(BaseModel):
 
 class Pick(_Kept):
     """A host that is to get an agent. address: IP address or host name, by which it is known here. name: what it will
-    be called. what: as the scan judged it. token: hash of the last one made for it, "" before; expires: of that."""
+    be called. what: as the scan judged it. token: hash of the last one made for it, "" before; expires: of that.
+    agent: id of the one that came of an earlier token, "" without."""
 
     address: str
     name: str
@@ -49,6 +50,7 @@ class Pick(_Kept):
     what: str = ""
     token: str = ""
     expires: str = ""
+    agent: str = ""
 
 
 class Progress(_Kept):
@@ -201,7 +203,9 @@ class Integration:
         name), NotFound, Refused."""
         self.check_name(address, name)
         made = self._agents.new_token(TokenRequest(name=name, expires_s=TOKEN_S))
+        own = self.agent_of(address)
         values = {"name": name, "site": site, "token": read_token(made.token).secret_hash, "expires": made.expires}
+        values["agent"] = own.agent_id if own else ""
 
         def change(now: Progress) -> Progress:
             changed = [one.model_copy(update=values) if one.address == address else one for one in now.picks]
@@ -212,18 +216,31 @@ class Integration:
 
     def check_name(self, address: str, name: str) -> None:
         """Raises BadInput (subject: name) for one that this host cannot have, NotFound for a host that is not picked,
-        Refused where no agent can enrol."""
+        Refused where no agent can enrol. The name of the agent that is on it can be had: it enrols in its own place,
+        as when what comes behind its enrolment has failed."""
         picks = self.progress().picks
         self.progress().pick(address)
         if (refusal := self._agents.refusal()) is not None:
             raise refusal
         if not _NAME.fullmatch(name):
             raise BadInput("a name has letters, digits, dots and dashes, at most 63", subject="name")
+        own = self.agent_of(address)
+        if own is not None:
+            if name != own.name:
+                raise BadInput("an agent of another name is on this host", subject="name", hint=f"It is {own.name}")
+            return
         taken = any(view.name == name and not view.revoked for view in self._agents.views())
         if taken or any(name in (host.name for host in link.hosts()) for link in self._agents.links()):
             raise BadInput("an agent or host of this name exists", subject="name")
         if any(pick.name == name and pick.address != address for pick in picks):
             raise BadInput("another host in the list has this name", subject="name")
+
+    def agent_of(self, address: str) -> AgentView | None:
+        """That came of a token which was made for this host, and is not revoked. Raises NotFound."""
+        pick = self.progress().pick(address)
+        used = self._agents.used(pick.token)
+        ids = {pick.agent, used.agent_id if used else ""} - {""}
+        return next((view for view in self._agents.views() if view.agent_id in ids and not view.revoked), None)
 
     def standings(self) -> list[Standing]:
         """Of all picked hosts, in their order."""

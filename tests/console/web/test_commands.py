@@ -25,13 +25,14 @@ def host(tmp_path):
         program.write_text(STANDIN.format(log=log))
         program.chmod(0o755)
 
-    def run(script):
+    def run(script, code=0):
         there = re.sub(r"(?<![|\w/])/(etc|opt)/", rf"{tmp_path}/\1/", script)
         done = subprocess.run(
             ["bash", "-euc", there], env={"PATH": f"{programs}:/usr/bin:/bin"}, capture_output=True, text=True
         )
-        assert (done.returncode, done.stderr) == (0, "")
-        return log.read_text().splitlines()
+        run.said = done.stderr
+        assert (done.returncode, bool(done.stderr)) == (code, bool(code)), done.stderr
+        return log.read_text().splitlines() if log.exists() else []
 
     run.etc = tmp_path / "etc"
     return run
@@ -45,7 +46,8 @@ def test_a_host_is_configured_enrolled_and_started(host, site):
         "lw1-token",
         "leeward agent hook",
         "systemctl daemon-reload",
-        "systemctl enable --now leeward-agent.service",
+        "systemctl enable leeward-agent.service",
+        "systemctl restart leeward-agent.service",
         "leeward vault unlock",
     ]
     settings = read_settings(host.etc / "leeward" / "leeward.toml")
@@ -56,11 +58,52 @@ def test_a_host_is_configured_enrolled_and_started(host, site):
     assert "ExecStart=/opt/leeward/.venv/bin/leeward agent run" in unit
 
 
-def test_a_configuration_that_is_there_is_left_as_it_is(host):
+@pytest.mark.parametrize("line", ['name = "kvm.01"', "name='kvm.01' # ours", ' name  =  "kvm.01"'])
+def test_an_operators_own_configuration_of_this_host_is_left_as_it_is(host, line):
     (host.etc / "leeward").mkdir()
-    (host.etc / "leeward" / "leeward.toml").write_text("# mine\n")
+    own = f"# mine\n[[host]]\n{line}\n"
+    (host.etc / "leeward" / "leeward.toml").write_text(own)
+    assert "lw1-token" in host(on_host("kvm.01", "source", "s3://bucket", "lw1-token", "/x"))
+    assert (host.etc / "leeward" / "leeward.toml").read_text() == own
+
+
+@pytest.mark.parametrize("own", ["# mine\n", '[[host]]\nname = "kvm011"\n', '[[host]]\nname = "kvm-01"\n'])
+def test_where_the_operators_own_configuration_has_no_such_host_nothing_is_enrolled(host, own):
+    (host.etc / "leeward").mkdir()
+    (host.etc / "leeward" / "leeward.toml").write_text(own)
+    assert host(on_host("kvm.01", "source", "s3://bucket", "lw1-token", "/x"), code=1) == []
+    assert "was not written by the console and has no host kvm.01" in host.said
+    assert (host.etc / "leeward" / "leeward.toml").read_text() == own
+
+
+def test_a_second_try_with_another_name_and_site_is_what_counts(host):
     host(on_host("kvm01", "source", "s3://bucket", "lw1-token", "/x"))
-    assert (host.etc / "leeward" / "leeward.toml").read_text() == "# mine\n"
+    host(on_host("dr1", "recovery", "s3://other", "lw1-token", "/x"))
+    settings = read_settings(host.etc / "leeward" / "leeward.toml")
+    assert [(one.name, one.site) for one in settings.host] == [("dr1", "recovery")]
+    assert settings.vault.url == "s3://other"
+
+
+def test_an_empty_configuration_is_none(host):
+    (host.etc / "leeward").mkdir()
+    (host.etc / "leeward" / "leeward.toml").touch()
+    host(on_host("kvm01", "source", "s3://bucket", "lw1-token", "/x"))
+    assert read_settings(host.etc / "leeward" / "leeward.toml").host[0].name == "kvm01"
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_what_fails_ends_it_there_however_it_is_run(host, shell, tmp_path):
+    """By a shell that reads it from its input, as over SSH or when it is typed in: the shell itself goes on."""
+    leeward = tmp_path / "opt" / "leeward" / ".venv" / "bin" / "leeward"
+    leeward.write_text(leeward.read_text() + 'case "$*" in *hook*) exit 3;; esac\n')
+    script = re.sub(
+        r"(?<![|\w/])/(etc|opt)/", rf"{tmp_path}/\1/", on_host("kvm01", "source", "s3://b", "lw1-token", "/x")
+    )
+    path = f"{leeward.parent}:/usr/bin:/bin"
+    done = subprocess.run([shell], input=f"{script}\necho $?\n", env={"PATH": path}, capture_output=True, text=True)
+    assert "leeward agent hook" in (tmp_path / "log").read_text()
+    assert "systemctl" not in (tmp_path / "log").read_text()
+    assert done.stdout == "3\n"
 
 
 def test_leeward_is_brought_onto_the_host_without_the_token():

@@ -397,6 +397,38 @@ def test_a_token_needs_a_free_name_and_a_site(begun, form, field, words):
     assert standings_of(begun)[0].state is PickState.NEW
 
 
+def test_a_host_enrols_again_in_its_own_place_and_under_no_other_name(fresh, admin, picked, tmp_path):
+    """What came behind its enrolment may have failed."""
+    page = admin.post(f"{picked}/token", {"name": "kvm01", "site": "source"}).text
+    host = Host(tmp_path / "kvm01", "kvm01")
+    try:
+        host.enrol(shown_token(page))
+        host.start()
+        fresh.world.wait(lambda: "Enrolled – VMs: 1" in admin.get(f"{WAY}/hosts").text)
+        answer = admin.post(f"{picked}/token", {"name": "dr1", "site": "source"})
+        assert answer.status_code == 422
+        assert "an agent of another name is on this host" in beside(answer.text, "name")
+        for _ in range(2):  # the first of these is never used
+            page = admin.post(f"{picked}/token", {"name": "kvm01", "site": "recovery"}).text
+            token = shown_token(page)
+        host.enrol(token)
+        fresh.world.wait(lambda: "Enrolled – VMs: 1" in admin.get(f"{WAY}/hosts").text)
+    finally:
+        host.stop()
+    assert [(view.name, bool(view.revoked)) for view in fresh.agents.views()] == [("kvm01", False), ("kvm01", True)]
+    fresh.agents.revoke("kvm01")
+    assert "lw1-" in admin.post(f"{picked}/token", {"name": "dr1", "site": "source"}).text
+
+
+def test_the_name_of_another_hosts_agent_cannot_be_had(fresh, admin, picked, tmp_path):
+    page = admin.post(f"{picked}/token", {"name": "kvm01", "site": "source"}).text
+    Host(tmp_path / "kvm01", "kvm01").enrol(shown_token(page))
+    admin.post(f"{WAY}/scan/add", {"host": "10.77.0.10"})
+    answer = admin.post(f"{WAY}/host/10.77.0.10/token", {"name": "kvm01", "site": "source"})
+    assert answer.status_code == 422
+    assert "an agent or host of this name exists" in beside(answer.text, "name")
+
+
 def test_a_console_that_does_not_listen_says_what_to_do(tmp_path):
     deaf = Stand(tmp_path, empty=True)
     admin = deaf.as_role("admin")

@@ -170,7 +170,8 @@ def test_an_agent_is_installed_and_no_secret_stays(stand, machine, tmp_path):
         "leeward agent enrol -",
         "leeward agent hook",
         "systemctl daemon-reload",
-        "systemctl enable --now leeward-agent.service",
+        "systemctl enable leeward-agent.service",
+        "systemctl restart leeward-agent.service",
         "leeward vault unlock --passphrase-file /dev/stdin",
         PASSPHRASE,
     ]
@@ -224,6 +225,33 @@ def test_a_step_that_fails_is_told_with_what_the_host_said(stand, machine):
     )
     stand.admin.post(f"{page}/install", form_of(machine, keys))
     stand.world.wait(lambda: "The agent is installed" in stand.admin.get(page).text, 60)
+
+
+def test_what_fails_behind_the_enrolment_is_mended_and_installed_again(stand, machine):
+    page = f"{WAY}/host/127.0.0.1"
+    machine.program("systemctl", f"#!/bin/sh\necho \"systemctl $*\" >> {machine.log}\necho 'no such unit'\nexit 5\n")
+    keys = shown_keys(stand, machine)
+    stand.admin.post(f"{page}/install", form_of(machine, keys))
+    stand.world.wait(lambda: "could not be installed" in stand.admin.get(page).text, 60)
+    text = stand.admin.get(page).text
+    assert "a command on the host failed: no such unit" in text
+    assert "Enrolled, has not told of its VMs yet" in text
+    assert f'action="{page}/key"' in text
+    assert [view.name for view in stand.agents.views()] == ["kvm01"]
+    answer = stand.admin.post(f"{page}/install", form_of(machine, keys, name="dr1"))
+    assert (answer.status_code, "an agent of another name is on this host" in answer.text) == (422, True)
+    machine.program("systemctl", STANDIN.format(log=machine.log))
+    machine.log.unlink()
+    stand.admin.post(f"{page}/install", form_of(machine, keys, site="source"))
+    stand.world.wait(lambda: "The agent is installed" in stand.admin.get(page).text, 60)
+    assert machine.called()[-4:-1] == [
+        "systemctl enable leeward-agent.service",
+        "systemctl restart leeward-agent.service",
+        "leeward vault unlock --passphrase-file /dev/stdin",
+    ]
+    settings = read_settings(machine.at("/etc/leeward") / "leeward.toml")
+    assert [(host.name, host.site) for host in settings.host] == [("kvm01", "source")]
+    assert [view.name for view in stand.agents.views() if not view.revoked] == ["kvm01"]
 
 
 def test_a_host_that_shows_another_key_is_not_signed_in_to(stand, machine):

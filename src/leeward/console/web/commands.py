@@ -11,6 +11,11 @@ from leeward.vault.stores.opening import local_folder
 _LEEWARD = f"{FOLDER}/.venv/bin/leeward"
 _SERVICE = "leeward-agent.service"
 _UNITS = "/etc/systemd/system"
+_CONFIG = "/etc/leeward/leeward.toml"
+# The first line of a configuration that is ours to write anew: a second try may be with another name or site.
+_MARK = (
+    "# Written by the console, which writes it anew whenever it enrols this host. Take this line out to keep yours."
+)
 
 
 def is_local(vault_url: str) -> bool:
@@ -25,23 +30,29 @@ def onto_host(address: str) -> str:
 
 
 def on_host(name: str, site: str, vault_url: str, token: str, storage: str, *, unlock: bool = True) -> str:
-    """On the host, as root. unlock: the last command asks for the vault's passphrase; the agent waits for it."""
-    lines = ["[vault]", f"url = {json.dumps(vault_url)}", "", "[[host]]", f"name = {json.dumps(name)}"]
+    """On the host, as root; may be done again. unlock: the last command asks for the vault's passphrase; the agent
+    waits for it. Nothing is enrolled where the operator's own configuration has no host of this name."""
+    lines = [_MARK, "", "[vault]", f"url = {json.dumps(vault_url)}", "", "[[host]]", f"name = {json.dumps(name)}"]
     lines += [f'site = "{site}"', 'uri = "qemu:///system"']
     if site == "recovery":
         lines.append(f"storage = {json.dumps(storage)}")
-    config = "/etc/leeward/leeward.toml"
-    return "\n".join(
-        [
-            "mkdir -p /etc/leeward",
-            f"[ -e {config} ] || cat > {config} <<'END'",
-            *lines,
-            "END",
-            # printf is the shell's own: the token is in no list of processes.
-            f"printf '%s\\n' {quote(token)} | {_LEEWARD} agent enrol -",
-            f"{_LEEWARD} agent hook",
-            f"sed 's|/opt/leeward/bin/|{FOLDER}/.venv/bin/|' {FOLDER}/packaging/{_SERVICE} > {_UNITS}/{_SERVICE}",
-            f"systemctl daemon-reload && systemctl enable --now {_SERVICE}",
-            *([f"{_LEEWARD} vault unlock"] if unlock else []),
-        ]
-    )
+    named = quote(f"^ *name *= *[\"']{name.replace('.', '[.]')}[\"'] *(#.*)?$")
+    other = f"{_CONFIG} was not written by the console and has no host {name}: name it there, or take the file away"
+    steps = [
+        "mkdir -p /etc/leeward",
+        f"if [ ! -s {_CONFIG} ] || head -n 1 {_CONFIG} | grep -qxF {quote(_MARK)}; then",
+        f"cat > {_CONFIG} <<'END'",
+        *lines,
+        "END",
+        f"elif ! grep -qE {named} {_CONFIG}; then echo {quote(other)} >&2; exit 1; fi",
+        # printf is the shell's own: the token is in no list of processes.
+        f"printf '%s\\n' {quote(token)} | {_LEEWARD} agent enrol -",
+        f"{_LEEWARD} agent hook",
+        f"sed 's|/opt/leeward/bin/|{FOLDER}/.venv/bin/|' {FOLDER}/packaging/{_SERVICE} > {_UNITS}/{_SERVICE}",
+        "systemctl daemon-reload",
+        f"systemctl enable {_SERVICE}",
+        f"systemctl restart {_SERVICE}",  # one that runs has read the configuration of before
+        *([f"{_LEEWARD} vault unlock"] if unlock else []),
+    ]
+    # Where it is typed in, a step that fails ends this and not the shell of whoever typed it.
+    return "\n".join(["(set -e", *steps, ")"])

@@ -12,7 +12,7 @@ from leeward.console.pushes import Pushes
 from leeward.console.web import push_pages
 from leeward.console.web.commands import is_local, on_host, onto_host
 from leeward.console.web.forms import Form, Posted, required
-from leeward.console.web.integrate_pages import STORAGE, add_here, wizard_page
+from leeward.console.web.integrate_pages import STORAGE, add_here, name_is_taken, wizard_page
 from leeward.console.web.integrating import HOME
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
@@ -141,7 +141,7 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
             push = pushes.of(address)
             found = [Piece("standing", _key(one), lambda: str(pieces.standing(one)))]
             if push is not None:
-                found.append(Piece("push", push, lambda: str(pieces.push(push))))
+                found.append(Piece("push", push, lambda: str(pieces.push(push, address))))
             return found
 
         return stream(request, parts.watch, view)
@@ -153,7 +153,7 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
         bad: dict[str, Phrase] = required(form, "name")
         if form["site"] not in ("source", "recovery"):
             bad["site"] = phrase(N_("Choose a site."))
-        if any(host.name == form["name"].strip() for host in parts.watch.look().hosts):
+        if name_is_taken(parts, address, form["name"].strip()):
             bad.setdefault("name", phrase(N_("A host of this name exists.")))
         if bad:
             return host_page(request, address, 422, wrong(bad), form)

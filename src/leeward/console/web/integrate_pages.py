@@ -129,6 +129,12 @@ def _first_values(parts: Parts, survey: Survey | None) -> Form:
     return Form([("place", chosen), ("name", "recovery"), ("storage", STORAGE), ("network", "")])
 
 
+def name_is_taken(parts: Parts, address: str, name: str) -> bool:
+    """By a host, except by that of the agent which is at this address already."""
+    own = parts.integration.agent_of(address)
+    return any(host.name == name for host in parts.watch.look().hosts) and not (own and own.name == name)
+
+
 def add_here(parts: Parts, request: Request, wanted: Wanted, form: Form, *needed: str) -> tuple[Trouble | None, int]:
     """Make this machine a host. (None, 200) when it is one now; else what is wrong with the form."""
     bad = required(form, "name", *needed)

@@ -12,7 +12,7 @@ from leeward.console.integration import Site
 from leeward.console.pushes import Pushes, install_tasks, packed, source_root
 from leeward.console.web.commands import on_host
 from leeward.console.web.forms import Form, Posted, required, whole_field
-from leeward.console.web.integrate_pages import STORAGE
+from leeward.console.web.integrate_pages import STORAGE, name_is_taken
 from leeward.console.web.integrating import HOME
 from leeward.console.web.painter import go, trouble_of, wrong
 from leeward.console.web.parts import Parts
@@ -48,7 +48,7 @@ def router(parts: Parts, pushes: Pushes, host_page: HostPage) -> APIRouter:
         """Password and passphrase are used, and kept nowhere; no page shows them again."""
         about(request, address, f"{form['user'][:64]} {form['name'][:63]} {form['site'][:16]}")
         integration.progress().pick(address)
-        bad = _checked(parts, form)
+        bad = _checked(parts, address, form)
         port = whole_field(form, "port", bad)
         keys: HostKeys | None = None
         try:
@@ -81,12 +81,12 @@ def router(parts: Parts, pushes: Pushes, host_page: HostPage) -> APIRouter:
     return pages
 
 
-def _checked(parts: Parts, form: Form) -> dict[str, Phrase]:
+def _checked(parts: Parts, address: str, form: Form) -> dict[str, Phrase]:
     bad = required(form, "user", "port", "name")
     if form["site"] not in ("source", "recovery"):
         bad["site"] = phrase(N_("Choose a site."))
     if not form["sure"]:
         bad["sure"] = phrase(N_("Compare the key first."))
-    if any(host.name == form["name"].strip() for host in parts.watch.look().hosts):
+    if name_is_taken(parts, address, form["name"].strip()):
         bad.setdefault("name", phrase(N_("A host of this name exists.")))
     return bad

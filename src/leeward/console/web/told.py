@@ -197,6 +197,8 @@ PATTERNS = (
     N_("write the folder from the root on, like /var/lib/leeward/images"),
     N_("this folder cannot be written to: {why}"),
     N_("an agent or host of this name exists"),
+    N_("an agent of another name is on this host"),
+    N_("It is {what}"),
     N_("another host in the list has this name"),
     N_("the scan has not found this"),
     N_("this host was not picked"),
@@ -247,6 +249,7 @@ PATTERNS = (
     N_("a command on the host failed: {why}"),
     N_("an agent is being installed there already"),
     N_("agents are being installed on several hosts"),
+    N_("{file} was not written by the console and has no host {name}: name it there, or take the file away"),
     N_("this console was not installed from a clone of Leeward, so it has nothing to send"),
     # what to do next
     N_("Wait for it, or cancel it"),
