@@ -82,6 +82,7 @@ def test_a_second_try_with_another_name_and_site_is_what_counts(host):
     settings = read_settings(host.etc / "leeward" / "leeward.toml")
     assert [(one.name, one.site) for one in settings.host] == [("dr1", "recovery")]
     assert settings.vault.url == "s3://other"
+    assert read_settings(host.etc / "leeward" / "leeward.toml.before").host[0].name == "kvm01"
 
 
 def test_an_empty_configuration_is_none(host):

@@ -41,6 +41,7 @@ def on_host(name: str, site: str, vault_url: str, token: str, storage: str, *, u
     steps = [
         "mkdir -p /etc/leeward",
         f"if [ ! -s {_CONFIG} ] || head -n 1 {_CONFIG} | grep -qxF {quote(_MARK)}; then",
+        f"[ ! -s {_CONFIG} ] || cp -p {_CONFIG} {_CONFIG}.before",
         f"cat > {_CONFIG} <<'END'",
         *lines,
         "END",
