@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console as Terminal
 from tests.console.caller import Console
+from tests.console.test_api import error
 
 from leeward.cli import alerts as commands
 from leeward.cli.main import main
@@ -83,6 +84,18 @@ def test_one_half_or_both(console):
     assert found == {"open": ["rpo"], "past": ["host"], "all": ["rpo", "host"]}
     assert console.local.get("/alerts", params={"state": "odd"}).status_code == 422
     assert console.local.get("/alerts", params={"kind": "odd"}).status_code == 422
+
+
+@pytest.mark.parametrize("number", [0, 1 << 31, 1 << 63, 10**30])
+def test_numbers_that_no_alert_has(console, number):
+    for answer in (
+        console.local.get("/alerts", params={"before": number}),
+        console.local.post(f"/alerts/{number}/acknowledge"),
+    ):
+        error(answer, 422, "bad-input")
+    largest = (1 << 31) - 1
+    assert len(console.local.get("/alerts", params={"before": largest}).json()) == 2
+    assert console.local.post(f"/alerts/{largest}/acknowledge").status_code == 404
 
 
 def test_an_operator_acknowledges_a_viewer_does_not(console):

@@ -33,10 +33,9 @@ def test_users_and_ports_that_are_none(user, port):
 
 
 def test_where_nothing_answers_it_says_so():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    with pytest.raises(Unavailable, match="no SSH server answers"):
-        host_keys("127.0.0.1", port)
+    with socket.socket() as held, pytest.raises(Unavailable, match="no SSH server answers"):
+        held.bind(("127.0.0.1", 0))  # not listening; and nobody else can meanwhile
+        host_keys("127.0.0.1", held.getsockname()[1])
 
 
 @pytest.mark.timeout(30)

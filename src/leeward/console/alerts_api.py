@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from pydantic import BaseModel
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
@@ -24,6 +24,8 @@ class Which(StrEnum):
     ALL = "all"
 
 
+# No id comes here; a database fails on larger ones.
+_TOO_LARGE = 1 << 31
 PAST = {Which.OPEN: False, Which.PAST: True, Which.ALL: None}
 
 
@@ -57,14 +59,14 @@ def build_router(center: AlertCenter) -> APIRouter:
         state: Which = Which.OPEN,
         kind: AlertKind | None = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-        before: Annotated[int | None, Query(ge=1)] = None,
+        before: Annotated[int | None, Query(ge=1, lt=_TOO_LARGE)] = None,
     ) -> list[AlertView]:
         drill_s = center.settings.rules().limits.drill_s
         found = center.book.find(past=PAST[state], kind=kind, before=before, limit=limit)
         return [view_of(alert, drill_s) for alert in found]
 
     @router.post("/alerts/{number}/acknowledge", dependencies=operator)
-    def acknowledge_alert(request: Request, number: int) -> AlertView:
+    def acknowledge_alert(request: Request, number: Annotated[int, Path(ge=1, lt=_TOO_LARGE)]) -> AlertView:
         alert = center.book.acknowledge(number, acting.get(), center.clock())
         view = view_of(alert, center.settings.rules().limits.drill_s)
         about(request, alert.name or alert.kind, view.text)

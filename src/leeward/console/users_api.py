@@ -130,7 +130,8 @@ def add_users_api(app: FastAPI, reception: Reception, audit: AuditLog, authority
 
     @app.get("/api/v1/audit", dependencies=admin)
     def audit_log(
-        limit: Annotated[int, Query(ge=1, le=10_000)] = 100, before: Annotated[int | None, Query(ge=1)] = None
+        limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
+        before: Annotated[int | None, Query(ge=1, lt=1 << 31)] = None,  # a database fails on larger ones
     ) -> list[AuditView]:
         return [AuditView.model_validate(entry) for entry in audit.entries(limit, before)]
 

@@ -1,7 +1,9 @@
 """Real receivers on this machine: a mail server that can be made difficult, and a web server that takes posts."""
 
+import socket
 import ssl
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
@@ -14,6 +16,14 @@ class _AnyPort(Controller):
     def _trigger_server(self):
         self.port = self.server.sockets[0].getsockname()[1]
         super()._trigger_server()
+
+
+@contextmanager
+def nobody_there():
+    """A port that refuses: it is held, so that nobody else can listen there meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield held.getsockname()[1]
 
 
 USER, PASSWORD = "leeward", "correct horse"

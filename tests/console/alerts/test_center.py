@@ -9,7 +9,7 @@ import json
 
 import pytest
 from sqlalchemy import event
-from tests.console.alerts.receivers import MailServer
+from tests.console.alerts.receivers import MailServer, nobody_there
 from tests.console.web.test_rows import NOW, a_moment, vm_status
 
 from leeward.console.alerts.center import AlertCenter
@@ -231,13 +231,11 @@ def test_a_console_killed_before_it_sends_tells_it_when_it_is_back(town, server)
 
 
 def test_a_server_that_is_gone_is_shown_and_tried_again_until_it_is_back(town, server, receiver):
-    gone = MailServer()
-    port = gone.port
-    gone.stop()
-    town.mail_to(server, port=port)
-    town.post_to(receiver)
-    town.hosts = (host(),)
-    town.pass_by(600)
+    with nobody_there() as port:
+        town.mail_to(server, port=port)
+        town.post_to(receiver)
+        town.hosts = (host(),)
+        town.pass_by(600)
     channel = town.settings.channel(MAIL)
     assert "cannot be reached" in channel.error
     assert channel.failed is not None

@@ -6,7 +6,7 @@ import socket
 import threading
 
 import pytest
-from tests.console.alerts.receivers import PASSWORD, USER, MailServer
+from tests.console.alerts.receivers import PASSWORD, USER, MailServer, nobody_there
 
 from leeward.console.alerts.mail import PartlySent, send_mail
 from leeward.console.alerts.settings import MailSettings, Security
@@ -79,6 +79,33 @@ def test_a_wrong_password_is_told(server, authority):
     assert there.mails == []
 
 
+@pytest.mark.parametrize("there", [True, False])
+@pytest.mark.parametrize(("user", "password"), [(USER, "p\u00e4ssword"), ("bj\u00f8rn", PASSWORD), (USER, "\u5bc6")])
+def test_no_character_of_a_password_that_cannot_be_sent_is_told(server, authority, there, user, password):
+    with nobody_there() as port:
+        one = server(tls="starttls", login=True)
+        at = settings(one, authority, security=Security.STARTTLS, user=user, port=one.port if there else port)
+        with pytest.raises(Refused, match="ASCII characters only") as told:
+            send_mail(at, password, "s", "t")
+    for text in (str(told.value), repr(told.value)):
+        assert text.isascii()
+        assert "\\x" not in text
+        assert "\\u" not in text
+    assert one.logins == []
+
+
+def test_a_message_that_no_mail_can_hold_is_not_quoted(server, authority):
+    with pytest.raises(Refused, match="characters that no mail can have") as told:
+        send_mail(settings(server(), authority), "", "s", "secret \udce4")
+    assert "udce4" not in str(told.value)
+
+
+@pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".example"])
+def test_a_name_that_no_host_can_have_is_told(server, authority, host):
+    with pytest.raises(Unavailable, match="no host can have this name"):
+        send_mail(settings(server(), authority, host=host), "", "s", "t")
+
+
 def test_a_server_without_starttls_gets_nothing(server, authority):
     there = server(login=True)
     with pytest.raises(Refused, match="STARTTLS"):
@@ -97,12 +124,8 @@ def test_a_server_that_nobody_vouches_for_gets_nothing(server, authority, securi
 
 
 def test_a_server_that_is_gone_is_told(server, authority):
-    there = server()
-    gone = settings(there, authority)
-    there.stop()
-    with pytest.raises(Unavailable, match="cannot be reached"):
-        send_mail(gone, "", "s", "t")
-    there.stop = lambda: None
+    with nobody_there() as port, pytest.raises(Unavailable, match="cannot be reached"):
+        send_mail(settings(server(), authority, port=port), "", "s", "t")
 
 
 def test_a_server_that_hangs_up_is_told(authority):

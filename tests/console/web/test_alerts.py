@@ -173,6 +173,10 @@ def test_a_refused_login_is_shown_with_everything_that_was_typed(stand, server):
         ({"security": "rot13"}, "Choose one."),
         ({"security": "plain", "host": "mail.example"}, "A password is not sent in clear over a network."),
         ({"password": ""}, "Fill this in."),
+        ({"password": "p\u00e4ssword"}, "ASCII characters only"),
+        ({"user": "bj\u00f8rn"}, "ASCII characters only"),
+        ({"host": "a..b"}, "Write a name like mail.example.com"),
+        ({"ca": "# 会社の証明書"}, "This is no certificate in PEM form."),
     ],
 )
 def test_what_is_wrong_with_mail_stands_beside_the_field_and_nothing_else_is_lost(stand, server, change, why):
@@ -183,7 +187,7 @@ def test_what_is_wrong_with_mail_stands_beside_the_field_and_nothing_else_is_los
     assert why in wrong.replace("&#39;", "'")
     assert f'value="{change.get("user", USER)}"' in answer.text
     assert stand.alerts.settings.channel(MAIL) is None
-    if change.get("password", PASSWORD):
+    if "password" not in change:
         assert "Type it again: it is not sent back to the page." in answer.text
 
 
@@ -193,6 +197,8 @@ def test_what_is_wrong_with_mail_stands_beside_the_field_and_nothing_else_is_los
         ({"url": "ftp://x"}, "url", "Write an address like https://example.com/hook."),
         ({"url": "https://a:b@x/"}, "url", "Write an address like"),
         ({"url": "https://x:port/"}, "url", "Write an address like"),
+        ({"url": "https://a..b/"}, "url", "Write an address like"),
+        ({"ca": "# 会社の証明書"}, "ca", "This is no certificate in PEM form."),
         ({"secret": "short"}, "secret", "At least 16 characters."),
         ({"secret": ""}, "secret", "Fill this in."),
     ],
@@ -213,6 +219,35 @@ def test_a_webhook_is_tried(stand, receiver):
     answer = admin.post("/settings/alerts/webhook/test", hook_form(receiver))
     assert "the receiver answered with status 500" in answer.text
     assert b'"test": true' in receiver.posts[0][1]
+
+
+def test_the_audit_log_has_the_channel_and_no_address_however_it_ends(stand, receiver):
+    admin = stand.as_role("admin")
+    receiver.url += "/t0ken"
+    receiver.status = 500
+    for path, change, status in (
+        ("webhook/test", {}, 409),
+        ("webhook/test", {"secret": "short"}, 422),
+        ("webhook", {"secret": "short"}, 422),
+        ("webhook", {}, 204),
+    ):
+        assert admin.post(f"/settings/alerts/{path}", hook_form(receiver, **change)).status_code == status
+    told = stand.audit()
+    assert [entry["subject"] for entry in told if "alert channel" in entry["what"]] == ["webhook"] * 4
+    assert "t0ken" not in str(told)
+
+
+def test_a_password_that_no_login_takes_is_in_no_log_however_it_came_to_be_stored(stand, server):
+    admin = stand.as_role("admin")
+    assert admin.post("/settings/alerts/mail", mail_form(server)).status_code == 204
+    stored = stand.alerts.settings.channel(MAIL).settings
+    stand.alerts.settings.save_channel(MAIL, stored, "p\u00e4ssword")
+    answer = admin.post("/settings/alerts/mail/test", mail_form(server, password=""))
+    assert answer.status_code == 409
+    assert "the login takes ASCII characters only" in answer.text
+    for text in (answer.text, str(stand.audit())):
+        assert "\u00e4" not in text
+        assert "xe4" not in text
 
 
 RULES = {

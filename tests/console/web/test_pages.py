@@ -260,6 +260,8 @@ def test_the_audit_log_is_read_page_by_page(stand):
     assert "deed 1<" not in page
     older = re.search(r'href="(/audit\?before=\d+)"', page)[1]
     assert "deed 1<" in admin.get(older).text
+    for odd in (-1, 0, 1 << 31, 10**30):
+        assert "deed 129" in admin.get(f"/audit?before={odd}").text, odd
 
 
 def test_how_pages_look_is_the_readers_choice_and_kept_in_his_browser(shared):

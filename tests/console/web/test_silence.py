@@ -67,6 +67,11 @@ def asking(name):
     return [thread.name for thread in threading.enumerate()].count(name)
 
 
+def until_open(stand):
+    """A busy machine may not have the first answer in the short time that these tests wait for it."""
+    until(lambda: stand.watch.fresh().vault is VaultState.OPEN)
+
+
 def taking(ask, *given):
     began = time.monotonic()
     found = ask(*given)
@@ -75,7 +80,7 @@ def taking(ask, *given):
 
 
 def test_pictures_show_the_last_state_and_after_a_while_that_it_cannot_be_reached(stand):
-    assert stand.watch.fresh().vault is VaultState.OPEN
+    until_open(stand)
     stand.world.hole.open.clear()
     time.sleep(0.1)
     assert taking(stand.watch.fresh).vault is VaultState.OPEN
@@ -108,7 +113,7 @@ def test_no_page_is_kept_waiting(stand, known):
     operator = stand.as_role("operator")
     pages = ("/", "/recovery", f"/vms/{DB}", f"/failover?vm={DB}&type=unplanned", f"/enable?vm={APP}", "/vault")
     if known:
-        assert stand.watch.fresh().vault is VaultState.OPEN
+        until_open(stand)
     stand.world.hole.open.clear()
     for path in pages:
         assert taking(operator.get, path).status_code == 200, path
@@ -118,8 +123,9 @@ def test_no_page_is_kept_waiting(stand, known):
 def test_a_portal_that_knows_its_vms_from_the_vault_alone_is_not_kept_waiting(stand):
     world = stand.world
     world.start_portal()
-    before = {one.vm: one.last_point.id for one in world.service.status() if one.last_point}
-    assert set(before) == {"db", "app", "front"}
+    points_now = lambda: {one.vm: one.last_point.id for one in world.service.status() if one.last_point}  # noqa: E731
+    until(lambda: set(points_now()) == {"db", "app", "front"})
+    before = points_now()
     world.hole.open.clear()
     time.sleep(0.2)
     for _ in range(3):

@@ -6,6 +6,7 @@ import time
 import pytest
 from tests.console.web.test_moves import until
 
+from leeward.console.web import watch
 from leeward.domain.errors import Unavailable
 
 
@@ -27,8 +28,23 @@ def pictures(stand, monkeypatch):
     return Pictures
 
 
+class Counting:
+    """A lock that knows how many have come for it."""
+
+    def __init__(self, lock):
+        self.came, self._lock = [], lock
+
+    def __enter__(self):
+        self.came.append(threading.get_ident())
+        self._lock.acquire()
+
+    def __exit__(self, *_):
+        self._lock.release()
+
+
 def test_who_waits_for_a_picture_shares_the_next_one_and_gets_none_of_before(stand, pictures):
     found = []
+    lock = stand.watch._lock = Counting(stand.watch._lock)
     ask = lambda: found.append(stand.watch.fresh().number)  # noqa: E731
     first = threading.Thread(target=ask)
     first.start()
@@ -36,7 +52,7 @@ def test_who_waits_for_a_picture_shares_the_next_one_and_gets_none_of_before(sta
     others = [threading.Thread(target=ask) for _ in range(5)]
     for thread in others:
         thread.start()
-    time.sleep(0.1)
+    until(lambda: len(lock.came) == 6)
     for _ in range(6):
         pictures.go.release()
     for thread in (first, *others):
@@ -93,7 +109,8 @@ def test_a_slow_look_that_failed_is_not_taken_for_one_that_found_nothing(stand, 
     assert stand.watch.fresh().tested == {"v": 1.0}
 
 
-def test_a_page_does_not_wait_for_the_picture_that_is_just_being_taken(stand, pictures):
+def test_a_page_does_not_wait_for_the_picture_that_is_just_being_taken(stand, pictures, monkeypatch):
+    monkeypatch.setattr(watch, "_OLD_S", 60.0)  # however slow this machine is
     pictures.go.release()
     stand.watch.fresh()
     stand.watch.start()

@@ -10,7 +10,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime, localtime, make_msgid
 
 from leeward import __version__
-from leeward.console.alerts.settings import MailSettings, Security
+from leeward.console.alerts.settings import NO_NAME, MailSettings, Security, names_a_host
 from leeward.domain.errors import LeewardError, Refused, Unavailable
 
 # For each answer of the server.
@@ -35,6 +35,9 @@ def _domain(settings: MailSettings) -> str:
 def send_mail(settings: MailSettings, password: str, subject: str, text: str) -> None:
     """Raises LeewardError. Returns when the server has taken the message for all recipients."""
     where = f"{settings.host}:{settings.port}"
+    if settings.user and not (settings.user + password).isascii():
+        # smtplib would stumble over the character and quote it: one of the password, for logs and pages.
+        raise Refused("the login takes ASCII characters only, in user name and password", subject=where)
     try:
         server = _connect(settings)
         try:
@@ -64,7 +67,9 @@ def send_mail(settings: MailSettings, password: str, subject: str, text: str) ->
         raise Refused(f"no TLS with the mail server: {error.reason or error}", subject=where) from None
     except smtplib.SMTPException as error:
         raise Unavailable(f"the mail server broke off: {error}", subject=where) from None
-    except (OSError, UnicodeError) as error:
+    except UnicodeError:  # its words quote what they are about
+        raise Refused("the message has characters that no mail can have", subject=where) from None
+    except OSError as error:
         raise Unavailable(f"the mail server cannot be reached: {error}", subject=where) from None
     if turned_away:
         raise PartlySent(_turned_away(turned_away), subject=where)
@@ -78,6 +83,8 @@ class PartlySent(LeewardError):
 
 def _connect(settings: MailSettings) -> smtplib.SMTP:
     me = platform.node() or "localhost"
+    if not names_a_host(settings.host):
+        raise Unavailable(f"the mail server cannot be reached: {NO_NAME}", subject=settings.host)
     if settings.security is Security.TLS:
         return smtplib.SMTP_SSL(settings.host, settings.port, me, timeout=_TIMEOUT_S, context=_context(settings))
     return smtplib.SMTP(settings.host, settings.port, me, timeout=_TIMEOUT_S)

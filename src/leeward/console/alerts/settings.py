@@ -24,6 +24,8 @@ _DAY_S = 86_400.0
 # A stalled replication is told of when it lasts, not for each cycle that fails.
 _PROTECTION_S = 60.0
 LEAST_SECRET = 16
+# Why whom a name does not name cannot be reached.
+NO_NAME = "no host can have this name"
 
 
 class Security(StrEnum):
@@ -77,7 +79,7 @@ def _certificates(text: str) -> str:
     if text.strip():
         try:
             ssl.create_default_context(cadata=text)
-        except (ssl.SSLError, ValueError):
+        except (ssl.SSLError, ValueError, TypeError):  # TypeError: for what is not ASCII
             raise ValueError("no certificates") from None
     return text
 
@@ -95,6 +97,17 @@ def _url(text: str) -> str:
         raise ValueError("no address")
     _ = parts.port  # raises ValueError for one that is none
     return text
+
+
+def names_a_host(name: str) -> bool:
+    """Whether a resolver takes it at all: for parts that are empty or too long it raises UnicodeError, no OSError.
+
+    Not a condition of the settings: stored ones must be read to be mended.
+    """
+    try:
+        return bool(name.encode("idna"))
+    except UnicodeError:
+        return False
 
 
 Certificates = Annotated[str, Field(max_length=100_000), AfterValidator(_certificates)]

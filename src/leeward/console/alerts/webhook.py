@@ -7,11 +7,12 @@ import hmac
 import json
 import ssl
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
 from leeward import __version__
-from leeward.console.alerts.settings import WebhookSettings
+from leeward.console.alerts.settings import NO_NAME, WebhookSettings, names_a_host
 from leeward.domain.errors import Refused, Unavailable
 
 TIME_HEADER, SIGNATURE_HEADER = "X-Leeward-Timestamp", "X-Leeward-Signature"
@@ -26,6 +27,10 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 
 def post(settings: WebhookSettings, secret: str, document: dict[str, Any], now: float) -> None:
     """Raises LeewardError. Returns when the receiver has answered with 2xx."""
+    parts = urlsplit(settings.url)
+    where = parts.netloc.rpartition("@")[2]  # never the path: of many receivers that alone lets one post
+    if not names_a_host(parts.hostname or ""):
+        raise Unavailable(f"the receiver cannot be reached: {NO_NAME}", subject=where)
     body = json.dumps(document, ensure_ascii=False).encode()
     timestamp = str(int(now))
     headers = {
@@ -43,8 +48,8 @@ def post(settings: WebhookSettings, secret: str, document: dict[str, Any], now: 
         ):
             status = answer.status_code
     except httpx.TimeoutException:
-        raise Unavailable(f"the receiver did not answer within {_TIMEOUT_S:g} s", subject=settings.url) from None
+        raise Unavailable(f"the receiver did not answer within {_TIMEOUT_S:g} s", subject=where) from None
     except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-        raise Unavailable(f"the receiver cannot be reached: {error}", subject=settings.url) from None
+        raise Unavailable(f"the receiver cannot be reached: {error}", subject=where) from None
     if not 200 <= status < 300:
-        raise Refused(f"the receiver answered with status {status}", subject=settings.url)
+        raise Refused(f"the receiver answered with status {status}", subject=where)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ValidationError
@@ -17,6 +18,7 @@ from leeward.console.alerts.settings import (
     Rules,
     Security,
     WebhookSettings,
+    names_a_host,
 )
 from leeward.console.web.forms import Form, required, span_field, whole_field
 from leeward.console.web.language import LANGUAGES
@@ -151,13 +153,22 @@ def _read_mail(form: Form) -> tuple[MailSettings | None, Wrong]:
         wrong["security"] = phrase(N_("Choose one."))
     elif values["user"] and values["security"] == Security.PLAIN and values["host"] not in _HERE:
         wrong["security"] = phrase(N_("A password is not sent in clear over a network."))
-    return _made(MailSettings, values, wrong)
+    for field in ("user", "password") if values["user"] else ():
+        if not form[field].isascii():
+            wrong[field] = phrase(N_("ASCII characters only: a login by mail takes no others."))
+    made, wrong = _made(MailSettings, values, wrong)
+    if made is not None and not names_a_host(made.host):
+        wrong["host"] = phrase(_ODD["host"])
+    return (None if wrong else made), wrong
 
 
 def _read_webhook(form: Form) -> tuple[WebhookSettings | None, Wrong]:
     wrong = required(form, "url")
     values = {"enabled": form.given("enabled"), "url": form["url"].strip(), "ca": form["ca"].strip()}
-    return _made(WebhookSettings, values, wrong)
+    made, wrong = _made(WebhookSettings, values, wrong)
+    if made is not None and not names_a_host(urlsplit(made.url).hostname or ""):
+        wrong["url"] = phrase(_ODD["url"])
+    return (None if wrong else made), wrong
 
 
 def _made(model: type[_Made], values: Mapping[str, Any], wrong: Wrong) -> tuple[_Made | None, Wrong]:

@@ -52,16 +52,17 @@ def router(parts: Parts) -> APIRouter:
         parts.watch.fresh()
         return go(request, "/settings/alerts")
 
-    def read(name: str, form: Form) -> tuple[Channel | None, Mapping[str, str]]:
+    def read(request: Request, name: str, form: Form) -> tuple[Channel | None, Mapping[str, str]]:
         """(what is set now, what the form was filled in with). Raises NotFound."""
         if name not in _CHANNELS:
             raise NotFound("there is no such channel", subject=name)
+        about(request, name)  # and not the address that an error is of
         known = settings.channel(name)
         return known, typed(form, filled_channel(name, None))
 
     @pages.post("/settings/alerts/{channel}", dependencies=admin)
     def set_alert_channel(request: Request, channel: str, form: Posted) -> Response:
-        known, values = read(channel, form)
+        known, values = read(request, channel, form)
         made, secret, bad = read_channel(
             channel, form, known.settings if known else None, known is not None and known.has_secret
         )
@@ -74,7 +75,7 @@ def router(parts: Parts) -> APIRouter:
     @pages.post("/settings/alerts/{channel}/test", dependencies=admin)
     def test_alert_channel(request: Request, channel: str, form: Posted) -> Response:
         """With what the form says, which need not be saved."""
-        known, values = read(channel, form)
+        known, values = read(request, channel, form)
         made, secret, bad = read_channel(
             channel, form, known.settings if known else None, known is not None and known.has_secret
         )

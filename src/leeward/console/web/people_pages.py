@@ -29,6 +29,7 @@ def router(parts: Parts) -> APIRouter:
 def _add_audit(pages: APIRouter, parts: Parts) -> None:
     @pages.get("/audit", dependencies=admin)
     def audit_log(request: Request, before: int | None = None) -> Response:
+        before = before if before is not None and 0 < before < 1 << 31 else None
         entries = parts.identity.audit.entries(_PAGE + 1, before)
         return parts.painter.page(
             request, "audit.html", entries=entries[:_PAGE], more=len(entries) > _PAGE, before=before
