@@ -227,6 +227,15 @@ def test_users_are_added_changed_and_removed(stand):
     assert [user.name for user in stand.identity.reception.users()] == ["root2"]
 
 
+def test_users_may_have_any_name(stand):
+    admin = stand.as_role("admin", "root2")
+    for name in ("request", "error"):
+        known = {"name": name, "password": PASSWORD, "role": "viewer"}
+        assert admin.post("/users", known).status_code == 204
+        again = admin.post("/users", known)
+        assert (again.status_code, "there is such a user already" in again.text) == (409, True)
+
+
 def test_a_token_is_told_once_and_works(stand):
     anna = stand.as_role("operator", "anna")
     page = anna.post("/settings/tokens", {"name": "ci", "role": "viewer", "life": "24h"})

@@ -173,7 +173,7 @@ def must_be_ours(request: Request) -> None:
         raise Forbidden("this request does not come from a page of this console", hint="Load the page again")
 
 
-def trouble_of(request: Request, error: LeewardError, **fields: str) -> tuple[Trouble, int]:
+def trouble_of(request: Request, error: LeewardError, /, **fields: str) -> tuple[Trouble, int]:
     """A form's trouble and the answer's status. fields: subject of an error → the field beside which to say it."""
     about(request, getattr(request.state, "subject", None) or error.subject, error.message)
     message = Quote(error.message)
