@@ -190,7 +190,7 @@ def _add_files(pages: APIRouter, parts: Parts) -> None:
     def import_plan(request: Request, form: Posted) -> Response:
         """What a file says is shown in the editor, to be looked over; it is not kept before it is saved there."""
         try:
-            document = read_text(form["text"], "text", aliases=False)
+            document = read_text(form["text"], "text", trusted=False)
         except LeewardError as error:
             trouble, status = trouble_of(request, error, text="text")
             return parts.painter.page(request, "plan_import.html", status, trouble=trouble, text=form["text"])
