@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from leeward.console.checks import VaultOpener
 from leeward.console.fleet import Fleet
-from leeward.console.plan_documents import look_over, read_plan
+from leeward.console.plan_documents import FindVm, look_over, read_plan
 from leeward.console.plan_runs import PlanRuns
 from leeward.console.plan_scripts import Scripts
 from leeward.console.plan_showing import plan_view
@@ -80,7 +81,7 @@ class Plans:
 
     def look_over(self, document: Any) -> list[Fault]:
         """All that is wrong with a document; nothing is kept."""
-        return look_over(document, self._find_vm, self._scripts.path)[1]
+        return look_over(document, self._finder(), self._scripts.path)[1]
 
     def vms(self) -> dict[str, str]:
         """VM id → name, of what a plan can have in it."""
@@ -102,17 +103,23 @@ class Plans:
     # --- insides --------------------------------------------------------------------------------------
 
     def _read(self, document: Any) -> Plan:
-        return read_plan(document, self._find_vm, self._scripts.path)
+        return read_plan(document, self._finder(), self._scripts.path)
 
-    def _find_vm(self, ref: str) -> Member:
+    def _finder(self) -> FindVm:
+        """For one document: what is protected is asked for once, however many VMs it names."""
         wishes = self._database.desired().protections
-        found = [Member(wish.vm_id, wish.vm_name) for wish in wishes if ref in (wish.vm_id, wish.vm_name)]
-        if len(found) > 1:
-            raise BadInput(f"{len(found)} VMs are called {ref}: use the id")
-        if not found:
-            present = any(ref in (vm.id, vm.name) for vm in self._fleet.view().vms)
-            raise NotFound(f"{ref} is not protected" if present else f"there is no protected VM {ref}")
-        return found[0]
+        fleet = cache(self._fleet.view)
+
+        def find_vm(ref: str) -> Member:
+            found = [Member(wish.vm_id, wish.vm_name) for wish in wishes if ref in (wish.vm_id, wish.vm_name)]
+            if len(found) > 1:
+                raise BadInput(f"{len(found)} VMs are called {ref}: use the id")
+            if not found:
+                present = any(ref in (vm.id, vm.name) for vm in fleet().vms)
+                raise NotFound(f"{ref} is not protected" if present else f"there is no protected VM {ref}")
+            return found[0]
+
+        return find_vm
 
     def _view(self, kept: KeptPlan) -> PlanView:
         last = next(iter(self._plans.find(plan=kept.plan.name, limit=1)), None)

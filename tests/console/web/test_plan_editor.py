@@ -415,6 +415,70 @@ def test_a_file_with_mistakes_is_shown_with_them(protected, anna):
 
 
 @pytest.mark.parametrize(
+    ("group", "field", "said"),
+    [
+        ("{name: a, vms: [db], before: [stop.sh]}", "groups.0.before.0", "fields with values are needed here"),
+        ("{name: a, vms: [db], checks: [{vm: db, kind: tcp, port: 5, prot: 5432}]}",
+         "groups.0.checks.0.prot", "there is no such field"),
+        ("{name: a, vms: [db], aproval: true}", "groups.0.aproval", "there is no such field"),
+        ("{name: a, vms: [db], approval: perhaps}", "groups.0.approval", "should be a valid boolean"),
+    ],
+)  # fmt: skip
+def test_what_the_form_has_no_place_for_is_told_with_its_own(shared, group, field, said):
+    page = shared.as_role("operator", "anna").post("/import-plan", {"text": f"name: shop\ngroups: [{group}]"}).text
+    assert "Not saved yet" in page
+    assert re.search(rf">{re.escape(field)}: [^<]*{said}", page)
+    japanese = shared.as_role("operator", "yuki", language="ja")
+    page = japanese.post("/import-plan", {"text": f"name: shop\ngroups: [{group}]"}).text
+    assert f"{field}: " in page
+    assert "there is no such field" not in page
+
+
+def test_a_sound_file_is_taken_as_it_is(shared):
+    page = (
+        shared.as_role("operator", "anna")
+        .post("/import-plan", {"text": "name: shop\ngroups: [{name: a, vms: [db], approval: on}]"})
+        .text
+    )
+    assert "Not saved yet" not in page
+    assert re.search(r'name="groups.0.approval" value="1" checked', page)
+
+
+@pytest.mark.parametrize("text", ["a = " + "[" * 3000, "a." * 2000 + "a = 1", "groups: [" + "{}, " * 501 + "]"])
+def test_files_that_would_take_too_much_are_refused_beside_their_text(shared, text):
+    answer = shared.as_role("operator", "anna").post("/import-plan", {"text": text})
+    assert answer.status_code == 422
+    assert 'id="why-text"' in answer.text
+
+
+def test_a_thousand_mistakes_are_told_in_part(shared):
+    text = "name: shop\ngroups: []\n" + "\n".join(f"x{number}: 1" for number in range(1000))
+    page = shared.as_role("operator", "anna").post("/import-plan", {"text": text}).text
+    assert 100 < page.count("there is no such field") < 500
+
+
+def test_two_networks_of_one_name_are_not_made_one(protected, anna):
+    protected.world.create()
+    editor = Editor(anna, "/plans/shop/edit")
+    for place, target in enumerate(("bridge:a", "bridge:b")):
+        editor.press("network-add").type(f"networks.{place}.from", "bridge:br0").type(f"networks.{place}.to", target)
+    editor.press("save")
+    assert editor.answer.status_code == 422
+    assert editor.why("networks.1.from") == "another network has this name too"
+    editor.type("networks.1.from", "bridge:br1").press("save")
+    assert editor.answer.status_code == 204
+    assert document(protected)["networks"] == {"bridge:br0": "bridge:a", "bridge:br1": "bridge:b"}
+
+
+@pytest.mark.parametrize("name", ["request", "error", "self"])
+def test_plans_may_have_any_name(protected, anna, name):
+    protected.world.create(name=name)
+    editor = Editor(anna, "/new-plan").type("name", name).type("groups.0.name", "a")
+    editor.type("groups.0.add", DB).press("vm-add:0").press("save")
+    assert (editor.answer.status_code, editor.why("name")) == (409, "a plan of this name exists")
+
+
+@pytest.mark.parametrize(
     "do",
     ["group-up:0", "group-down:9", "group-remove:x", "vm-add:0", "vm-up:0:nope", f"vm-add:{BARE}",
      "part-remove:0:vms:0", "part-remove:0:checks:-1", "check-add", "explode:1:2:3:4",

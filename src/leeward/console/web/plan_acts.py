@@ -7,7 +7,18 @@ from dataclasses import dataclass
 
 from leeward.console.web.forms import Form
 from leeward.console.web.phrases import N_, Phrase, phrase
-from leeward.console.web.plan_draft import CHECK, KINDS, MOST_GROUPS, MOST_PARTS, PARTS, SCRIPT, Draft, new_group
+from leeward.console.web.plan_draft import (
+    CHECK,
+    KINDS,
+    MOST_GROUPS,
+    MOST_IN_ALL,
+    MOST_PARTS,
+    PARTS,
+    SCRIPT,
+    Draft,
+    in_all,
+    new_group,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +133,7 @@ def _move_vm(draft: Draft, place: str, vm: str, by: int, names: Mapping[str, str
 
 def _add_check(draft: Draft, place: str) -> Acted:
     group = _group(draft, place)
-    if len(group["checks"]) >= MOST_PARTS:
+    if len(group["checks"]) >= MOST_PARTS or in_all(draft) >= MOST_IN_ALL:
         return Acted(draft)
     group["checks"].append({**CHECK, "vm": group["vms"][0] if group["vms"] else ""})
     return Acted(draft, f"f-groups.{place}.checks.{len(group['checks']) - 1}.vm", phrase(N_("Check added.")))
@@ -130,7 +141,7 @@ def _add_check(draft: Draft, place: str) -> Acted:
 
 def _add_script(draft: Draft, place: str, when: str) -> Acted:
     scripts = _group(draft, place)[{"before": "before", "after": "after"}[when]]
-    if len(scripts) >= MOST_PARTS:
+    if len(scripts) >= MOST_PARTS or in_all(draft) >= MOST_IN_ALL:
         return Acted(draft)
     scripts.append({**SCRIPT, "kinds": list(KINDS)})
     return Acted(draft, f"f-groups.{place}.{when}.{len(scripts) - 1}.run", phrase(N_("Script added.")))

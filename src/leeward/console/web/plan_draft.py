@@ -10,20 +10,30 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from leeward.console.web.forms import Form
 from leeward.console.web.policy_form import short
 from leeward.domain.errors import BadInput
-from leeward.domain.plans import Check, Group, Plan, Script
+from leeward.domain.plans import MOST_VMS, Check, Fault, Group, Plan, Script
 
 Draft = dict[str, Any]
 
 _FIELD = re.compile(r"groups\.(\d{1,4})\.(?:(before|after|checks)\.(\d{1,4})\.)?(\w+)|networks\.(\d{1,4})\.(from|to)")
-# More than any plan has; a form that claims more is not one of ours.
-MOST_GROUPS, MOST_PARTS = 500, 500
+_SHOWN = re.compile(
+    r"name|note|groups(\.\d+(\.(name|vms(\.\d+)?|delay|question|on_failure"
+    r"|(before|after)\.\d+\.(run|timeout|kinds|on_failure)"
+    r"|checks\.\d+\.(vm|kind|port|path|status|timeout|address|on_failure)))?)?|networks\.\d+\.(from|to)"
+)
+# More than any plan has; a form that claims more is not one of ours. MOST_PARTS: of one kind in one group;
+# MOST_IN_ALL: scripts and checks of all groups together. Each is a dozen elements of the page, and each check offers
+# all VMs of its group.
+MOST_GROUPS, MOST_PARTS, MOST_IN_ALL = 500, 500, 2000
 PARTS = ("before", "after", "checks")
 SCRIPT = {"run": "", "timeout": "5min", "on_failure": "stop"}
 CHECK = {"vm": "", "kind": "agent", "port": "", "path": "/", "status": "200", "timeout": "2min", "address": "",
@@ -86,43 +96,62 @@ def _check_draft(check: Check) -> Draft:
 
 
 def draft_of_document(document: Mapping[str, Any], names: Mapping[str, str]) -> Draft:
-    """Of a file, which may be wrong anywhere: what cannot be shown in the form is left out. names: VM id → name."""
-    ids = {name: vm_id for vm_id, name in names.items()} | {vm_id: vm_id for vm_id in names}
-    groups = []
-    for found in _list(document.get("groups")):
-        group = new_group(_text(found.get("name")))
-        group["vms"] = [ids.get(_text(vm), _text(vm)) for vm in _plain_list(found.get("vms"))]
-        group |= {name: _text(found.get(name)) for name in ("delay", "question")}
-        group["approval"] = _text(found.get("approval")).lower() in ("true", "yes", "1")
-        group["on_failure"] = _text(found.get("on_failure")) or "stop"
-        for part in PARTS:
-            group[part] = [_part_of_document(part, one, ids) for one in _list(found.get(part))][:MOST_PARTS]
-        groups.append(group)
+    """Of a file, which may be wrong anywhere. What the form cannot show is left out: looking over the document itself
+    tells of it. All the rest keeps its place, where its mistakes are told. names: VM id → name. Raises BadInput."""
+    ids = _ids(names)
     networks = document.get("networks")
     pairs = networks.items() if isinstance(networks, dict) else ()
-    return {
+    draft = {
         "name": _text(document.get("name")),
         "note": _text(document.get("note")),
-        "groups": groups[:MOST_GROUPS] or [new_group()],
-        "networks": [{"from": _text(source), "to": _text(target)} for source, target in pairs][:MOST_PARTS],
+        "groups": [_group_of_document(found, ids) for found in _list(document.get("groups"))] or [new_group()],
+        "networks": [{"from": _text(source), "to": _text(target)} for source, target in pairs],
     }
+    _must_fit(draft)
+    return draft
 
 
-def _part_of_document(part: str, found: Mapping[str, Any], ids: Mapping[str, str]) -> Draft:
+def _ids(names: Mapping[str, str]) -> dict[str, str]:
+    """What a file may call a VM → its id. Not what two are called: the plan's reader says that it is not clear."""
+    calls = [(call, vm_id) for vm_id, name in names.items() for call in {vm_id, name}]
+    times = Counter(call for call, _ in calls)
+    return {call: vm_id for call, vm_id in calls if times[call] == 1}
+
+
+def _group_of_document(given: Any, ids: Mapping[str, str]) -> Draft:
+    found = given if isinstance(given, dict) else {}
+    group = new_group(_text(found.get("name")))
+    group["vms"] = [ids.get(_text(vm), _text(vm)) for vm in _list(found.get("vms"))]
+    group |= {name: _text(found.get(name)) for name in ("delay", "question")}
+    group["approval"] = _truth(found.get("approval"))
+    group["on_failure"] = _text(found.get("on_failure")) or "stop"
+    return group | {part: [_part_of_document(part, one, ids) for one in _list(found.get(part))] for part in PARTS}
+
+
+def _part_of_document(part: str, given: Any, ids: Mapping[str, str]) -> Draft:
+    """A script that is told by its name alone is wrong, but it is clear what is meant."""
     usual = CHECK if part == "checks" else SCRIPT
+    found = given if isinstance(given, dict) else {} if part == "checks" else {"run": given}
     made: Draft = {name: _text(found[name]) if name in found else value for name, value in usual.items()}
     if part == "checks":
         return made | {"vm": ids.get(made["vm"], made["vm"])}
     kinds = found.get("kinds")
-    return made | {"kinds": [_text(kind) for kind in _plain_list(kinds)] if kinds is not None else list(KINDS)}
+    return made | {"kinds": [_text(kind) for kind in _list(kinds)] if kinds is not None else list(KINDS)}
 
 
-def _list(found: Any) -> list[Mapping[str, Any]]:
-    return [one for one in found if isinstance(one, dict)] if isinstance(found, list) else []
+def _list(found: Any) -> list[Any]:
+    return found if isinstance(found, list) else []
 
 
-def _plain_list(found: Any) -> list[Any]:
-    return [one for one in found if not isinstance(one, dict | list)] if isinstance(found, list) else []
+_TRUTH = TypeAdapter(bool)
+
+
+def _truth(found: Any) -> bool:
+    """With all the words that the plan's reader takes (on, y, true, 1 …)."""
+    try:
+        return _TRUTH.validate_python(found)
+    except ValidationError:
+        return False
 
 
 def _text(found: Any) -> str:
@@ -148,6 +177,7 @@ def read_draft(form: Form) -> Draft:
             _put(part, match[4], value)
         else:
             _put(group, match[4], value)
+    _must_fit(draft)
     return draft
 
 
@@ -156,9 +186,10 @@ def _new_part(part: str) -> Draft:
 
 
 def _at(found: list[Draft], place: int, make: Callable[[], Draft], most: int) -> Draft:
-    if place >= most:
-        raise BadInput("a plan is not that large", subject="form")
-    while len(found) <= place:
+    """Our forms number what they send from 0 on, and leave out none: a place far behind the last is not ours."""
+    if place > len(found) or place >= most:
+        raise BadInput(_TOO_LARGE, subject="form")
+    if place == len(found):
         found.append(make())
     return found[place]
 
@@ -166,12 +197,50 @@ def _at(found: list[Draft], place: int, make: Callable[[], Draft], most: int) ->
 def _put(part: Draft, name: str, value: str) -> None:
     held = part.get(name)
     if isinstance(held, list) and name in ("vms", "kinds"):
+        if len(held) > MOST_VMS:
+            raise BadInput(_TOO_LARGE, subject="form")
         if value and value not in held:
             held.append(value)
     elif isinstance(held, bool):
         part[name] = value == "1"
     elif isinstance(held, str):
         part[name] = value
+
+
+# --- how much, and what is wrong with it ----------------------------------------------------------------------
+
+_TOO_LARGE = "a plan is not that large"
+
+
+def in_all(draft: Draft) -> int:
+    """Scripts and checks."""
+    return sum(len(group[part]) for group in draft["groups"] for part in PARTS)
+
+
+def _must_fit(draft: Draft) -> None:
+    groups = draft["groups"]
+    most_parts = max((len(group[part]) for group in groups for part in PARTS), default=0)
+    vms = sum(len(group["vms"]) for group in groups)
+    fits = len(groups) <= MOST_GROUPS and max(most_parts, len(draft["networks"])) <= MOST_PARTS
+    # One more VM than a plan may have is told as what is wrong with it.
+    if not fits or in_all(draft) > MOST_IN_ALL or vms > 2 * MOST_VMS:
+        raise BadInput(_TOO_LARGE, subject="form")
+
+
+def doubles(draft: Draft) -> list[Fault]:
+    """Of networks, which are told apart by their names alone in a document: it would hold the last of them only."""
+    found, seen = [], set()
+    for place, network in enumerate(draft["networks"]):
+        name = network["from"].strip()
+        if _wanted(network) and name in seen:
+            found.append(Fault(f"networks.{place}.from", "another network has this name too"))
+        seen |= {name} if _wanted(network) else set()
+    return found
+
+
+def is_shown(field: str) -> bool:
+    """Whether the form has a place for what is wrong with a field of a document."""
+    return _SHOWN.fullmatch(field) is not None
 
 
 # --- to a document -------------------------------------------------------------------------------------------

@@ -20,8 +20,10 @@ from leeward.console.web.plan_acts import act
 from leeward.console.web.plan_draft import (
     Draft,
     document_of_draft,
+    doubles,
     draft_of,
     draft_of_document,
+    is_shown,
     new_draft,
     read_draft,
 )
@@ -32,6 +34,8 @@ from leeward.state.plans import Changed, KeptPlan
 
 # How it is saved: where nobody was quicker, over what somebody else has made of it, or as another plan.
 SAVE_OVER, SAVE_NEW = "save-over", "save-new"
+# Nobody mends more at once; the rest is told next.
+_MOST_FAULTS = 200
 
 # Takes a document that nothing is wrong with.
 Save = Callable[[dict[str, Any]], PlanView]
@@ -128,7 +132,7 @@ def _add_drafting(pages: APIRouter, parts: Parts) -> None:
 
 def _saved(parts: Parts, request: Request, sheet: Sheet, save: Save) -> Response:
     document = document_of_draft(sheet.draft)
-    found = parts.plans.look_over(document)
+    found = [*parts.plans.look_over(document), *doubles(sheet.draft)]
     if found:
         return show(parts, request, sheet, 422, _marked(found))
     try:
@@ -153,8 +157,11 @@ def _overtaken(parts: Parts, request: Request, sheet: Sheet, error: Changed) -> 
 
 def _marked(found: list[Fault]) -> Trouble:
     fields: dict[str, Phrase | Quote] = {}
-    for fault in found:
-        fields.setdefault(fault.field, Quote(fault.what))
+    for fault in found[:_MOST_FAULTS]:
+        what = Quote(fault.what)
+        beside = is_shown(fault.field) or not fault.field
+        said = what if beside else phrase(N_("{field}: {what}"), field=fault.field, what=what)
+        fields.setdefault(fault.field, said)
     return Trouble(phrase(N_("Not saved yet: something has to be mended first.")), "", fields)
 
 
@@ -188,12 +195,13 @@ def _add_files(pages: APIRouter, parts: Parts) -> None:
 
     @pages.post("/import-plan", dependencies=operator)
     def import_plan(request: Request, form: Posted) -> Response:
-        """What a file says is shown in the editor, to be looked over; it is not kept before it is saved there."""
+        """What a file says is shown in the editor, to be looked over; it is not kept before it is saved there. The
+        file itself is looked over as well: of what it has wrong, the form may not have a trace."""
         try:
             document = read_text(form["text"], "text", trusted=False)
+            draft = draft_of_document(document, plans.vms())
         except LeewardError as error:
-            trouble, status = trouble_of(request, error, text="text")
+            trouble, status = trouble_of(request, error, text="text", form="text")
             return parts.painter.page(request, "plan_import.html", status, trouble=trouble, text=form["text"])
-        draft = draft_of_document(document, plans.vms())
-        found = plans.look_over(document_of_draft(draft))
+        found = [*plans.look_over(document), *plans.look_over(document_of_draft(draft)), *doubles(draft)]
         return show(parts, request, Sheet(draft), 200, _marked(found) if found else None)
