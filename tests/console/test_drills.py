@@ -7,6 +7,7 @@ from tests.console.caller import Console
 from tests.console.plan_world import DB, PlanWorld
 
 from leeward.console.views import DrillRequest
+from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S
 from leeward.domain.errors import BadInput, HypervisorError, NotFound
 
 DAY = 86_400.0
@@ -152,6 +153,27 @@ def test_a_drill_that_fails_is_seen_and_tried_again(world):
     world.tick()  # on that clock the copy has been there for a day
     assert world.kinds() == ["test", "cleanup", "test", "cleanup"]
     assert world.view().last_outcome == "passed"
+
+
+def test_one_whose_host_goes_away_is_taken_back_once_and_does_not_hold_up_the_others(world):
+    world.schedule()
+    world.schedule("app")
+    world.links[1].cut = True
+    world.drills.tick()
+    (run,) = world.failovers.runs()
+    world.ahead = LONGEST_S + 60.0
+    world.drills.tick()
+    world.wait(lambda: world.failovers.run(run.id).state == "undoing")
+    walks, walk = [], world.engine.walk
+    world.engine.walk = lambda run_id: (walks.append(run_id), walk(run_id))
+    for _ in range(3):
+        world.drills.tick()
+    assert (walks, len(world.failovers.runs())) == ([], 1)
+    world.ahead += CLEAN_AGAIN_S
+    world.drills.tick()
+    newest, _ = world.failovers.runs()
+    assert (newest.vm_name, walks) == ("app" if run.vm_name == "db" else "db", [newest.id])
+    world.links[1].cut = False
 
 
 def test_a_console_that_dies_before_it_begins_begins_later(world):

@@ -103,6 +103,7 @@ def test_one_that_never_comes_up_is_taken_back():
     going = Known(True, going=True, tried=NOW - LONGEST_S)
     assert deeds(going) == []
     assert deeds(going, now=NOW + 1) == [Deed(Do.TAKE_BACK, "v1")]
+    assert deeds(replace(going, ending=True), now=NOW + 1) == []  # once
 
 
 def test_one_at_a_time_the_longest_due_first():
@@ -114,6 +115,10 @@ def test_one_at_a_time_the_longest_due_first():
         Known(True, ended=NOW - 5, tested=NOW - 5, copy=True, tried=NOW - 90),
     ):
         assert decide([both[0], (second, holding)], NOW, 0) == []
+    # One that cannot be taken back does not hold up the others for ever.
+    for ago, found in ((LONGEST_S + CLEAN_AGAIN_S, []), (LONGEST_S + CLEAN_AGAIN_S + 1, BEGIN)):
+        stuck = Known(True, going=True, ending=True, tried=NOW - ago)
+        assert decide([both[0], (second, stuck)], NOW, 0) == found
     # A copy that cannot be removed does not hold up the others for ever.
     left = Known(True, ended=NOW - 600 - CLEAN_AGAIN_S, copy=True, tried=NOW - DAY, cleaned=NOW - 5)
     assert decide([both[0], (second, left)], NOW, 0) == BEGIN

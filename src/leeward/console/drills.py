@@ -167,6 +167,7 @@ class Drills:
             tested=tested,
             tried=None if never_begun else drill.tried,
             going=run is not None and run.state in _GOING,
+            ending=run is not None and (run.state is RunState.UNDOING or run.cancel),
             ended=_end_of(run),
             copy=ours,
             cleaned=drill.cleaned,

@@ -50,8 +50,9 @@ class Known:
     """What is known of a VM with a schedule. enabled: it is protected, current, and no phase is under way. busy:
     another run of it is not over, or a copy that is not the drill's is there. tested: end of its last good test.
 
-    Of its last drill: tried: when it was begun; going: its run is under way; ended: when that came to its end; copy:
-    its copy is there; cleaned: when its removal was last asked for; cleaning: that is under way. Times: UTC seconds.
+    Of its last drill: tried: when it was begun; going: its run is under way; ending: and that is being taken back
+    already; ended: when that came to its end; copy: its copy is there; cleaned: when its removal was last asked for;
+    cleaning: that is under way. Times: UTC seconds.
     """
 
     enabled: bool
@@ -59,6 +60,7 @@ class Known:
     tested: float | None = None
     tried: float | None = None
     going: bool = False
+    ending: bool = False
     ended: float | None = None
     copy: bool = False
     cleaned: float | None = None
@@ -111,7 +113,7 @@ def _end(schedule: Schedule, known: Known, now: float) -> Deed | None:
     """Also of a schedule that was changed meanwhile to one that only warns: what was begun is brought to its end."""
     if known.going:
         late = known.tried is not None and now - known.tried > LONGEST_S
-        return Deed(Do.TAKE_BACK, schedule.vm_id) if late else None
+        return Deed(Do.TAKE_BACK, schedule.vm_id) if late and not known.ending else None
     if not known.copy or known.cleaning or known.ended is None or now < known.ended + schedule.keep_s:
         return None
     if known.cleaned is not None and now - known.cleaned < CLEAN_AGAIN_S:
@@ -120,8 +122,8 @@ def _end(schedule: Schedule, known: Known, now: float) -> Deed | None:
 
 
 def _holds_up(schedule: Schedule, known: Known, now: float) -> bool:
-    if known.going:
-        return True
+    if known.going:  # the host of one that is being taken back may be away for good
+        return known.tried is None or now <= known.tried + LONGEST_S + CLEAN_AGAIN_S
     return known.copy and known.ended is not None and now < known.ended + schedule.keep_s + CLEAN_AGAIN_S
 
 
