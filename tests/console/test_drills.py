@@ -6,6 +6,7 @@ import pytest
 from tests.console.caller import Console
 from tests.console.plan_world import DB, PlanWorld
 
+from leeward.console.plan_views import PlanApproveRequest
 from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S
 from leeward.domain.errors import BadInput, HypervisorError, NotFound
@@ -114,6 +115,23 @@ def test_nothing_is_begun_where_something_else_is_under_way(world):
     world.wait(lambda: world.service.status("db")[0].state == "enabled")
     world.tick()
     assert world.kinds() == ["test", "cleanup", "test"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "begun"), [("test", ["front"]), ("planned", [])], ids=["a test holds up its own VMs", "a move all"]
+)
+def test_a_plan_that_is_not_over_comes_first(world, kind, begun):
+    """Also where it has not come to the VM yet: its group waits for an approval."""
+    groups = [{"name": "database", "vms": ["db"]}, {"name": "application", "vms": ["app"], "approval": True}]
+    world.create(groups=groups)
+    world.begin(kind)
+    world.until_state("waiting")
+    for name in ("app", "front"):
+        world.schedule(name)
+    world.drills.tick()
+    assert [run.vm_name for run in world.failovers.runs() if run.by == "drill"] == begun
+    world.plans.runs.approve("shop", PlanApproveRequest(group="application"), "bert")
+    world.until_state("done")
 
 
 def test_a_copy_that_somebody_makes_after_a_drill_is_not_touched(world):

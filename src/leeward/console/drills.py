@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 
 from leeward.console.failovers import Failovers
@@ -31,6 +31,8 @@ from leeward.domain.drills import (
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.evidence import GOOD, Outcome, good, outcome, proofs
 from leeward.domain.lifecycle import Phase, under_way
+from leeward.domain.plan_runs import OPEN
+from leeward.domain.plans import PlanKind
 from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState
 from leeward.domain.runs import Run, RunState
@@ -129,10 +131,13 @@ class Drills:
         now = self.clock()
         statuses = {status.vm_id: status for status in self._statuses()}
         tested, unfinished = self.tested(), self._unfinished()
+        planned = self._planned(drills)
         given = [
             (
                 drill.schedule,
-                self._known(drill, statuses.get(vm_id), tested.get(vm_id), unfinished.get(vm_id, [])),
+                self._known(
+                    drill, statuses.get(vm_id), tested.get(vm_id), unfinished.get(vm_id, []), vm_id in planned
+                ),
             )
             for vm_id, drill in drills.items()
         ]
@@ -149,8 +154,23 @@ class Drills:
             found.setdefault(run.vm_id, []).append(run)
         return found
 
+    def _planned(self, vm_ids: Collection[str]) -> set[str]:
+        """VMs that a plan's run is still to come to, which a copy of a drill would hold up. While an application is
+        being moved that is all: the recovery site has other things to do."""
+        found: set[str] = set()
+        for run in self._database.plans.find(states=OPEN, limit=_FIRST):
+            found |= {member.vm_id for member in run.plan.members}
+            if run.kind is not PlanKind.TEST:
+                found.update(vm_ids)
+        return found
+
     def _known(
-        self, drill: KeptDrill, status: StatusView | None, tested: float | None, unfinished: Sequence[Run]
+        self,
+        drill: KeptDrill,
+        status: StatusView | None,
+        tested: float | None,
+        unfinished: Sequence[Run],
+        planned: bool,
     ) -> Known:
         run = self._failovers.taken(drill.run_id) if drill.run_id else None
         if run is not None:
@@ -163,7 +183,7 @@ class Drills:
         never_begun = run is None and not drill.outcome
         return Known(
             enabled=enabled and status is not None and not under_way(Phase(status.phase)),
-            busy=bool(others) or (there and not ours),
+            busy=planned or bool(others) or (there and not ours),
             tested=tested,
             tried=None if never_begun else drill.tried,
             going=run is not None and run.state in _GOING,
