@@ -229,6 +229,35 @@ def test_schedules_are_changed_and_removed(world):
         world.schedule("bare")
 
 
+def test_a_schedule_that_is_removed_leaves_no_copy(world):
+    world.schedule()
+    world.tick()
+    world.drills.remove(DB, "db", "anna")
+    assert (world.drills.all(), copies(world)) == ([], ["db"])
+    world.tick()
+    assert copies(world) == ["db"]
+    world.ahead = 601.0
+    world.tick()
+    assert (world.kinds(), copies(world)) == (["test", "cleanup"], [])
+    world.ahead += CLEAN_AGAIN_S
+    world.tick()
+    assert world.database.drills.all() == []
+    assert events(world) == ["drill scheduled", "drill no longer scheduled", "drill done"]
+
+
+def test_a_schedule_that_is_made_again_knows_its_copy_and_begins_anew(world):
+    world.schedule()
+    world.tick()
+    world.drills.remove(DB, "db", "anna")
+    world.ahead = 601.0
+    (kept,) = world.database.drills.all()
+    world.schedule()
+    (again,) = world.database.drills.all()
+    assert (again.run_id, again.schedule.since - kept.schedule.since > 600.0) == (kept.run_id, True)
+    world.tick()
+    assert copies(world) == []
+
+
 @pytest.mark.parametrize(
     "wrong", [{"every_s": 60}, {"every_s": 1e12}, {"keep_s": -1}, {"keep_s": 1e9}, {"window": "x"}]
 )

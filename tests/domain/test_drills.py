@@ -99,6 +99,23 @@ def test_a_copy_is_removed_when_its_time_is_over():
     assert deeds(replace(known, cleaned=NOW), now=NOW + CLEAN_AGAIN_S) == [Deed(Do.CLEAN, "v1")]
 
 
+def test_one_that_is_off_is_forgotten_when_nothing_of_it_is_left():
+    off, forget = replace(MONTHLY, mode=Mode.OFF), [Deed(Do.FORGET, "v1")]
+    assert deeds(Known(True, tested=STALE), off) == forget
+    assert deeds(Known(True), MONTHLY) == BEGIN
+    assert deeds(Known(True, going=True, tried=NOW - 5), off) == []
+    assert deeds(Known(True, going=True, tried=NOW - LONGEST_S - 1), off) == [Deed(Do.TAKE_BACK, "v1")]
+    ended = Known(True, ended=NOW, tried=NOW - 5)
+    there = replace(ended, copy=True)
+    assert deeds(there, off, now=NOW + 599) == []
+    assert deeds(there, off, now=NOW + 600) == [Deed(Do.CLEAN, "v1")]
+    assert deeds(there, off, now=NOW + DAY) == [Deed(Do.CLEAN, "v1")]
+    # A copy may not have been told of yet.
+    assert deeds(ended, off, now=NOW + 599 + CLEAN_AGAIN_S) == []
+    assert deeds(ended, off, now=NOW + 600 + CLEAN_AGAIN_S) == forget
+    assert deeds(replace(ended, cleaning=True), off, now=NOW + DAY) == []
+
+
 def test_one_that_never_comes_up_is_taken_back():
     going = Known(True, going=True, tried=NOW - LONGEST_S)
     assert deeds(going) == []

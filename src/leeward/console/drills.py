@@ -90,7 +90,7 @@ class Drills:
         now = self.clock()
         tested = self.tested() if tested is None else tested
         wishes = self._database.wishes()
-        kept = [drill for drill in self._database.drills.all() if drill.schedule.vm_id in wishes]
+        kept = [drill for drill in self._wished() if drill.schedule.vm_id in wishes]
         views = [drill_view(drill, wishes[drill.schedule.vm_id].vm_name, tested, now) for drill in kept]
         return sorted(views, key=lambda view: (view.next_due, view.vm))
 
@@ -116,10 +116,13 @@ class Drills:
         return next(view for view in self.all() if view.vm_id == vm_id)
 
     def remove(self, vm_id: str, name: str, by: str) -> None:
-        """Nothing when there is none. A copy that a drill has left is no drill's any more."""
-        if any(drill.schedule.vm_id == vm_id for drill in self._database.drills.all()):
-            self._database.drills.remove(vm_id)
+        """Nothing when there is none. A drill that has been begun is still brought to its end."""
+        if any(drill.schedule.vm_id == vm_id for drill in self._wished()):
+            self._database.drills.end(vm_id)
             self._database.record("drill no longer scheduled", name, who=by)
+
+    def _wished(self) -> list[KeptDrill]:
+        return [drill for drill in self._database.drills.all() if drill.schedule.mode is not Mode.OFF]
 
     # --- carrying out -----------------------------------------------------------------------------------
 
@@ -218,6 +221,8 @@ class Drills:
         elif deed.do is Do.CLEAN:
             self._database.drills.note(vm_id, cleaned=now)
             self._failovers.cleanup(vm_id, name, BY)
+        elif deed.do is Do.FORGET:
+            self._database.drills.forget(vm_id)
         else:
             run_id = uuid.uuid4().hex[:12]
             self._database.drills.note(vm_id, run_id=run_id, tried=now, outcome="", cleaned=None)

@@ -24,10 +24,12 @@ SHORTEST_S, LONGEST_EVERY_S, LONGEST_KEEP_S = 3600.0, 3660 * 86_400.0, 86_400.0
 
 
 class Mode(StrEnum):
-    """WARN: it is told that a test is due. RUN: it is also run: test failover, evidence, clean-up."""
+    """WARN: it is told that a test is due. RUN: it is also run: test failover, evidence, clean-up. OFF: nobody wishes
+    for it any more; it is kept until its last drill has been cleaned up."""
 
     WARN = "warn"
     RUN = "run"
+    OFF = "off"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,7 @@ class Do(StrEnum):
     BEGIN = "begin"
     TAKE_BACK = "take-back"
     CLEAN = "clean"
+    FORGET = "forget"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,15 +114,20 @@ def decide(given: Sequence[tuple[Schedule, Known]], now: float, minute: int) -> 
 
 
 def _end(schedule: Schedule, known: Known, now: float) -> Deed | None:
-    """Also of a schedule that was changed meanwhile to one that only warns: what was begun is brought to its end."""
+    """Also of a schedule that was changed meanwhile to one that only warns, or removed: what was begun is brought to
+    its end."""
     if known.going:
         late = known.tried is not None and now - known.tried > LONGEST_S
         return Deed(Do.TAKE_BACK, schedule.vm_id) if late and not known.ending else None
-    if not known.copy or known.cleaning or known.ended is None or now < known.ended + schedule.keep_s:
+    if known.cleaning:
         return None
-    if known.cleaned is not None and now - known.cleaned < CLEAN_AGAIN_S:
-        return None
-    return Deed(Do.CLEAN, schedule.vm_id)
+    kept_until = None if known.ended is None else known.ended + schedule.keep_s
+    if not known.copy:
+        # A copy that has just been made, or whose host does not answer just now, is not seen.
+        gone = kept_until is None or now >= kept_until + CLEAN_AGAIN_S
+        return Deed(Do.FORGET, schedule.vm_id) if gone and schedule.mode is Mode.OFF else None
+    again = known.cleaned is None or now - known.cleaned >= CLEAN_AGAIN_S
+    return Deed(Do.CLEAN, schedule.vm_id) if kept_until is not None and now >= kept_until and again else None
 
 
 def _holds_up(schedule: Schedule, known: Known, now: float) -> bool:

@@ -36,7 +36,7 @@ class Drills:
             return [_kept(row) for row in session.scalars(select(DrillRow).order_by(DrillRow.vm_id))]
 
     def put(self, schedule: Schedule) -> None:
-        """A VM that has one keeps when it was made, and what became of its last drill."""
+        """A VM that has one keeps when it was made; also of one that is off, what became of its last drill."""
         values = {"every_s": schedule.every_s, "mode": schedule.mode.value, "keep_s": schedule.keep_s}
         values |= {"begins": schedule.begins, "ends": schedule.ends}
         with Session(self._engine) as session, session.begin():
@@ -44,12 +44,20 @@ class Drills:
             if row is None:
                 session.add(DrillRow(vm_id=schedule.vm_id, since=schedule.since, run_id="", outcome="", **values))
                 return
+            if row.mode == Mode.OFF.value:
+                row.since = schedule.since
             for name, value in values.items():
                 setattr(row, name, value)
 
-    def remove(self, vm_id: str) -> None:
+    def end(self, vm_id: str) -> None:
+        """From now on it is off."""
+        self.note(vm_id, mode=Mode.OFF.value)
+
+    def forget(self, vm_id: str) -> None:
+        """Nothing when it has been put again meanwhile."""
+        off = (DrillRow.vm_id == vm_id, DrillRow.mode == Mode.OFF.value)
         with Session(self._engine) as session, session.begin():
-            session.execute(delete(DrillRow).where(DrillRow.vm_id == vm_id))
+            session.execute(delete(DrillRow).where(*off))
 
     def note(self, vm_id: str, **changes: Any) -> None:
         """run_id, tried, outcome, cleaned; nothing when there is no schedule any more."""
