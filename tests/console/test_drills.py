@@ -146,6 +146,25 @@ def test_a_copy_that_somebody_makes_after_a_drill_is_not_touched(world):
     assert (world.kinds(), copies(world)) == (["test", "cleanup", "test"], ["db"])
 
 
+def test_a_test_that_begins_while_a_drill_is_cleaned_up_is_not_touched(world):
+    world.schedule()
+    world.tick()
+    world.ahead = 601.0
+    cleanup = world.failovers.cleanup
+
+    def too_late(*asked, **more):
+        world.failovers.cleanup = cleanup
+        world.service.cleanup_test("db", "anna")
+        world.service.start_test("db", "latest", "anna")
+        return cleanup(*asked, **more)
+
+    world.failovers.cleanup = too_late
+    world.tick()
+    newest = world.failovers.runs(DB)[0]
+    assert (newest.kind, newest.by, newest.state) == ("test", "anna", "done")
+    assert copies(world) == ["db"]
+
+
 def test_a_drill_that_fails_is_seen_and_tried_again(world):
     world.schedule()
     copies_there, start = world.recovery.copies, world.recovery.copies.start

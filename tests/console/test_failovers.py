@@ -1,5 +1,7 @@
 """The life of a VM between its sites, on hypervisors in memory: real agents, vault, console and database."""
 
+import threading
+from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
@@ -198,6 +200,39 @@ def test_what_makes_no_sense_is_refused_with_the_next_sensible_action(world, ask
     with pytest.raises(Refused) as caught:
         asks[ask]()
     assert "leeward failover planned web" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("ids", "begun"), [(("", ""), 1), (("one", "two"), 1), (("same", "same"), 2)], ids=["people", "plans", "one plan"]
+)
+def test_two_who_ask_for_a_test_at_once_get_one(world, ids, begun):
+    """The same run, where it is the same one who asks."""
+    looked, point_exists, got = threading.Barrier(2, timeout=10), world.failovers._point_exists, []
+
+    def both_have_looked(*asked):
+        point_exists(*asked)
+        looked.wait()
+
+    def ask(run_id):
+        with suppress(Refused):
+            got.append(world.failovers.test(VM, "web", "latest", "anna", run_id=run_id).id)
+
+    world.failovers._point_exists = both_have_looked
+    threads = [threading.Thread(target=ask, args=(run_id,)) for run_id in ids]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+    assert (len(got), len(set(got)), len(world.failovers.runs(VM))) == (begun, 1, 1)
+
+
+def test_a_clean_up_leaves_another_test_than_the_one_meant_alone(world):
+    test = world.failovers.test(VM, "web", "latest", "anna")
+    with pytest.raises(Refused) as raised:
+        world.failovers.cleanup(VM, "web", "drill", only="an-older-one")
+    assert "another test failover" in str(raised.value)
+    world.wait(lambda: world.failovers.run(test.id).state == "done")
+    assert world.failovers.cleanup(VM, "web", "drill", only=test.id).kind == "cleanup"
 
 
 def test_a_protection_is_changed_while_the_vm_is_away(world):

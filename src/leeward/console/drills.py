@@ -220,7 +220,7 @@ class Drills:
                 self._failovers.take_back(run)
         elif deed.do is Do.CLEAN:
             self._database.drills.note(vm_id, cleaned=now)
-            self._failovers.cleanup(vm_id, name, BY)
+            self._failovers.cleanup(vm_id, name, BY, only=drill.run_id)
         elif deed.do is Do.FORGET:
             self._database.drills.forget(vm_id)
         else:

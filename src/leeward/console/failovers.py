@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
 from collections.abc import Callable, Collection
@@ -55,6 +56,8 @@ class Failovers:
         self._engine = engine
         self._away = away
         self.marks = Marks(database, desk.vault)
+        # People, plans and drills ask for tests and clean-ups: what is found here must still be so when it is begun.
+        self._testing = threading.Lock()
 
     # --- looking --------------------------------------------------------------------------------------
 
@@ -256,6 +259,21 @@ class Failovers:
         if known is not None:
             return known
         options = dict(options or {})
+        self._no_test(vm_id, name)
+        self._point_exists(vm_id, name, point)  # the vault may make us wait, so others need not wait with us
+        life = self.life(vm_id, name)
+        away = str(options.pop("to", None) or life.away or self._away())
+        wish = self._database.wish(vm_id)
+        options["rpo_target_s"] = wish.policy.rpo_s if wish else None
+        with self._testing:
+            known = self.taken(run_id) if run_id else None
+            if known is not None:
+                return known
+            self._no_test(vm_id, name)
+            return self._add(life, Kind.TEST, away, point, by, options, run_id)
+
+    def _no_test(self, vm_id: str, name: str) -> None:
+        """Raises Refused when there is one."""
         copy = self._fleet.view().copy(vm_id, "test")
         if copy is not None:
             raise Refused(
@@ -264,18 +282,20 @@ class Failovers:
                 hint=f"Remove it with `leeward failover cleanup {name}`",
             )
         self._not_testing(vm_id, name)
-        self._point_exists(vm_id, name, point)
-        life = self.life(vm_id, name)
-        away = str(options.pop("to", None) or life.away or self._away())
-        wish = self._database.wish(vm_id)
-        options["rpo_target_s"] = wish.policy.rpo_s if wish else None
-        return self._add(life, Kind.TEST, away, point, by, options, run_id)
 
-    def cleanup(self, vm_id: str, name: str, by: str, run_id: str = "") -> Run:
-        """Remove a test's copy; a test that has not come up yet is taken back."""
-        known = self.taken(run_id) if run_id else None
-        if known is not None:
-            return known
+    def cleanup(self, vm_id: str, name: str, by: str, run_id: str = "", only: str = "") -> Run:
+        """Remove a test's copy; a test that has not come up yet is taken back. only: the test that is meant, where
+        another one must be left alone."""
+        with self._testing:
+            known = self.taken(run_id) if run_id else None
+            return known or self._cleanup(vm_id, name, by, run_id, only)
+
+    def _cleanup(self, vm_id: str, name: str, by: str, run_id: str, only: str) -> Run:
+        newest = self._database.runs.find(vm_id=vm_id, kinds=(Kind.TEST,), limit=1) if only else []
+        if newest and newest[0].id != only:
+            raise Refused(
+                "another test failover of it has begun since", subject=name, hint="Clean that up when it is done with"
+            )
         for run in self._unfinished(vm_id, (Kind.TEST,)):
             if run.state is RunState.RUNNING:
                 self.take_back(run)

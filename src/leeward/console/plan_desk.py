@@ -86,7 +86,7 @@ class PlanDesk:
         newest = next(tests, None)
         if newest is not None and newest.id != tested:
             return "the copy of it is another test's"
-        self._failovers.cleanup(member.vm_id, member.vm_name, run.by, run_id)
+        self._failovers.cleanup(member.vm_id, member.vm_name, run.by, run_id, only=tested)
         return ""
 
     # --- scripts and checks -----------------------------------------------------------------------------
