@@ -228,6 +228,18 @@ def test_a_console_that_dies_before_it_begins_begins_later(world):
     assert world.kinds() == ["test"]
 
 
+def test_agents_are_asked_once_however_many_schedules_there_are(world):
+    asked, report = [], world.links[1].report
+    world.links[1].report = lambda: (asked.append(1), report())[1]
+    counts = []
+    for name in ("db", "app", "front"):
+        world.schedule(name, MONTHLY.model_copy(update={"mode": "warn"}))
+        asked.clear()
+        world.drills.tick()
+        counts.append(len(asked))
+    assert counts[0] == counts[1] == counts[2] > 0
+
+
 def test_one_that_only_tells(world):
     world.schedule(request=MONTHLY.model_copy(update={"mode": "warn"}))
     world.tick()

@@ -135,11 +135,18 @@ class Drills:
         statuses = {status.vm_id: status for status in self._statuses()}
         tested, unfinished = self.tested(), self._unfinished()
         planned = self._planned(drills)
+        # The view asks every agent, so once for all VMs.
+        copies = {copy.vm_id for copy in self._fleet.view().copies if copy.purpose == "test"}
         given = [
             (
                 drill.schedule,
                 self._known(
-                    drill, statuses.get(vm_id), tested.get(vm_id), unfinished.get(vm_id, []), vm_id in planned
+                    drill,
+                    statuses.get(vm_id),
+                    tested.get(vm_id),
+                    unfinished.get(vm_id, []),
+                    planned=vm_id in planned,
+                    there=vm_id in copies,
                 ),
             )
             for vm_id, drill in drills.items()
@@ -173,12 +180,14 @@ class Drills:
         status: StatusView | None,
         tested: float | None,
         unfinished: Sequence[Run],
+        *,
         planned: bool,
+        there: bool,
     ) -> Known:
+        """planned: a plan is still to come to it. there: a test copy of it is."""
         run = self._failovers.taken(drill.run_id) if drill.run_id else None
         if run is not None:
             self._note_outcome(drill, run)
-        there = self._fleet.view().copy(drill.schedule.vm_id, "test") is not None
         ours = there and self._is_newest(drill)
         cleaning = [other for other in unfinished if other.kind is Kind.CLEANUP and other.by == BY]
         others = [other for other in unfinished if other.id != drill.run_id and other not in cleaning]
