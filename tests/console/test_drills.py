@@ -9,7 +9,7 @@ from tests.console.plan_world import DB, PlanWorld
 from leeward.console.plan_views import PlanApproveRequest
 from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S
-from leeward.domain.errors import BadInput, HypervisorError, NotFound
+from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused, StoreUnavailable
 
 DAY = 86_400.0
 MONTHLY = DrillRequest(every_s=30 * DAY, mode="run", keep_s=600.0)
@@ -211,6 +211,34 @@ def test_one_whose_host_goes_away_is_taken_back_once_and_does_not_hold_up_the_ot
     newest, _ = world.failovers.runs()
     assert (newest.vm_name, walks) == ("app" if run.vm_name == "db" else "db", [newest.id])
     world.links[1].cut = False
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("cut"), Refused("somebody was quicker")])
+def test_what_could_not_be_begun_just_now_is_no_failed_drill_and_others_go_first(world, error):
+    world.schedule()
+    world.tick()
+    world.ahead = 601.0
+    world.tick()
+    world.ahead = 31 * DAY
+    world.schedule("app")
+    before, point_exists = world.view(), world.failovers._point_exists
+
+    def cut(vm_id, *asked):
+        if vm_id == DB:
+            raise error
+        point_exists(vm_id, *asked)
+
+    world.failovers._point_exists = cut
+    world.tick()
+    assert (world.view(), events(world)) == (before, ["drill scheduled", "drill done", "drill scheduled"])
+    world.tick()
+    assert copies(world) == ["app"]
+    world.failovers._point_exists = point_exists
+    world.tick()
+    assert world.kinds() == ["test", "cleanup"]
+    world.ahead += 301.0
+    world.tick()
+    assert world.kinds() == ["test", "cleanup", "test"]
 
 
 def test_a_console_that_dies_before_it_begins_begins_later(world):

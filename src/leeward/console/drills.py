@@ -28,7 +28,7 @@ from leeward.domain.drills import (
     read_window,
     show_window,
 )
-from leeward.domain.errors import BadInput, LeewardError, NotFound
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.evidence import GOOD, Outcome, good, outcome, proofs
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.plan_runs import OPEN
@@ -48,6 +48,7 @@ _WISHED = set(DrillRequest.model_fields)
 _GOING = (RunState.RUNNING, RunState.UNDOING)
 # So many tests are looked through for each VM's last good one: at first, and for what has ended since.
 _FIRST, _SINCE = 10_000, 200
+_WAIT_S = 300.0
 
 
 def local_minute(now: float) -> int:
@@ -75,6 +76,8 @@ class Drills:
         self.clock = clock
         self.minute = minute
         self._good: dict[str, float] = {}
+        # VM id → until when (UTC seconds) another VM's drill goes first: this one could not be begun.
+        self._waits: dict[str, float] = {}
 
     # --- schedules --------------------------------------------------------------------------------------
 
@@ -189,13 +192,14 @@ class Drills:
         if run is not None:
             self._note_outcome(drill, run)
         ours = there and self._is_newest(drill)
+        waits = self.clock() < self._waits.get(drill.schedule.vm_id, 0.0)
         cleaning = [other for other in unfinished if other.kind is Kind.CLEANUP and other.by == BY]
         others = [other for other in unfinished if other.id != drill.run_id and other not in cleaning]
         enabled = status is not None and status.state is ProtectionState.ENABLED and status.last_point is not None
         never_begun = run is None and not drill.outcome
         return Known(
             enabled=enabled and status is not None and not under_way(Phase(status.phase)),
-            busy=planned or bool(others) or (there and not ours),
+            busy=waits or planned or bool(others) or (there and not ours),
             tested=tested,
             tried=None if never_begun else drill.tried,
             going=run is not None and run.state in _GOING,
@@ -233,14 +237,24 @@ class Drills:
         elif deed.do is Do.FORGET:
             self._database.drills.forget(vm_id)
         else:
-            run_id = uuid.uuid4().hex[:12]
-            self._database.drills.note(vm_id, run_id=run_id, tried=now, outcome="", cleaned=None)
-            try:
-                self._failovers.test(vm_id, name, "latest", BY, run_id=run_id)
-            except LeewardError as error:
-                self._database.drills.note(vm_id, outcome=Outcome.FAILED.value)
-                self._database.record("drill failed", name, str(error), BY)
-                raise
+            self._begin(drill, name, now)
+
+    def _begin(self, drill: KeptDrill, name: str, now: float) -> None:
+        vm_id, run_id = drill.schedule.vm_id, uuid.uuid4().hex[:12]
+        self._database.drills.note(vm_id, run_id=run_id, tried=now, outcome="", cleaned=None)
+        try:
+            self._failovers.test(vm_id, name, "latest", BY, run_id=run_id)
+        except (Refused, Unavailable) as error:
+            # Somebody was quicker, or the vault is away for a moment: that tells nothing about the VM.
+            if self._failovers.taken(run_id) is None:
+                self._waits[vm_id] = now + _WAIT_S
+                before = {"tried": drill.tried, "outcome": drill.outcome, "cleaned": drill.cleaned}
+                self._database.drills.note(vm_id, run_id=drill.run_id, **before)
+            log.info("a drill has to wait", vm_id=vm_id, error=str(error))
+        except LeewardError as error:
+            self._database.drills.note(vm_id, outcome=Outcome.FAILED.value)
+            self._database.record("drill failed", name, str(error), BY)
+            raise
 
 
 def newest_tests(runs: Sequence[Run]) -> dict[str, float]:
