@@ -1,15 +1,19 @@
 """Drills in a whole console in memory; only the clock is not real."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from tests.console.caller import Console
 from tests.console.plan_world import DB, PlanWorld
 
+from leeward.console import drills
 from leeward.console.plan_views import PlanApproveRequest
 from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S
 from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused, StoreUnavailable
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState
 
 DAY = 86_400.0
 MONTHLY = DrillRequest(every_s=30 * DAY, mode="run", keep_s=600.0)
@@ -266,6 +270,24 @@ def test_agents_are_asked_once_however_many_schedules_there_are(world):
         world.drills.tick()
         counts.append(len(asked))
     assert counts[0] == counts[1] == counts[2] > 0
+
+
+def test_a_test_that_took_long_counts_although_many_others_were_begun_after_it(world, monkeypatch):
+    monkeypatch.setattr(drills, "_SINCE", 2)
+    app, front = (world.service.vm_id(name) for name in ("app", "front"))
+
+    def add(run_id, vm_id, created, **more):
+        made = Run(run_id, vm_id, "x", Kind.TEST, "office", "recovery", "latest", "anna", created, **more)
+        world.database.runs.add(made)
+
+    add("long", DB, 100.0)
+    add("done", app, 101.0, state=RunState.DONE, ended=150.0)
+    assert world.drills.tested() == {app: 150.0}
+    for number in range(3):
+        add(f"{number}", front, 200.0 + number, state=RunState.DONE, ended=300.0 - number)
+    assert world.drills.tested() == {app: 150.0, front: 299.0}  # of the newest two, the last that ended
+    world.database.runs.replace("long", lambda run: replace(run, state=RunState.DONE, ended=400.0))
+    assert world.drills.tested()[DB] == 400.0
 
 
 def test_one_that_only_tells(world):

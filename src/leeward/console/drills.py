@@ -6,9 +6,10 @@ which dies in between knows it for its own, or finds that it never began and beg
 
 from __future__ import annotations
 
+import threading
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
 from leeward.console.failovers import Failovers
@@ -46,7 +47,7 @@ BY = "drill"
 _UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 _WISHED = set(DrillRequest.model_fields)
 _GOING = (RunState.RUNNING, RunState.UNDOING)
-# So many tests are looked through for each VM's last good one: at first, and for what has ended since.
+# So many tests are looked through for each VM's last good one: at first, and for what has begun and ended since.
 _FIRST, _SINCE = 10_000, 200
 _WAIT_S = 300.0
 
@@ -75,7 +76,9 @@ class Drills:
         self._statuses = statuses
         self.clock = clock
         self.minute = minute
+        self._looking = threading.Lock()
         self._good: dict[str, float] = {}
+        self._open: set[str] = set()
         # VM id → until when (UTC seconds) another VM's drill goes first: this one could not be begun.
         self._waits: dict[str, float] = {}
 
@@ -83,10 +86,19 @@ class Drills:
 
     def tested(self) -> dict[str, float]:
         """VM id → when its last good test ended, UTC seconds."""
-        most = _SINCE if self._good else _FIRST
-        runs = self._database.runs.find(kinds=(Kind.TEST,), states=(RunState.DONE,), limit=most)
-        self._good |= newest_tests(runs)
-        return dict(self._good)
+        with self._looking:
+            # First: what ends between here and the next line is open now, and looked at again next time.
+            open_now = {run.id for run in self._tests(_UNFINISHED, _FIRST)}
+            newest = self._tests((RunState.DONE,), _SINCE if self._good else _FIRST)
+            # One that took long may have been begun before many others.
+            ended = [self._database.runs.run(run_id) for run_id in self._open - open_now]
+            self._open = open_now
+            for vm_id, at in last_tests([*newest, *ended]).items():
+                self._good[vm_id] = max(at, self._good.get(vm_id, at))
+            return dict(self._good)
+
+    def _tests(self, states: Sequence[RunState], limit: int) -> list[Run]:
+        return self._database.runs.find(kinds=(Kind.TEST,), states=states, limit=limit)
 
     def all(self, tested: Mapping[str, float] | None = None) -> list[DrillView]:
         """Of VMs that are protected, the one that is due first first. tested: as of just now."""
@@ -257,12 +269,12 @@ class Drills:
             raise
 
 
-def newest_tests(runs: Sequence[Run]) -> dict[str, float]:
-    """VM id → when its newest good test ended. runs: newest first. Pure."""
+def last_tests(runs: Iterable[Run]) -> dict[str, float]:
+    """VM id → when its last good test ended. Pure."""
     found: dict[str, float] = {}
     for run in runs:
         if run.kind is Kind.TEST and good(run) and run.ended is not None:
-            found.setdefault(run.vm_id, run.ended)
+            found[run.vm_id] = max(run.ended, found.get(run.vm_id, run.ended))
     return found
 
 
