@@ -12,24 +12,12 @@ import uuid
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from leeward.console.drill_views import drill_view, read_schedule
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.views import DrillRequest, DrillView, StatusView
-from leeward.domain.drills import (
-    LONGEST_EVERY_S,
-    LONGEST_KEEP_S,
-    SHORTEST_S,
-    Deed,
-    Do,
-    Known,
-    Mode,
-    Schedule,
-    decide,
-    next_due,
-    read_window,
-    show_window,
-)
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
+from leeward.domain.drills import Deed, Do, Known, Mode, decide
+from leeward.domain.errors import LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.evidence import GOOD, Outcome, good, outcome, proofs
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.plan_runs import OPEN
@@ -40,7 +28,6 @@ from leeward.domain.runs import Run, RunState
 from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.drills import KeptDrill
-from leeward.wire.translate import utc
 
 # On whose behalf drills are run.
 BY = "drill"
@@ -49,6 +36,7 @@ _WISHED = set(DrillRequest.model_fields)
 _GOING = (RunState.RUNNING, RunState.UNDOING)
 # So many tests are looked through for each VM's last good one: at first, and for what has begun and ended since.
 _FIRST, _SINCE = 10_000, 200
+# What could not be begun, since the vault is away or somebody was quicker, is tried again after this.
 _WAIT_S = 300.0
 
 
@@ -278,43 +266,9 @@ def last_tests(runs: Iterable[Run]) -> dict[str, float]:
     return found
 
 
-def drill_view(drill: KeptDrill, name: str, tested: Mapping[str, float], now: float) -> DrillView:
-    """Pure."""
-    schedule = drill.schedule
-    last = tested.get(schedule.vm_id)
-    return DrillView(
-        vm=name,
-        vm_id=schedule.vm_id,
-        every_s=schedule.every_s,
-        mode=schedule.mode.value,
-        window=show_window(schedule.begins, schedule.ends),
-        keep_s=schedule.keep_s,
-        last_good=_told(last),
-        next_due=utc(int(next_due(schedule, last) * 1e9)),
-        overdue=next_due(schedule, last) <= now,
-        last_drill=_told(drill.tried),
-        last_outcome=drill.outcome,
-        last_run=drill.run_id,
-    )
-
-
-def read_schedule(vm_id: str, request: DrillRequest, now: float) -> Schedule:
-    """Raises BadInput, whose subject is the field. Pure."""
-    if not SHORTEST_S <= request.every_s <= LONGEST_EVERY_S:
-        raise BadInput("a drill comes round once an hour at most, and within ten years", subject="every_s")
-    if not 0 <= request.keep_s <= LONGEST_KEEP_S:
-        raise BadInput("a drill's copy is kept for a day at most", subject="keep_s")
-    begins, ends = read_window(request.window)
-    return Schedule(vm_id, request.every_s, Mode(request.mode), begins, ends, request.keep_s, now)
-
-
 def _end_of(run: Run | None) -> float | None:
     """A run that has stalled waits for nobody here: its copy goes as well."""
     if run is None or run.state in _GOING:
         return None
     times = [record.ended for record in run.steps if record.ended is not None]
     return run.ended or max(times, default=run.created)
-
-
-def _told(at: float | None) -> str | None:
-    return None if at is None else utc(int(at * 1e9))

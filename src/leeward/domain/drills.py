@@ -50,8 +50,8 @@ class Schedule:
 @dataclass(frozen=True, slots=True)
 class Known:
     """What is known of a VM with a schedule. enabled: it is protected, current, and no phase is under way. busy:
-    another run of it, or of a plan with it, is not over, or a copy that is not the drill's is there, or it has to wait.
-    tested: end of its last good test.
+    another run of it, or of a plan with it, is not over, a copy that is not the drill's is there, or it has been put
+    off. tested: end of its last good test.
 
     Of its last drill: tried: when it was begun; going: its run is under way; ending: and that is being taken back
     already; ended: when that came to its end; copy: its copy is there; cleaned: when its removal was last asked for;
