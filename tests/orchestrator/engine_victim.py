@@ -72,6 +72,9 @@ class Desk:
         time.sleep(0.01)
         return Done("", {"claim": 1, "definition": ""})
 
+    def take_in(self, run, name, done):
+        return done
+
     def follow(self, run):
         pass
 
