@@ -20,6 +20,7 @@ from rich.console import Console
 from leeward.domain.errors import LeewardError
 from leeward.lab.lab import Lab
 from leeward.lab.places import BRIDGE
+from leeward.state.files import write_private
 
 console = Console(highlight=False)
 VM, USER = "web", "demo"
@@ -89,8 +90,7 @@ def _open_dashboard(lab: Lab) -> None:
     """A user for the browser; and a look whether the pages are really there."""
     file = lab.places.root / "dashboard-password"
     password = "-".join(secrets.token_hex(2) for _ in range(4))
-    file.touch(mode=0o600)
-    file.write_text(password + "\n")
+    write_private(file, f"{password}\n".encode())
     _leeward("user", "add", USER, "--role", "admin", "--password-file", str(file))
     trusted = ssl.create_default_context(cafile=lab.places.state / "authority" / "authority.pem")
     try:

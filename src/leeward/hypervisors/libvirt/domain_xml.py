@@ -40,8 +40,7 @@ class DomainXml:
     memory_mib: int
     vcpus: int
     disks: tuple[DiskXml, ...]
-    agent_awaited: bool  # there is a guest agent channel, and nobody has opened it inside yet
-    agent_there: bool = False  # somebody has
+    agent: str = ""  # the guest agent's channel: "connected" inside or "disconnected"; "" for none
     nvram: str = ""
     uefi: bool = False
     tpm: TpmXml | None = None
@@ -62,8 +61,7 @@ def parse(xml: str) -> DomainXml:
         memory_mib=int(amount * _TO_MIB.get(unit, 1 / 1024)),
         vcpus=int(root.findtext("vcpu", "1")),
         disks=tuple(_disk(disk) for disk in root.findall("devices/disk") if _is_protected(disk)),
-        agent_awaited=channel is not None and channel.get("state") == "disconnected",
-        agent_there=channel is not None and channel.get("state") == "connected",
+        agent=channel.get("state", "") if channel is not None else "",
         nvram=_nvram(root),
         uefi=root.find("os[@firmware='efi']") is not None and root.find("os/loader[@stateless='yes']") is None,
         tpm=_tpm(root),

@@ -193,9 +193,9 @@ class LibvirtHost:
         turn = turns(self._connection.uri, vm_id).backup(domain)
         try:
             self._clear(vm_id, domain, base, running)
-            if state is Power.RUNNING and live.agent_awaited:
-                self._settling.wait(vm_id, domain.ID(), lambda: domain_xml.parse(domain.XMLDesc(0)).agent_awaited)
             if state is Power.RUNNING:
+                if live.agent == "disconnected":
+                    self._settling.wait(vm_id, domain.ID(), lambda: _agent(domain) == "disconnected")
                 self._not_leaving(vm_id, domain)
             if running:
                 cycle: LiveCycle | OfflineCycle
@@ -212,7 +212,7 @@ class LibvirtHost:
         """Asked when a shutdown that begins now already waits for us (`Turns.wait_backups`): from here on there is a
         backup. Raises HostBusy."""
         try:
-            if self._settling.leaving(vm_id, domain.ID()) and domain_xml.parse(domain.XMLDesc(0)).agent_there:
+            if self._settling.leaving(vm_id, domain.ID()) and _agent(domain) == "connected":
                 raise HostBusy("the guest is shutting down", subject=vm_id, hint="Changes stay tracked meanwhile")
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
@@ -408,3 +408,8 @@ class HostCycle:
 
     def __exit__(self, *exc: object) -> None:
         self.abort()
+
+
+def _agent(domain: libvirt.virDomain) -> str:
+    """As `DomainXml.agent`, now."""
+    return domain_xml.parse(domain.XMLDesc(0)).agent

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 from contextlib import AbstractContextManager
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -123,7 +124,7 @@ def failover(
     with _stage(data=False) as where:
         f = failovers(where, gib, rounds, _note)
     if as_json:
-        print(json.dumps({name: getattr(f, name) for name in f.__slots__}))
+        print(json.dumps(asdict(f)))
         return
     boot = statistics.median(f.boot)
     stop, stop_away = statistics.median(f.planned_shutdown), statistics.median(f.failback_shutdown)
@@ -177,18 +178,7 @@ def console(
 
     f = measure(agents, vms, seconds, _note)
     if as_json:
-        print(
-            json.dumps(
-                {
-                    "agents": f.agents,
-                    "vms": f.vms,
-                    "cores": f.cores,
-                    "page_cores": f.page_cores,
-                    "memory": f.memory,
-                    "answers": f.answers,
-                }
-            )
-        )
+        print(json.dumps(asdict(f)))
         return
     out.print(f"{f.agents:,} agents, {f.vms:,} VMs; {f.memory >> 20} MiB")
     out.print(f"{f.cores:.2f} cores for the API, {f.page_cores:.2f} for pages\n")
