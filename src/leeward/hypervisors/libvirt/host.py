@@ -195,7 +195,7 @@ class LibvirtHost:
             self._clear(vm_id, domain, base, running)
             if state is Power.RUNNING:
                 if live.agent == "disconnected":
-                    self._settling.wait(vm_id, domain.ID(), lambda: _agent(domain) == "disconnected")
+                    self._settling.wait(vm_id, domain.ID(), lambda: _agent(vm_id, domain) == "disconnected")
                 self._not_leaving(vm_id, domain)
             if running:
                 cycle: LiveCycle | OfflineCycle
@@ -211,11 +211,8 @@ class LibvirtHost:
     def _not_leaving(self, vm_id: str, domain: libvirt.virDomain) -> None:
         """Asked when a shutdown that begins now already waits for us (`Turns.wait_backups`): from here on there is a
         backup. Raises HostBusy."""
-        try:
-            if self._settling.leaving(vm_id, domain.ID()) and _agent(domain) == "connected":
-                raise HostBusy("the guest is shutting down", subject=vm_id, hint="Changes stay tracked meanwhile")
-        except libvirt.libvirtError as error:
-            raise translate(error, vm_id) from error
+        if self._settling.leaving(vm_id, call(vm_id, domain.ID)) and _agent(vm_id, domain) == "connected":
+            raise HostBusy("the guest is shutting down", subject=vm_id, hint="Changes stay tracked meanwhile")
 
     def _clear(self, vm_id: str, domain: libvirt.virDomain, base: str | None, running: bool) -> None:
         """Remove leftovers of dead runs. Skipped while we know that there are none: it costs several calls."""
@@ -410,6 +407,6 @@ class HostCycle:
         self.abort()
 
 
-def _agent(domain: libvirt.virDomain) -> str:
-    """As `DomainXml.agent`, now."""
-    return domain_xml.parse(domain.XMLDesc(0)).agent
+def _agent(vm_id: str, domain: libvirt.virDomain) -> str:
+    """As `DomainXml.agent`, now. Raises HypervisorError."""
+    return domain_xml.parse(call(vm_id, domain.XMLDesc, 0)).agent
