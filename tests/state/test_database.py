@@ -163,5 +163,9 @@ def test_what_is_remembered_is_what_another_console_reads(tmp_path):
         fresh = Database(url).desired()
         assert told == fresh == database.desired() == other.desired()
         assert dict(other.wishes()) == {found.vm_id: found for found in fresh.protections}
+    # One that has not looked since the other's change keeps that all the same.
+    here.protect(wish(0).model_copy(update={"policy": PolicyMessage(rpo_s=3)}))
+    told = there.protect(wish(3).model_copy(update={"policy": PolicyMessage(rpo_s=4)}))
+    assert told == Database(url).desired()
     here.unprotect(wish(1).vm_id)
     assert here.desired() == there.desired() == Database(url).desired()
