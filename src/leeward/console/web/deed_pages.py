@@ -137,7 +137,7 @@ def _ways_home(moment: Moment, one: StatusView) -> list[Choice]:
     for kind, text in _WAYS_HOME.items():
         following = after(Phase(one.phase), Event(kind.value))
         why = phrase(PHASES[Phase(one.phase)]) if isinstance(following, Refusal) else None
-        if kind is Kind.FAILBACK and why is None and not _reachable(moment, one.away):
+        if kind is Kind.FAILBACK and why is None and not moment.reachable(one.away):
             why = phrase(N_("Its recovery host {host} cannot be reached."), host=one.away)
         found.append(Choice(kind, text, why))
     return found
@@ -150,11 +150,7 @@ def _chosen_way(wanted: str, ways: list[Choice], one: StatusView, moment: Moment
         return None
     named = next((way for way in ways if way.kind.value == wanted), None)
     planned, unplanned = ways
-    return named or (unplanned if unplanned.why is None and not _reachable(moment, one.away) else planned)
-
-
-def _reachable(moment: Moment, name: str) -> bool:
-    return any(host.name == name and host.reachable for host in moment.hosts)
+    return named or (unplanned if unplanned.why is None and not moment.reachable(one.away) else planned)
 
 
 def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: float | None) -> str:

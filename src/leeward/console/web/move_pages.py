@@ -198,10 +198,8 @@ def _choices(request: Request, moment: Moment, one: StatusView) -> list[Choice]:
             why = without(kind, moment.vault)
         if kind is Kind.PLANNED and why is None:
             why = no_point(one)
-        if kind is Kind.PLANNED and why is None:
-            home = next((host for host in moment.hosts if host.name == one.host), None)
-            if home is None or not home.reachable:
-                why = phrase(N_("Its home host {host} cannot be reached."), host=one.host)
+        if kind is Kind.PLANNED and why is None and not moment.reachable(one.host):
+            why = phrase(N_("Its home host {host} cannot be reached."), host=one.host)
         found.append(Choice(kind, text, why))
     return found
 

@@ -77,6 +77,9 @@ class Moment:
     def drill(self, vm_id: str) -> DrillView | None:
         return next((one for one in self.drills if one.vm_id == vm_id), None)
 
+    def reachable(self, host: str) -> bool:
+        return any(one.name == host and one.reachable for one in self.hosts)
+
     def run_of(self, vm_id: str) -> RunView | None:
         """The newest that is not over."""
         return next((run for run in self.open_runs if run.vm_id == vm_id), None)
