@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote
 
@@ -68,14 +68,6 @@ def show(parts: Parts, request: Request, sheet: Sheet, status: int = 200, troubl
     names = parts.plans.vms()
     taken = {vm for group in sheet.draft["groups"] for vm in group["vms"]}
     free = sorted(((vm_id, name) for vm_id, name in names.items() if vm_id not in taken), key=lambda vm: vm[1])
-    who = next(
-        (
-            event["who"]
-            for event in parts.service.events(300)
-            if sheet.theirs and (event["what"], event["subject"]) == ("plan changed", sheet.name)
-        ),
-        "",
-    )
     return parts.painter.page(
         request,
         "plan_edit.html",
@@ -87,11 +79,17 @@ def show(parts: Parts, request: Request, sheet: Sheet, status: int = 200, troubl
         free=free,
         scripts=parts.plans.scripts(),
         theirs=draft_of(sheet.theirs.plan) if sheet.theirs else None,
-        who=who,
+        who=_changed_by(parts, sheet.name) if sheet.theirs else "",
         over=sheet.theirs.digest if sheet.theirs else "",
         action=f"/plans/{quote(sheet.name)}/edit" if sheet.name else "/new-plan",
         focus=sheet.focus,
     )
+
+
+def _changed_by(parts: Parts, name: str) -> str:
+    """Who has changed a plan last, "" when that is long ago."""
+    events = (event for event in parts.service.events(300) if event["what"] == "plan changed")
+    return next((event["who"] for event in events if event["subject"] == name), "")
 
 
 def _add_editing(pages: APIRouter, parts: Parts) -> None:
@@ -138,21 +136,16 @@ def _saved(parts: Parts, request: Request, sheet: Sheet, save: Save) -> Response
     try:
         view = save(document)
     except Changed as error:
-        return _overtaken(parts, request, sheet, error)
+        theirs = replace(sheet, theirs=parts.plans.kept(sheet.name))
+        return show(parts, request, theirs, 409, Trouble(Quote(error.message)))
     except NotFound as error:
         if not sheet.name:
             raise
-        gone = Sheet(sheet.draft, sheet.name, sheet.seen, gone=True)
-        return show(parts, request, gone, 409, Trouble(Quote(error.message)))
+        return show(parts, request, replace(sheet, gone=True), 409, Trouble(Quote(error.message)))
     except LeewardError as error:
         trouble, status = trouble_of(request, error, **{document["name"]: "name"})
         return show(parts, request, sheet, status, trouble)
     return go(request, f"/plans/{quote(view.name)}")
-
-
-def _overtaken(parts: Parts, request: Request, sheet: Sheet, error: Changed) -> Response:
-    theirs = Sheet(sheet.draft, sheet.name, sheet.seen, theirs=parts.plans.kept(sheet.name))
-    return show(parts, request, theirs, 409, Trouble(Quote(error.message)))
 
 
 def _marked(found: list[Fault]) -> Trouble:
