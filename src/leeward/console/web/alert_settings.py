@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, admin
-from leeward.console.alerts.settings import MAIL, WEBHOOK, Channel
+from leeward.console.alerts.settings import MAIL, WEBHOOK, ChannelSettings
 from leeward.console.web.alert_form import filled_channel, filled_rules, read_channel, read_rules, typed
 from leeward.console.web.forms import Form, Posted
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
@@ -52,22 +52,22 @@ def router(parts: Parts) -> APIRouter:
         parts.watch.fresh()
         return go(request, "/settings/alerts")
 
-    def read(request: Request, name: str, form: Form) -> tuple[Channel | None, Mapping[str, str]]:
-        """(what is set now, what the form was filled in with). Raises NotFound."""
+    def read(request: Request, name: str, form: Form) -> tuple[ChannelSettings | Response, str | None]:
+        """(what to set, or the page that tells what is wrong; the new secret, None to keep the one there is). Raises
+        NotFound."""
         if name not in _CHANNELS:
             raise NotFound("there is no such channel", subject=name)
         about(request, name)  # and not the address that an error is of
         known = settings.channel(name)
-        return known, typed(form, filled_channel(name, None))
+        has_secret = known is not None and known.has_secret
+        made, secret, bad = read_channel(name, form, known.settings if known else None, has_secret)
+        return made or page(request, 422, wrong(bad), name, _typed(name, form)), secret
 
     @pages.post("/settings/alerts/{channel}", dependencies=admin)
     def set_alert_channel(request: Request, channel: str, form: Posted) -> Response:
-        known, values = read(request, channel, form)
-        made, secret, bad = read_channel(
-            channel, form, known.settings if known else None, known is not None and known.has_secret
-        )
-        if made is None:
-            return page(request, 422, wrong(bad), channel, values)
+        made, secret = read(request, channel, form)
+        if isinstance(made, Response):
+            return made
         about(request, channel, "on" if made.enabled else "off")
         settings.save_channel(channel, made, secret)
         return go(request, "/settings/alerts")
@@ -75,12 +75,10 @@ def router(parts: Parts) -> APIRouter:
     @pages.post("/settings/alerts/{channel}/test", dependencies=admin)
     def test_alert_channel(request: Request, channel: str, form: Posted) -> Response:
         """With what the form says, which need not be saved."""
-        known, values = read(request, channel, form)
-        made, secret, bad = read_channel(
-            channel, form, known.settings if known else None, known is not None and known.has_secret
-        )
-        if made is None:
-            return page(request, 422, wrong(bad), channel, values)
+        made, secret = read(request, channel, form)
+        if isinstance(made, Response):
+            return made
+        values = _typed(channel, form)
         try:
             postman.try_out(made, settings.secret(channel) if secret is None else secret, settings.rules())
         except LeewardError as error:
@@ -90,3 +88,7 @@ def router(parts: Parts) -> APIRouter:
         return page(request, 200, None, channel, values, sent=channel)
 
     return pages
+
+
+def _typed(channel: str, form: Form) -> Mapping[str, str]:
+    return typed(form, filled_channel(channel, None))
