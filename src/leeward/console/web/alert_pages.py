@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator, viewer
 from leeward.console.alerts.settings import MAIL, WEBHOOK
-from leeward.console.web.alert_words import BEST, KINDS, LEVELS, SEVERITIES, best, said
+from leeward.console.web.alert_words import KINDS, LEVELS, SEVERITIES, best, said
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import Trouble, trouble_of
 from leeward.console.web.parts import Parts
@@ -32,7 +32,6 @@ class Shown:
     text: Phrase
     level: Level
     severity: str
-    action: str
     href: str
 
 
@@ -57,30 +56,22 @@ def router(parts: Parts) -> APIRouter:
 
     def found(wish: Wish) -> tuple[list[Shown], bool]:
         """(rows, whether there are more)."""
-        kind = AlertKind(wish.kind) if wish.kind in set(AlertKind) else None
+        kind = AlertKind(wish.kind) if wish.kind else None
         drill_s = settings.rules().limits.drill_s
         rows = book.find(past=SHOWS[wish.show], kind=kind, before=wish.before, limit=_PAGE + 1)
         return [_shown(alert, drill_s) for alert in rows[:_PAGE]], len(rows) > _PAGE
 
-    def silent() -> list[tuple[str, str, float]]:
-        """Channels that do not get through: (name, why, since when)."""
+    def telling() -> tuple[list[tuple[str, str, float]], bool]:
+        """(channels that do not get through: name, why, since when; whether alerts are told to nobody)."""
         channels = [settings.channel(name) for name in (MAIL, WEBHOOK)]
-        return [
-            (one.name, one.error, one.failed)
-            for one in channels
-            if one is not None and one.settings.enabled and one.failed is not None
-        ]
-
-    def nobody() -> bool:
-        """Whether alerts are told to nobody."""
-        channels = [settings.channel(name) for name in (MAIL, WEBHOOK)]
-        return not any(one is not None and one.settings.enabled for one in channels)
+        on = [one for one in channels if one is not None and one.settings.enabled]
+        return [(one.name, one.error, one.failed) for one in on if one.failed is not None], not on
 
     def page(request: Request, wish: Wish, status: int = 200, trouble: Trouble | None = None) -> Response:
-        rows, more = found(wish)
+        (rows, more), (silent, nobody) = found(wish), telling()
         return parts.painter.page(
             request, "alerts.html", status, trouble=trouble, wish=wish, rows=rows, more=more, kinds=KINDS,
-            silent=silent(), nobody=nobody(),
+            silent=silent, nobody=nobody,
         )  # fmt: skip
 
     @pages.get("/alerts", dependencies=viewer)
@@ -93,12 +84,11 @@ def router(parts: Parts) -> APIRouter:
         pieces = parts.painter.pieces(parts.painter.reader(request), "alert_pieces.html")
 
         def view(_: Moment) -> Sequence[Piece]:
-            rows, more = found(wish)
-            telling = silent()
+            (rows, more), (silent, nobody) = found(wish), telling()
             count = sum(book.open_counts().values())
             return [
                 Piece("alerts-open", count, lambda: str(pieces.count(count))),
-                Piece("silent", (telling, nobody()), lambda: str(pieces.telling(telling, nobody()))),
+                Piece("silent", (silent, nobody), lambda: str(pieces.telling(silent, nobody))),
                 Piece("alerts", (tuple(rows), more), lambda: str(pieces.table(rows, wish, more))),
             ]
 
@@ -138,6 +128,5 @@ def _shown(alert: Alert, drill_s: float) -> Shown:
         said(alert.kind, alert.name, drill_s),
         Level.OFF if alert.ended is not None else LEVELS[alert.severity],
         SEVERITIES[alert.severity],
-        BEST[alert.kind].action,
         best(alert.kind, alert.subject, alert.name),
     )
