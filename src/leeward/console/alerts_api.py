@@ -10,8 +10,8 @@ from pydantic import BaseModel
 
 from leeward.console.access import GuardedRoute, about, operator, viewer
 from leeward.console.alerts.center import AlertCenter
-from leeward.console.web.alert_letters import language_named
 from leeward.console.web.alert_words import best, said
+from leeward.console.web.language import language_named
 from leeward.domain.alerts import AlertKind, Severity
 from leeward.state.alerts import Alert
 from leeward.state.clock import stamp

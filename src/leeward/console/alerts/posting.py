@@ -9,8 +9,9 @@ from leeward.console.alerts.couriers import Batch, Piece
 from leeward.console.alerts.mail import send_mail
 from leeward.console.alerts.settings import Channel, MailSettings, Rules, WebhookSettings
 from leeward.console.alerts.webhook import post
-from leeward.console.web.alert_letters import From, language_named, letter, test_letter
+from leeward.console.web.alert_letters import From, letter, test_letter
 from leeward.console.web.alert_words import BEST, best, said
+from leeward.console.web.language import language_named
 from leeward.state.clock import stamp
 
 VERSION = 1

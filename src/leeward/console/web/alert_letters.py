@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from leeward.console.alerts.couriers import Batch, Piece
 from leeward.console.alerts.settings import Rules
 from leeward.console.web.alert_words import BEST, SEVERITIES, best, said
-from leeward.console.web.language import Language, zone_named
+from leeward.console.web.language import Language, language_named, zone_named
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.domain.alerts import News
 
@@ -40,11 +39,6 @@ class From:
 
     name: str
     address: str
-
-
-@lru_cache(maxsize=4)
-def language_named(code: str) -> Language:
-    return Language(code)
 
 
 def letter(batch: Batch, sender: From) -> Letter:

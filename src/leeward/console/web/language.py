@@ -121,6 +121,12 @@ class Language:
         return LANGUAGES[self.code]
 
 
+@lru_cache(maxsize=len(LANGUAGES))
+def language_named(code: str) -> Language:
+    """Kept: compiling a catalogue takes long."""
+    return Language(code)
+
+
 def _rounded(seconds: float) -> float:
     """Whole seconds up to an hour, so that few different texts are made; tenths below ten seconds say too much."""
     return float(int(seconds)) if seconds >= 1 else round(max(seconds, 0.0), 1)

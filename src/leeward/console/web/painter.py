@@ -22,7 +22,7 @@ from leeward.console.keys import masked
 from leeward.console.web import words
 from leeward.console.web.assets import Assets
 from leeward.console.web.integrating import state_of
-from leeward.console.web.language import LANGUAGES, Language, chosen, zone_named
+from leeward.console.web.language import LANGUAGES, Language, chosen, language_named, zone_named
 from leeward.console.web.phrases import Phrase, Quote
 from leeward.domain.access import Role
 from leeward.domain.errors import Forbidden, LeewardError
@@ -75,7 +75,7 @@ class Reader:
 
 class Painter:
     def __init__(self, assets: Assets) -> None:
-        self._languages = {code: Language(code) for code in LANGUAGES}
+        self._languages = {code: language_named(code) for code in LANGUAGES}
         self._rooms = {code: _room(language, assets) for code, language in self._languages.items()}
 
     def tell(self, name: str, answer: Callable[[], object]) -> None:
