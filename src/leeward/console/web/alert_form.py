@@ -20,7 +20,7 @@ from leeward.console.alerts.settings import (
     WebhookSettings,
     names_a_host,
 )
-from leeward.console.web.forms import Form, required, span_field, whole_field
+from leeward.console.web.forms import Form, note_faults, required, span_field, whole_field
 from leeward.console.web.language import LANGUAGES
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.policy_form import short
@@ -175,16 +175,6 @@ def _made(model: type[_Made], values: Mapping[str, Any], wrong: Wrong) -> tuple[
     try:
         made = model.model_validate(values)
     except ValidationError as error:
-        for one in error.errors():
-            wrong.setdefault(str(one["loc"][0]), _why(str(one["loc"][0]), one))
+        note_faults(error, wrong, lambda name, limit: short(limit) if name in _SPANS else f"{limit:g}", _ODD)
         return None, wrong
     return (None if wrong else made), wrong
-
-
-def _why(name: str, error: Any) -> Phrase:
-    context = error.get("ctx", {})
-    for bound, text in (("ge", N_("At least {limit}.")), ("le", N_("At most {limit}."))):
-        if bound in context:
-            limit = context[bound]
-            return phrase(text, limit=short(limit) if name in _SPANS else f"{limit:g}")
-    return phrase(_ODD.get(name, N_("This cannot be used.")))

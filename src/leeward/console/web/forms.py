@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from typing import Annotated
 from urllib.parse import parse_qsl
 
 from fastapi import Depends, Request
+from pydantic import ValidationError
 
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.domain.durations import seconds
@@ -87,6 +89,20 @@ def timeout_field(form: Form, wrong: dict[str, Phrase]) -> float | None:
         wrong["timeout"] = phrase(N_("From 1 second to 1 hour."))
         return None
     return found
+
+
+def note_faults(
+    error: ValidationError, wrong: dict[str, Phrase], limit: Callable[[str, float], str], odd: Mapping[str, str]
+) -> None:
+    """What a model says of its fields, where nothing is said of them yet. limit: of a field, as it is typed. odd: of
+    fields that can be wrong in other ways than by their bounds."""
+    for one in error.errors():
+        name, context = str(one["loc"][0]), one.get("ctx", {})
+        why = phrase(odd.get(name, N_("This cannot be used.")))
+        for bound, text in (("ge", N_("At least {limit}.")), ("le", N_("At most {limit}."))):
+            if bound in context:
+                why = phrase(text, limit=limit(name, context[bound]))
+        wrong.setdefault(name, why)
 
 
 def whole_field(form: Form, name: str, wrong: dict[str, Phrase]) -> int | None:

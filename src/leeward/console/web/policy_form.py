@@ -8,7 +8,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 
 from leeward.console.views import DrillRequest, DrillView, ProtectRequest
-from leeward.console.web.forms import Form, span_field, whole_field
+from leeward.console.web.forms import Form, note_faults, span_field, whole_field
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.domain.drills import LONGEST_EVERY_S, LONGEST_KEEP_S, SHORTEST_S, read_window
 from leeward.domain.errors import BadInput
@@ -44,8 +44,7 @@ def read_policy(form: Form) -> tuple[ProtectRequest | None, dict[str, Phrase]]:
     try:
         PolicyMessage.model_validate(given)
     except ValidationError as error:
-        for one in error.errors():
-            wrong.setdefault(str(one["loc"][0]), _bound(str(one["loc"][0]), one))
+        note_faults(error, wrong, lambda name, limit: short(limit) if name in SPANS else f"{limit / _MIB:g}", {})
     return (None if wrong else ProtectRequest(**given)), wrong
 
 
@@ -84,13 +83,3 @@ def read_drill(form: Form, wrong: dict[str, Phrase]) -> DrillWish | None:
     mode: Literal["warn", "run"] = "run" if form["drill_mode"] == "run" else "warn"
     keep_s = 600.0 if keep is None else keep
     return DrillWish(DrillRequest(every_s=every, mode=mode, window=form["drill_window"].strip(), keep_s=keep_s))
-
-
-def _bound(name: str, error: Any) -> Phrase:
-    context = error.get("ctx", {})
-    show = short if name in SPANS else lambda value: f"{value / _MIB:g}"
-    if "ge" in context:
-        return phrase(N_("At least {limit}."), limit=show(context["ge"]))
-    if "le" in context:
-        return phrase(N_("At most {limit}."), limit=show(context["le"]))
-    return phrase(N_("This cannot be used."))
