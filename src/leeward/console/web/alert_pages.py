@@ -85,7 +85,7 @@ def router(parts: Parts) -> APIRouter:
 
         def view(_: Moment) -> Sequence[Piece]:
             (rows, more), (silent, nobody) = found(wish), telling()
-            count = sum(book.open_counts().values())
+            count = parts.open_alerts()
             return [
                 Piece("alerts-open", count, lambda: str(pieces.count(count))),
                 Piece("silent", (silent, nobody), lambda: str(pieces.telling(silent, nobody))),

@@ -63,7 +63,6 @@ def add_dashboard(
     assets = Assets()
     painter = Painter(assets)
     watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits)
-    painter.tell("alerts_open", lambda: sum(alerts.book.open_counts().values()))
     integration = Integration(database, agents, scans)
     points = PointBook(vault)
     parts = Parts(
@@ -81,6 +80,7 @@ def add_dashboard(
         integration,
         machine,
     )
+    painter.tell("alerts_open", parts.open_alerts)
     install_pages(app, painter)
     app.include_router(assets.router())
     for pages in (

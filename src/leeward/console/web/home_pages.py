@@ -37,10 +37,10 @@ def router(parts: Parts) -> APIRouter:
         def view(moment: Moment) -> Sequence[Piece]:
             found, troubles, drill = health(moment), matters(moment), next_drill(moment)
             events = parts.service.events(_EVENTS)
-            count = sum(parts.alerts.book.open_counts().values())
+            count = parts.open_alerts()
             return [
                 Piece("alerts-open", count, lambda: str(counter.count(count))),
-                Piece("tiles", (found, moment.vault, str(drill)), lambda: str(pieces.tiles(found, moment, drill))),
+                Piece("tiles", (found, str(drill)), lambda: str(pieces.tiles(found, drill))),
                 Piece("matters", tuple(troubles), lambda: str(pieces.attention(troubles))),
                 Piece("under-way", _shown(moment), lambda: str(pieces.under_way(moment))),
                 Piece("events", str(events), lambda: str(pieces.happened(events))),

@@ -36,3 +36,6 @@ class Parts:
     agents: Agents
     integration: Integration
     machine: OwnMachine
+
+    def open_alerts(self) -> int:
+        return sum(self.alerts.book.open_counts().values())
