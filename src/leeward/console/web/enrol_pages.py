@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, admin
-from leeward.console.integration import Pick, Standing
+from leeward.console.integration import Pick, Site, Standing
 from leeward.console.pushes import Pushes
 from leeward.console.web import push_pages
 from leeward.console.web.commands import is_local, on_host, onto_host
@@ -84,13 +84,6 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
     """Returns what paints the page."""
     integration = parts.integration
 
-    def standing(address: str) -> Standing:
-        """Raises NotFound."""
-        found = next((one for one in integration.standings() if one.pick.address == address), None)
-        if found is None:
-            raise NotFound("this host was not picked", subject=address)
-        return found
-
     def host_page(
         request: Request,
         address: str,
@@ -103,16 +96,18 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
     ) -> Response:
         """token: in clear, on the one page that shows it. keys: that the host has shown, to be compared. of: which of
         the page's forms the trouble is of."""
-        one = standing(address)
+        standings = integration.standings()
+        one = _of(standings, address)
         pick = one.pick
         url = parts.door.url
-        wants = "recovery" if _needs_recovery(parts, one) else pick.site
+        wants = "recovery" if _needs_recovery(parts, one, standings) else pick.site
         return wizard_page(
             parts,
             request,
             "integrate_host.html",
             "hosts",
             status,
+            standings=standings,
             trouble=trouble,
             one=one,
             refusal=integration.refusal(),
@@ -137,7 +132,7 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
         pieces = parts.painter.pieces(parts.painter.reader(request), "integrate_pieces.html")
 
         def view(_: Moment) -> Sequence[Piece]:
-            one = standing(address)
+            one = _of(integration.standings(), address)
             push = pushes.of(address)
             found = [Piece("standing", _key(one), lambda: str(pieces.standing(one)))]
             if push is not None:
@@ -149,7 +144,7 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
     @pages.post("/services/recovery/host/{address}/token", dependencies=admin)
     def make_agent_token(request: Request, address: str, form: Posted) -> Response:
         about(request, address, f"{form['name'][:63]} {form['site'][:16]}")
-        standing(address)
+        _of(integration.standings(), address)
         bad: dict[str, Phrase] = required(form, "name")
         if form["site"] not in ("source", "recovery"):
             bad["site"] = phrase(N_("Choose a site."))
@@ -158,8 +153,8 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
         if bad:
             return host_page(request, address, 422, wrong(bad), form)
         try:
-            site = "recovery" if form["site"] == "recovery" else "source"
-            made = integration.make_token(address, form["name"].strip(), site)  # type: ignore[arg-type]
+            site: Site = "recovery" if form["site"] == "recovery" else "source"
+            made = integration.make_token(address, form["name"].strip(), site)
         except LeewardError as error:
             trouble, status = trouble_of(request, error, name="name")
             return host_page(request, address, status, trouble, form)
@@ -177,11 +172,18 @@ def _first(pick: Pick, site: str) -> list[tuple[str, str]]:
     return [("name", pick.name), ("site", site), ("user", "root"), ("port", "22")]
 
 
-def _needs_recovery(parts: Parts, one: Standing) -> bool:
+def _of(standings: Sequence[Standing], address: str) -> Standing:
+    """Raises NotFound."""
+    found = next((one for one in standings if one.pick.address == address), None)
+    if found is None:
+        raise NotFound("this host was not picked", subject=address)
+    return found
+
+
+def _needs_recovery(parts: Parts, one: Standing, standings: Sequence[Standing]) -> bool:
     """The first host of those that are picked is suggested as recovery host where there is none."""
     if parts.integration.progress().place != "agent":
         return False
-    standings = parts.integration.standings()
     if any(other.pick.site == "recovery" and other.pick.token for other in standings):
         return False
     if any(host.site == "recovery" for host in parts.watch.look().hosts):

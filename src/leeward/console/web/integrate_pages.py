@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, admin, viewer
+from leeward.console.integration import Standing
 from leeward.console.recovery_providers import NotBuilt, WithAgent
 from leeward.console.web.forms import Form, Posted, required
 from leeward.console.web.integrating import HOME, following, place_choices, steps
@@ -31,11 +32,20 @@ def router(parts: Parts) -> APIRouter:
 
 
 def wizard_page(
-    parts: Parts, request: Request, template: str, stage: str, status: int = 200, **values: Any
+    parts: Parts,
+    request: Request,
+    template: str,
+    stage: str,
+    status: int = 200,
+    *,
+    moment: Moment | None = None,
+    standings: Sequence[Standing] | None = None,
+    **values: Any,
 ) -> Response:
-    """A page of the way, with all steps above it. stage: key of the step that it belongs to."""
-    moment = values.pop("moment", None) or parts.watch.look()
-    standings = parts.integration.standings()
+    """A page of the way, with all steps above it. stage: key of the step that it belongs to. moment, standings: where
+    the page has asked for them already."""
+    moment = moment or parts.watch.look()
+    standings = parts.integration.standings() if standings is None else standings
     found = steps(parts.integration.progress(), moment, standings)
     return parts.painter.page(
         request,
