@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from leeward.console.integration import PickState, Progress, Standing
 from leeward.console.web.phrases import N_, Phrase, phrase
-from leeward.console.web.rows import Level
 from leeward.console.web.services import missing_for_recovery
 from leeward.console.web.watch import Moment
 from leeward.ports.recovery_provider import RecoveryProvider
@@ -17,15 +16,6 @@ PLACES = {
     "here": (N_("This machine"), N_("Its own libvirt runs the recovered VMs. Nothing has to be installed.")),
     "agent": (N_("Another KVM host"), N_("At the second site. An agent is put onto it in the third step.")),
     "azure": (N_("Microsoft Azure"), N_("Recovered VMs would run in the cloud, without a second site.")),
-}
-STATES = {
-    PickState.NEW: (N_("No agent yet"), Level.OFF),
-    PickState.WAITING: (N_("Waiting for its agent…"), Level.BUSY),
-    PickState.EXPIRED: (N_("The token has expired"), Level.WARN),
-    PickState.ENROLLED: (N_("Enrolled, has not told of its VMs yet"), Level.BUSY),
-    PickState.UNHEARD: (N_("Enrolled, does not answer"), Level.BAD),
-    PickState.READY: (N_("Enrolled – VMs: {vms}"), Level.GOOD),
-    PickState.REVOKED: (N_("Its agent was revoked"), Level.OFF),
 }
 
 
@@ -76,11 +66,6 @@ def steps(progress: Progress, moment: Moment, standings: Sequence[Standing]) -> 
 def following(found: Sequence[Step]) -> Step:
     """Where somebody goes on who comes back: the first step that is not done."""
     return next((step for step in found if not step.done), found[-1])
-
-
-def state_of(standing: Standing) -> tuple[Phrase, Level]:
-    text, level = STATES[standing.state]
-    return phrase(text, vms=standing.vms), level
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,6 @@ from leeward.console.errors import status_of
 from leeward.console.keys import masked
 from leeward.console.web import words
 from leeward.console.web.assets import Assets
-from leeward.console.web.integrating import state_of
 from leeward.console.web.language import LANGUAGES, Language, chosen, language_named, zone_named
 from leeward.console.web.phrases import Phrase, Quote
 from leeward.domain.access import Role
@@ -140,7 +139,6 @@ def _room(language: Language, assets: Assets) -> Environment:
         "query": lambda pairs: ("?" + urlencode(pairs)) if pairs else "",
     }
     room.globals |= {"asset": assets.url, "icon": icon, "languages": LANGUAGES, "themes": THEMES, "words": words}
-    room.globals["pick_state"] = state_of
     return room
 
 

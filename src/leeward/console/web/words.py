@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from leeward.console.web.phrases import N_, Phrase
+from leeward.console.web.phrases import N_, Phrase, phrase
 
 ROLES = {"viewer": N_("Viewer"), "operator": N_("Operator"), "admin": N_("Administrator")}
 STEPS = {
@@ -21,6 +21,16 @@ KINDS = {
     "failback": N_("Failback"),
     "unplanned-failback": N_("Unplanned failback"),
     "finish": N_("Commit of a failback"),
+}
+# state of a picked host → (word, level)
+PICKS = {
+    "new": (N_("No agent yet"), "off"),
+    "waiting": (N_("Waiting for its agent…"), "busy"),
+    "expired": (N_("The token has expired"), "warn"),
+    "enrolled": (N_("Enrolled, has not told of its VMs yet"), "busy"),
+    "unheard": (N_("Enrolled, does not answer"), "bad"),
+    "ready": (N_("Enrolled – VMs: {vms}"), "good"),
+    "revoked": (N_("Its agent was revoked"), "off"),
 }
 # state of a run → (word, level)
 RUNS = {
@@ -114,6 +124,12 @@ _ENDS = {
     "undone": N_("{kind} taken back"),
     "stalled": N_("{kind} has stalled"),
 }
+
+
+def pick(state: str, vms: int) -> tuple[Phrase, str]:
+    """vms: of its hosts."""
+    text, level = PICKS[state]
+    return phrase(text, vms=vms), level
 
 
 def event(what: str) -> Phrase | str:
