@@ -24,14 +24,15 @@ def router(parts: Parts) -> APIRouter:
     pages = APIRouter(route_class=GuardedRoute)
     agents = parts.agents
 
-    def lines(moment: Moment, revoked: bool) -> list[AgentLine]:
-        return agent_lines(moment, agents.views(), platform.node(), __version__, revoked)
+    def lines(moment: Moment, views: Sequence[AgentView], revoked: bool) -> list[AgentLine]:
+        return agent_lines(moment, views, platform.node(), __version__, revoked)
 
     @pages.get("/hosts", dependencies=viewer)
     def hosts(request: Request, revoked: bool = False) -> Response:
         """revoked: show these agents as well."""
-        gone = sum(bool(view.revoked) for view in agents.views())
-        shown = lines(parts.watch.look(), revoked)
+        views = agents.views()
+        gone = sum(bool(view.revoked) for view in views)
+        shown = lines(parts.watch.look(), views, revoked)
         return parts.painter.page(request, "hosts.html", lines=shown, gone=gone, revoked=revoked)
 
     @pages.get("/hosts/live", dependencies=viewer)
@@ -39,7 +40,7 @@ def router(parts: Parts) -> APIRouter:
         pieces = parts.painter.pieces(parts.painter.reader(request), "host_pieces.html")
 
         def view(moment: Moment) -> Sequence[Piece]:
-            shown = lines(moment, revoked)
+            shown = lines(moment, agents.views(), revoked)
             return [Piece("agents", shown, lambda: str(pieces.agents(shown)))]
 
         return stream(request, parts.watch, view)

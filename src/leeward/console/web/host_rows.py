@@ -17,19 +17,6 @@ _SOON_S = 20 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True)
-class HostLine:
-    """One host. reason: what is wrong with it, in English."""
-
-    name: str
-    site: str
-    uri: str
-    vms: int
-    level: Level
-    state: Phrase
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class AgentLine:
     """One agent with its hosts. own: the console's. heard, enrolled, expires: UTC, "" where there is none. ending:
     its certificate ends soon, or has. revocable: it is one that can be revoked."""
@@ -46,7 +33,7 @@ class AgentLine:
     expires: str
     ending: Level | None
     protected: int
-    hosts: tuple[HostLine, ...]
+    hosts: tuple[HostView, ...]
     revocable: bool
 
     @property
@@ -60,7 +47,7 @@ def agent_lines(
     """The console's own agent first. own: what it is called. revoked: these as well."""
     known = {host.name: host for host in moment.hosts}
     theirs = {name for agent in agents if not agent.revoked for name in agent.hosts}
-    ours = tuple(_host(host) for host in moment.hosts if host.name not in theirs)
+    ours = tuple(host for host in moment.hosts if host.name not in theirs)
     lines = [_own(ours, moment, own, software)] if ours else []
     for agent in agents:
         if revoked or not agent.revoked:
@@ -68,7 +55,7 @@ def agent_lines(
     return lines
 
 
-def _own(hosts: tuple[HostLine, ...], moment: Moment, name: str, software: str) -> AgentLine:
+def _own(hosts: tuple[HostView, ...], moment: Moment, name: str, software: str) -> AgentLine:
     names = {host.name for host in hosts}
     protected = sum(one.policy is not None and one.host in names for one in moment.statuses)
     return AgentLine(
@@ -104,7 +91,7 @@ def _agent(agent: AgentView, known: dict[str, HostView], now: float) -> AgentLin
         expires=agent.certificate_expires,
         ending=_ending(agent.certificate_expires, now),
         protected=agent.protected,
-        hosts=tuple(_host(known[name]) for name in agent.hosts if name in known and not agent.revoked),
+        hosts=tuple(known[name] for name in agent.hosts if name in known and not agent.revoked),
         revocable=not agent.revoked,
     )
 
@@ -127,8 +114,3 @@ def _ending(expires: str, now: float) -> Level | None:
         return None
     left = datetime.fromisoformat(expires).timestamp() - now
     return Level.BAD if left <= 0 else Level.WARN if left < _SOON_S else None
-
-
-def _host(host: HostView) -> HostLine:
-    level, word = (Level.GOOD, N_("Reachable")) if host.reachable else (Level.BAD, N_("Not reachable"))
-    return HostLine(host.name, host.site, host.uri, host.vms, level, phrase(word), host.error)
