@@ -203,7 +203,7 @@ class Watch:
             hosts=tuple(found.hosts),
             tests=tuple(found.tests),
             open_runs=tuple(self._service.open_runs()),
-            tested=dict(self._tested or {}),
+            tested=self._tested or {},
             vault=self._vault.look(),
             drills=tuple(self._service.drills.all(self._tested)),
             ages=self._tuples,
