@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes into one message. drill_s: as the rules have it."""
+    """What goes into one message. time: when it was put together, UTC seconds."""
 
     pieces: tuple[Piece, ...]
     rules: Rules
