@@ -19,6 +19,7 @@ from leeward.console.agent_views import AgentView, TokenRequest, TokenView
 from leeward.console.agents import Agents
 from leeward.console.discovery_api import FindingView, ScanView, scan_view
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.domain.names import check_host_name
 from leeward.network.discovery.pace import DEFAULT
 from leeward.network.discovery.ranges import parse
 from leeward.network.discovery.scans import Scans, State
@@ -30,7 +31,6 @@ from leeward.wire.tokens import read_token
 SERVICE = "recovery"
 TOKEN_S = 3600.0
 MOST_PICKS = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 Place = Literal["", "here", "agent"]
 Site = Literal["source", "recovery"]
 
@@ -222,8 +222,7 @@ class Integration:
         self.progress().pick(address)
         if (refusal := self._agents.refusal()) is not None:
             raise refusal
-        if not _NAME.fullmatch(name):
-            raise BadInput("a name has letters, digits, dots and dashes, at most 63", subject="name")
+        check_host_name(name)
         own = self.agent_of(address)
         if own is not None:
             if name != own.name:
