@@ -125,7 +125,7 @@ class Plans:
 
     def _troubles(self, plan: Plan) -> list[str]:
         """Why a run of the plan would fail, as far as that can be seen from here."""
-        protected = {wish.vm_id for wish in self._database.desired().protections}
+        protected = self._database.wishes()
         found = [f"{vm.vm_name} is not protected any more" for vm in plan.members if vm.vm_id not in protected]
         for group in plan.groups:
             for script in (*group.before, *group.after):
