@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from leeward.agent.config import HostConfig
@@ -51,16 +52,7 @@ def keep_added(state: Path, hosts: Sequence[HostConfig]) -> None:
     """Durable when it returns. Raises LeewardError."""
     from leeward.recovery.durable import save_json  # slow to load, and every command reads the list
 
-    rows = [
-        {
-            "name": host.name,
-            "site": host.site,
-            "uri": host.uri,
-            "storage": str(host.storage or ""),
-            "network": host.network,
-        }
-        for host in hosts
-    ]
+    rows = [asdict(host) | {"storage": str(host.storage or "")} for host in hosts]
     try:
         save_json(state / _FILE, rows)
     except OSError as error:

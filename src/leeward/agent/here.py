@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from leeward.agent.added_hosts import added_hosts, keep_added, with_host
 from leeward.agent.config import HostConfig
 from leeward.agent.wiring import RunningAgent
 from leeward.domain.errors import BadInput, LeewardError, Refused
+from leeward.domain.names import check_host_name
 from leeward.hypervisors.libvirt.connection import HostUnavailable
 from leeward.hypervisors.libvirt.survey import survey
 from leeward.hypervisors.passage import make_passable
@@ -24,7 +24,6 @@ from leeward.ports.recovery_provider import Survey, Wanted
 LOCAL_URI = "qemu:///system"
 # A libvirt that hangs has no limit of its own, neither when it is connected to nor when it is asked.
 _SILENT_S = 5.0
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 
 
 class LibvirtHere:
@@ -114,8 +113,7 @@ class LibvirtHere:
         here = next((host for host in known if host.uri == self._uri), None)
         if here is not None:
             raise Refused("this machine's libvirt is a host already", subject=here.name)
-        if not _NAME.fullmatch(wanted.name):
-            raise BadInput("a name has letters, digits, dots and dashes, at most 63", subject="name")
+        check_host_name(wanted.name)
         if any(host.name == wanted.name for host in known):
             raise BadInput("a host of this name exists", subject="name")
         if wanted.site not in ("source", "recovery"):

@@ -119,7 +119,7 @@ def _local_host(settings: Any, name: str | None) -> str:
     known = {host.name for host in settings.hosts}
     local = _local_hosts(settings)
     if name is not None and name not in known:
-        raise NotFound("leeward.toml has no such host", subject=name, hint=f"It has: {', '.join(sorted(known))}")
+        raise NotFound("no such host is set up here", subject=name, hint=f"It has: {', '.join(sorted(known))}")
     if name is not None and name not in local:
         raise BadInput(
             "its libvirt is on another machine, and so would its hooks be",

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from leeward.cli.context import JSON, current
-from leeward.cli.output import out, print_json, table
+from leeward.cli.output import out, plain, print_json, table
 from leeward.cli.units import show_time
 
 app = typer.Typer(no_args_is_help=True, help="What is wrong, and that somebody has seen it.")
@@ -43,8 +43,8 @@ def list_alerts(
             str(row["id"]),
             show_time(row["began"]),
             f"[{colour}]● {row['severity']}[/]",
-            _plain(row["text"]) + (f"\n[bright_black]{_plain(row['detail'])}[/]" if row["detail"] else ""),
-            _plain(row["host"]) or "–",
+            plain(row["text"]) + (f"\n[bright_black]{plain(row['detail'])}[/]" if row["detail"] else ""),
+            plain(row["host"]) or "–",
             _state(row),
         )
     out.print(
@@ -62,16 +62,10 @@ def ack(
     if as_json:
         print_json(done)
     else:
-        out.print(f"● {_plain(done['text'])} Acknowledged by [bold]{_plain(done['acknowledged_by'])}[/]")
+        out.print(f"● {plain(done['text'])} Acknowledged by [bold]{plain(done['acknowledged_by'])}[/]")
 
 
 def _state(row: dict[str, Any]) -> str:
     if row["state"] == "ended":
         return f"over since {show_time(row['ended'])}"
-    return f"seen by {_plain(row['acknowledged_by'])}" if row["state"] == "acknowledged" else "open"
-
-
-def _plain(text: str) -> str:
-    """What VMs and hosts are called is not ours: it must not write into our terminal."""
-    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return printable.replace("[", "\\[")
+    return f"seen by {plain(row['acknowledged_by'])}" if row["state"] == "acknowledged" else "open"

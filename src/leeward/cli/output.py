@@ -28,6 +28,12 @@ def print_json(document: Any) -> None:
     print(json.dumps(document, indent=2, ensure_ascii=False))
 
 
+def plain(text: str) -> str:
+    """Of what strangers wrote, or what their VMs and hosts are called: it must not write into our terminal."""
+    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
+    return printable.replace("[", "\\[")
+
+
 _PHASES = {
     "failing-over": "[cyan]failing over to {away}[/]",
     "failover-stalled": "[red]failover stalled[/]",

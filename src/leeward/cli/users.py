@@ -11,7 +11,7 @@ import typer
 
 from leeward.cli.asking import Asker, RemoteError
 from leeward.cli.context import JSON, current
-from leeward.cli.output import err, out, print_json, table
+from leeward.cli.output import err, out, plain, print_json, table
 from leeward.cli.signing import PasswordFile, read_password
 from leeward.cli.units import seconds
 
@@ -165,14 +165,8 @@ def audit(
     for row in rows:
         outcome = f"[{colours.get(row['outcome'], 'white')}]{row['outcome']}[/]"
         where = (row["who"], row["address"], row["what"], row["subject"])
-        shown.add_row(str(row["id"]), row["time"], *(_plain(text) for text in where), outcome, _plain(row["detail"]))
+        shown.add_row(str(row["id"]), row["time"], *(plain(text) for text in where), outcome, plain(row["detail"]))
     out.print(shown)
-
-
-def _plain(text: str) -> str:
-    """Strangers can write into the log; not into our terminal."""
-    printable = "".join(character if character.isprintable() else "\ufffd" for character in text)
-    return printable.replace("[", "\\[")
 
 
 def _told(document: dict[str, Any], line: str, as_json: bool) -> None:

@@ -16,6 +16,7 @@ from leeward.domain.alerts import AlertKind, Severity
 from leeward.state.alerts import Alert
 from leeward.state.clock import stamp
 from leeward.state.database import acting
+from leeward.state.tables import TOO_LARGE_ID
 
 
 class Which(StrEnum):
@@ -24,8 +25,6 @@ class Which(StrEnum):
     ALL = "all"
 
 
-# No id comes here; a database fails on larger ones.
-_TOO_LARGE = 1 << 31
 PAST = {Which.OPEN: False, Which.PAST: True, Which.ALL: None}
 
 
@@ -59,14 +58,14 @@ def build_router(center: AlertCenter) -> APIRouter:
         state: Which = Which.OPEN,
         kind: AlertKind | None = None,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-        before: Annotated[int | None, Query(ge=1, lt=_TOO_LARGE)] = None,
+        before: Annotated[int | None, Query(ge=1, lt=TOO_LARGE_ID)] = None,
     ) -> list[AlertView]:
         drill_s = center.settings.rules().limits.drill_s
         found = center.book.find(past=PAST[state], kind=kind, before=before, limit=limit)
         return [view_of(alert, drill_s) for alert in found]
 
     @router.post("/alerts/{number}/acknowledge", dependencies=operator)
-    def acknowledge_alert(request: Request, number: Annotated[int, Path(ge=1, lt=_TOO_LARGE)]) -> AlertView:
+    def acknowledge_alert(request: Request, number: Annotated[int, Path(ge=1, lt=TOO_LARGE_ID)]) -> AlertView:
         alert = center.book.acknowledge(number, acting.get(), center.clock())
         view = view_of(alert, center.settings.rules().limits.drill_s)
         about(request, alert.name or alert.kind, view.text)

@@ -17,7 +17,7 @@ from leeward.domain.drills import (
 )
 from leeward.domain.errors import BadInput
 from leeward.state.drills import KeptDrill
-from leeward.wire.translate import utc
+from leeward.wire.translate import utc_of, when
 
 
 def drill_view(drill: KeptDrill, name: str, tested: Mapping[str, float], now: float) -> DrillView:
@@ -31,10 +31,10 @@ def drill_view(drill: KeptDrill, name: str, tested: Mapping[str, float], now: fl
         mode=schedule.mode.value,
         window=show_window(schedule.begins, schedule.ends),
         keep_s=schedule.keep_s,
-        last_good=_told(last),
-        next_due=utc(int(next_due(schedule, last) * 1e9)),
+        last_good=when(last),
+        next_due=utc_of(next_due(schedule, last)),
         overdue=next_due(schedule, last) <= now,
-        last_drill=_told(drill.tried),
+        last_drill=when(drill.tried),
         last_outcome=drill.outcome,
         last_run=drill.run_id,
     )
@@ -48,7 +48,3 @@ def read_schedule(vm_id: str, request: DrillRequest, now: float) -> Schedule:
         raise BadInput("a drill's copy is kept for a day at most", subject="keep_s")
     begins, ends = read_window(request.window)
     return Schedule(vm_id, request.every_s, Mode(request.mode), begins, ends, request.keep_s, now)
-
-
-def _told(at: float | None) -> str | None:
-    return None if at is None else utc(int(at * 1e9))

@@ -31,7 +31,6 @@ from leeward.state.drills import KeptDrill
 
 # On whose behalf drills are run.
 BY = "drill"
-_UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 _WISHED = set(DrillRequest.model_fields)
 _GOING = (RunState.RUNNING, RunState.UNDOING)
 # So many tests are looked through for each VM's last good one: at first, and for what has begun and ended since.
@@ -76,17 +75,15 @@ class Drills:
         """VM id → when its last good test ended, UTC seconds."""
         with self._looking:
             # First: what ends between here and the next line is open now, and looked at again next time.
-            open_now = {run.id for run in self._tests(_UNFINISHED, _FIRST)}
-            newest = self._tests((RunState.DONE,), _SINCE if self._good else _FIRST)
+            open_now = {run.id for run in self._database.runs.unfinished(kinds=(Kind.TEST,))}
+            limit = _SINCE if self._good else _FIRST
+            newest = self._database.runs.find(kinds=(Kind.TEST,), states=(RunState.DONE,), limit=limit)
             # One that took long may have been begun before many others.
             ended = [self._database.runs.run(run_id) for run_id in self._open - open_now]
             self._open = open_now
             for vm_id, at in last_tests([*newest, *ended]).items():
                 self._good[vm_id] = max(at, self._good.get(vm_id, at))
             return dict(self._good)
-
-    def _tests(self, states: Sequence[RunState], limit: int) -> list[Run]:
-        return self._database.runs.find(kinds=(Kind.TEST,), states=states, limit=limit)
 
     def all(self, tested: Mapping[str, float] | None = None) -> list[DrillView]:
         """Of VMs that are protected, the one that is due first first. tested: as of just now."""
@@ -163,7 +160,7 @@ class Drills:
 
     def _unfinished(self) -> dict[str, list[Run]]:
         found: dict[str, list[Run]] = {}
-        for run in self._database.runs.find(states=_UNFINISHED, limit=_FIRST):
+        for run in self._database.runs.unfinished():
             found.setdefault(run.vm_id, []).append(run)
         return found
 
@@ -217,9 +214,9 @@ class Drills:
 
     def _note_outcome(self, drill: KeptDrill, run: Run) -> None:
         """Once, when it is known: a drill that failed must be seen."""
-        found = outcome(run, proofs(run))
-        if drill.outcome or found is Outcome.UNDER_WAY or run.state in _GOING:
+        if drill.outcome or run.state in _GOING:
             return
+        found = outcome(run, proofs(run))
         self._database.drills.note(run.vm_id, outcome=found.value)
         said = "drill done" if found in GOOD else "drill failed"
         self._database.record(said, run.vm_name, run.failure or found.value, BY)

@@ -10,7 +10,7 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run
 from leeward.state.database import Database
 from leeward.state.evidence import Kept
-from leeward.wire.translate import utc
+from leeward.wire.translate import utc_of, when
 
 _NOT_TAKEN = Kept(0, "")
 
@@ -52,19 +52,18 @@ class EvidenceBook:
 
 def evidence_view(run: Run, seen: tuple[Proof, ...], kept: Kept, plan: str = "") -> EvidenceView:
     """Pure."""
-    made = point_time(run)
     return EvidenceView(
         run=run.id,
         vm=run.vm_name,
         vm_id=run.vm_id,
-        time=utc(int(run.created * 1e9)),
-        ended=utc(int(run.ended * 1e9)) if run.ended else None,
+        time=utc_of(run.created),
+        ended=when(run.ended),
         by=run.by,
         plan=plan,
         host=run.away,
         copy_name=str(run.result("build").get("copy", "")),
         point=str(run.result("build").get("point") or run.point),
-        point_time=utc(int(made * 1e9)) if made else None,
+        point_time=when(point_time(run)),
         outcome=outcome(run, seen).value,
         failure=run.failure,
         checks=[ProofView(what=proof.what, passed=proof.passed, detail=proof.detail) for proof in seen],

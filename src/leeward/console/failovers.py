@@ -296,7 +296,7 @@ class Failovers:
             raise Refused(
                 "another test failover of it has begun since", subject=name, hint="Clean that up when it is done with"
             )
-        for run in self._unfinished(vm_id, (Kind.TEST,)):
+        for run in self._database.runs.unfinished(vm_id, (Kind.TEST,)):
             if run.state is RunState.RUNNING:
                 self.take_back(run)
                 return run
@@ -312,7 +312,7 @@ class Failovers:
         return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {}, run_id)
 
     def _not_testing(self, vm_id: str, name: str) -> None:
-        for run in self._unfinished(vm_id, _STILL):
+        for run in self._database.runs.unfinished(vm_id, _STILL):
             if run.kind is Kind.TEST and run.state is RunState.RUNNING:
                 raise Refused(
                     "a test failover of it is just being started",
@@ -321,9 +321,6 @@ class Failovers:
                 )
             if run.state is not RunState.STALLED:
                 raise Refused("its test failover is just being removed", subject=name, hint="Wait until it is gone")
-
-    def _unfinished(self, vm_id: str, kinds: Collection[Kind]) -> list[Run]:
-        return [run for run in self._database.runs.unfinished(vm_id) if run.kind in kinds]
 
     def retry(self, vm_id: str, name: str, options: dict[str, Any]) -> Run:
         life = self.life(vm_id, name)
@@ -449,7 +446,7 @@ class Failovers:
 
     def _close_stalled(self, vm_id: str, kinds: Collection[Kind]) -> None:
         """A run of these is not retried: it is asked for anew, and what stalled before is over with that."""
-        for run in self._unfinished(vm_id, kinds):
+        for run in self._database.runs.unfinished(vm_id, kinds):
             if run.state is RunState.STALLED:
                 self._desk.give_up(run, run.failure)
 

@@ -19,6 +19,7 @@ from leeward.console.agent_views import AgentView, TokenRequest, TokenView
 from leeward.console.agents import Agents
 from leeward.console.discovery_api import FindingView, ScanView, scan_view
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.domain.names import check_host_name
 from leeward.network.discovery.pace import DEFAULT
 from leeward.network.discovery.ranges import parse
 from leeward.network.discovery.scans import Scans, State
@@ -30,7 +31,6 @@ from leeward.wire.tokens import read_token
 SERVICE = "recovery"
 TOKEN_S = 3600.0
 MOST_PICKS = 100
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
 Place = Literal["", "here", "agent"]
 Site = Literal["source", "recovery"]
 
@@ -218,13 +218,11 @@ class Integration:
         """Raises BadInput (subject: name) for one that this host cannot have, NotFound for a host that is not picked,
         Refused where no agent can enrol. The name of the agent that is on it can be had: it enrols in its own place,
         as when what comes behind its enrolment has failed."""
-        picks = self.progress().picks
-        self.progress().pick(address)
+        progress = self.progress()
+        own = self._agent_of(progress.pick(address))
         if (refusal := self._agents.refusal()) is not None:
             raise refusal
-        if not _NAME.fullmatch(name):
-            raise BadInput("a name has letters, digits, dots and dashes, at most 63", subject="name")
-        own = self.agent_of(address)
+        check_host_name(name)
         if own is not None:
             if name != own.name:
                 raise BadInput("an agent of another name is on this host", subject="name", hint=f"It is {own.name}")
@@ -232,12 +230,14 @@ class Integration:
         taken = any(view.name == name and not view.revoked for view in self._agents.views())
         if taken or any(name in (host.name for host in link.hosts()) for link in self._agents.links()):
             raise BadInput("an agent or host of this name exists", subject="name")
-        if any(pick.name == name and pick.address != address for pick in picks):
+        if any(pick.name == name and pick.address != address for pick in progress.picks):
             raise BadInput("another host in the list has this name", subject="name")
 
     def agent_of(self, address: str) -> AgentView | None:
         """That came of a token which was made for this host, and is not revoked. Raises NotFound."""
-        pick = self.progress().pick(address)
+        return self._agent_of(self.progress().pick(address))
+
+    def _agent_of(self, pick: Pick) -> AgentView | None:
         used = self._agents.used(pick.token)
         ids = {pick.agent, used.agent_id if used else ""} - {""}
         return next((view for view in self._agents.views() if view.agent_id in ids and not view.revoked), None)

@@ -103,7 +103,7 @@ class Learner:
     def adopt(self) -> list[str]:
         """Everything that the vault knows and this console does not; the names of the VMs that are new to it."""
         vault = self._vault.open()
-        known = {wish.vm_id for wish in self._database.desired().protections}
+        known = self._database.wishes()
         found = []
         for vm_id in vault.vm_ids():
             if vm_id in known:

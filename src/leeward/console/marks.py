@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 
 from leeward.domain.consistency import Choice, choose, point_of
 from leeward.domain.durations import show
@@ -105,13 +106,14 @@ class Marks:
     def _gone_before(self, vault: Vault, wish: ProtectionMessage) -> Choice | None:
         """Of a home that broke down the VMs are often brought up one by one: who follows goes to the instant of the
         first. Not when it has lived on: its newest point is from after the other one went."""
+        own = cache(lambda: vault.log(wish.vm_id).points())  # read when one has gone, and once however many have
         for other in self._database.wishes().values():
             if other.policy.group != wish.policy.group or other.host == wish.host:
                 continue
             run = self._failed_over(other.vm_id, wish.host)
             if run is None:
                 continue
-            points = vault.log(wish.vm_id).points()
+            points = own()
             if not points or points[-1].time_ns / 1e9 > run.created:
                 continue
             mark = _mark_of(vault.log(other.vm_id).points(), run.point)

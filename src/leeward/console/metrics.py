@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from leeward.console.showing import rto_of
 from leeward.console.views import StatusView
@@ -16,6 +15,7 @@ from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Moment
 from leeward.domain.alerts import SEVERITIES, AlertKind
 from leeward.domain.protection import ProtectionState
+from leeward.state.clock import seconds_of
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
@@ -151,8 +151,7 @@ def _vm(moment: Moment, one: StatusView, labels: tuple[str, ...]) -> _Told:
     if one.rpo_actual_s is not None:
         yield "leeward_vm_rpo_actual_seconds", labels, one.rpo_actual_s
     if one.last_point is not None:
-        at = datetime.fromisoformat(one.last_point.time).timestamp()
-        yield "leeward_vm_last_point_timestamp_seconds", labels, at
+        yield "leeward_vm_last_point_timestamp_seconds", labels, seconds_of(one.last_point.time)
     yield "leeward_vm_failover_possible", labels, one.failover_possible
     yield "leeward_vm_cycles_total", labels, one.cycles
     yield "leeward_vm_replicated_bytes_total", labels, one.sent_bytes

@@ -116,7 +116,7 @@ class PlanRuns:
         if request.to is not None:
             self._fleet.link(request.to)
         other = self._nobody_else(plan, request.kind)
-        protected = {wish.vm_id for wish in self._database.desired().protections}
+        protected = self._database.wishes()
         for member in plan.members:
             if member.vm_id not in protected:
                 raise Refused(f"{member.vm_name} is not protected any more", subject=plan.name)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from leeward.console.plan_documents import document_of
-from leeward.console.plan_views import PlanRunBrief, PlanRunView, PlanStepView, PlanView, when
+from leeward.console.plan_views import PlanRunBrief, PlanRunView, PlanStepView, PlanView
 from leeward.domain.plan_runs import Act, PlanRun, PlanState, PlanStep, StepState, next_bundle
 from leeward.domain.plans import PlanKind
 from leeward.orchestrator.plan_checks import tells
 from leeward.state.plans import KeptPlan
+from leeward.wire.translate import utc_of, when
 
 _TELLS = {
     Act.APPROVE: "Somebody approves of group {group}",
@@ -43,7 +44,7 @@ def _brief(run: PlanRun) -> PlanRunBrief:
         kind=run.kind,
         state=run.state,
         complete=run.complete,
-        created=str(when(run.created)),
+        created=utc_of(run.created),
         ended=when(run.ended),
         failure=run.failure,
     )
@@ -58,7 +59,7 @@ def plan_run_view(run: PlanRun) -> PlanRunView:
         state=run.state,
         complete=run.complete,
         by=run.by,
-        created=str(when(run.created)),
+        created=utc_of(run.created),
         ended=when(run.ended),
         failure=run.failure,
         wish=run.wish.value,

@@ -8,7 +8,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leeward.domain.plan_runs import PlanState
 from leeward.domain.plans import PlanKind
-from leeward.wire.translate import utc
 
 
 class PlanView(BaseModel):
@@ -121,8 +120,3 @@ class PlanRetryRequest(PlanAskRequest):
 
 
 PlanView.model_rebuild()
-
-
-def when(seconds: float | None) -> str | None:
-    """UTC seconds as the API tells times."""
-    return utc(int(seconds * 1e9)) if seconds is not None else None

@@ -59,11 +59,7 @@ class Plans:
         plan = self._read(document)
         if plan.name != name:
             raise BadInput(f"name: the plan to replace is called {name!r}", subject=plan.name)
-        before = self._plans.plan(name).plan
-        kept = self._plans.replace_plan(plan)
-        self._database.record("plan changed", name, who=by)
-        self._publish({*before.members, *plan.members})
-        return self._view(kept)
+        return self._change(name, plan, None, by)
 
     def kept(self, name: str) -> KeptPlan:
         """Raises NotFound."""
@@ -71,7 +67,9 @@ class Plans:
 
     def change(self, name: str, document: Any, seen: str | None, by: str) -> PlanView:
         """As somebody saw it who changes it, see `leeward.state.plans.Plans.change`; it may get another name."""
-        plan = self._read(document)
+        return self._change(name, self._read(document), seen, by)
+
+    def _change(self, name: str, plan: Plan, seen: str | None, by: str) -> PlanView:
         before = self._plans.plan(name).plan
         kept = self._plans.change(name, plan, seen)
         detail = f"renamed to {plan.name}" if plan.name != name else ""
@@ -127,7 +125,7 @@ class Plans:
 
     def _troubles(self, plan: Plan) -> list[str]:
         """Why a run of the plan would fail, as far as that can be seen from here."""
-        protected = {wish.vm_id for wish in self._database.desired().protections}
+        protected = self._database.wishes()
         found = [f"{vm.vm_name} is not protected any more" for vm in plan.members if vm.vm_id not in protected]
         for group in plan.groups:
             for script in (*group.before, *group.after):

@@ -246,14 +246,14 @@ class Service:
 
     def start_test(self, ref: str, point: str, by: str = "operator") -> TestView:
         """Begin in the background; look at it with `test`."""
-        return test_view(self._failovers.test(*self._known(ref), point, by), None)
+        return test_view(self._failovers.test(*self.known(ref), point, by), None)
 
     def begin_test(self, ref: str, point: str, by: str = "operator") -> RunView:
         """The same, for who looks at the run."""
-        return self._run_view(self._failovers.test(*self._known(ref), point, by))
+        return self._run_view(self._failovers.test(*self.known(ref), point, by))
 
     def test(self, ref: str) -> TestView:
-        vm_id, name = self._known(ref)
+        vm_id, name = self.known(ref)
         copy = self._fleet.view().copy(vm_id, "test")
         run = self._newest_test(vm_id)
         if run is None and copy is None:
@@ -279,12 +279,12 @@ class Service:
 
     def begin_cleanup(self, ref: str, by: str = "operator") -> RunView:
         """Remove the copy in the background."""
-        vm_id, name = self._known(ref)
+        vm_id, name = self.known(ref)
         return self._run_view(self._failovers.cleanup(vm_id, name, by))
 
     def cleanup_test(self, ref: str, by: str = "operator") -> TestView:
         """Remove the copy; returns when it is gone. Raises LeewardError when it could not be removed."""
-        vm_id, name = self._known(ref)
+        vm_id, name = self.known(ref)
         copy = self._fleet.view().copy(vm_id, "test")
         run = self._failovers.cleanup(vm_id, name, by)
         view = test_view(self._newest_test(vm_id) or run, copy)
@@ -303,7 +303,7 @@ class Service:
         raise Unavailable("it is still being removed", subject=run.vm_name, hint="Look at `leeward failover list`")
 
     def failover(self, ref: str, event: Event, request: FailoverRequest, by: str = "operator") -> RunView:
-        vm_id, name = self._known(ref)
+        vm_id, name = self.known(ref)
         options = request.model_dump(exclude={"point"})
         return self._run_view(self._failovers.failover(vm_id, name, event, request.point, by, options))
 
@@ -312,7 +312,7 @@ class Service:
         return self._failovers.marks.instant(vm_id)
 
     def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
-        vm_id, name = self._known(ref)
+        vm_id, name = self.known(ref)
         options = request.model_dump(exclude={"unplanned", "point"})
         if request.unplanned:
             return self._run_view(self._failovers.unplanned_failback(vm_id, name, request.point, by, options))
@@ -321,19 +321,19 @@ class Service:
         return self._run_view(self._failovers.failback(vm_id, name, by, options))
 
     def commit(self, ref: str, by: str = "operator") -> RunView:
-        return self._run_view(self._failovers.commit(*self._known(ref), by))
+        return self._run_view(self._failovers.commit(*self.known(ref), by))
 
     def retry(self, ref: str, request: RetryRequest) -> RunView:
-        return self._run_view(self._failovers.retry(*self._known(ref), request.model_dump()))
+        return self._run_view(self._failovers.retry(*self.known(ref), request.model_dump()))
 
     def cancel(self, ref: str) -> RunView:
-        return self._run_view(self._failovers.cancel(*self._known(ref)))
+        return self._run_view(self._failovers.cancel(*self.known(ref)))
 
     def last_run(self, ref: str) -> RunView:
-        return self._run_view(self._failovers.last(*self._known(ref)))
+        return self._run_view(self._failovers.last(*self.known(ref)))
 
     def runs(self, ref: str | None, limit: int) -> list[RunView]:
-        vm_id = self._known(ref)[0] if ref else None
+        vm_id = self.known(ref)[0] if ref else None
         return self._run_views(self._failovers.runs(vm_id, limit))
 
     def open_runs(self, limit: int = 1000) -> list[RunView]:
@@ -350,15 +350,11 @@ class Service:
         phases = self._database.lives.phases({run.vm_id for run in runs})
         return [run_view(run, phases.get(run.vm_id, Phase.HOME)) for run in runs]
 
+    def vm_id(self, ref: str) -> str:
+        return self.known(ref)[0]
+
     def known(self, ref: str) -> tuple[str, str]:
         """(id, name) of a VM that hosts, state or the vault know, by its name or id. Raises NotFound, BadInput."""
-        return self._known(ref)
-
-    def vm_id(self, ref: str) -> str:
-        return self._known(ref)[0]
-
-    def _known(self, ref: str) -> tuple[str, str]:
-        """(id, name) of a VM that hosts, state or the vault know."""
         try:
             vm_id = self._resolve(ref)
         except NotFound:

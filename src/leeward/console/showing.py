@@ -28,7 +28,7 @@ from leeward.wire.messages import (
     StepMessage,
     VmMessage,
 )
-from leeward.wire.translate import utc
+from leeward.wire.translate import utc_of, when
 
 
 def host_view(host: HostReport, *, present: bool) -> HostView:
@@ -215,8 +215,8 @@ def run_view(run: Run, phase: Phase) -> RunView:
         away=run.away,
         point=str(run.result("build").get("point") or run.result("epoch").get("point") or run.point),
         by=run.by,
-        created=utc(int(run.created * 1e9)),
-        ended=utc(int(run.ended * 1e9)) if run.ended else None,
+        created=utc_of(run.created),
+        ended=when(run.ended),
         steps=[_run_step(record, tells) for record in run.steps],
         undo=[_run_step(record, UNDO_TELLS) for record in run.undo],
         reversible=run.reversible,

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime
 from typing import TYPE_CHECKING
 
 from leeward.console.views import DrillView, StatusView
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.alerts import AlertKind, Trouble, key_of
 from leeward.domain.protection import ProtectionState
+from leeward.state.clock import seconds_of
 
 if TYPE_CHECKING:
     from leeward.console.web.watch import Moment
@@ -100,7 +100,7 @@ def troubles(moment: Moment, open_keys: Collection[str] = ()) -> Troubles:
 def _drills(moment: Moment) -> Iterator[Trouble]:
     """By schedules. One that is run by itself has a day's time, since it may have to wait for its window."""
     for drill in moment.drills:
-        late_s = moment.taken - datetime.fromisoformat(drill.next_due).timestamp()
+        late_s = moment.taken - seconds_of(drill.next_due)
         if drill_failed(drill):
             yield Trouble(AlertKind.DRILL_FAILED, drill.vm_id, drill.vm)
         elif late_s >= (_DAY_S if drill.mode == "run" else 0.0):

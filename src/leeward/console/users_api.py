@@ -15,6 +15,7 @@ from leeward.domain.access import Role
 from leeward.domain.errors import NotFound
 from leeward.state.audit import AuditLog
 from leeward.state.credentials import TokenRecord
+from leeward.state.tables import TOO_LARGE_ID
 
 _TEN_YEARS_S = 10 * 365 * 86_400
 
@@ -131,7 +132,7 @@ def add_users_api(app: FastAPI, reception: Reception, audit: AuditLog, authority
     @app.get("/api/v1/audit", dependencies=admin)
     def audit_log(
         limit: Annotated[int, Query(ge=1, le=10_000)] = 100,
-        before: Annotated[int | None, Query(ge=1, lt=1 << 31)] = None,  # a database fails on larger ones
+        before: Annotated[int | None, Query(ge=1, lt=TOO_LARGE_ID)] = None,
     ) -> list[AuditView]:
         return [AuditView.model_validate(entry) for entry in audit.entries(limit, before)]
 

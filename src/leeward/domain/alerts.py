@@ -168,7 +168,7 @@ def news(telling: Telling, now: float, remind_s: float) -> tuple[News, float] | 
 
 # What comes at nearly the same time goes into one message: a dead host is followed by its VMs.
 GATHER_S = 10.0
-_FIRST_S, _MOST_S = 15.0, 3600.0
+_FIRST_S, LONGEST_WAIT_S = 15.0, 3600.0
 
 
 def ripe(since: Sequence[float], now: float) -> bool:
@@ -178,4 +178,4 @@ def ripe(since: Sequence[float], now: float) -> bool:
 
 def again_after(tries: int) -> float:
     """Seconds to wait after so many failures in a row."""
-    return min(_FIRST_S * 2.0 ** max(0, min(tries, 20) - 1), _MOST_S)
+    return min(_FIRST_S * 2.0 ** max(0, min(tries, 20) - 1), LONGEST_WAIT_S)

@@ -13,7 +13,6 @@ from enum import StrEnum
 
 from leeward.domain.errors import BadInput
 
-DAY_MIN = 24 * 60
 # What failed is tried again after this, or after the interval where that is shorter.
 RETRY_S = 86_400.0
 # A drill that has not come up by then is taken back: it must not hold up all others.

@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from leeward.domain.plan_runs import Act, PlanRun
 from leeward.domain.plan_runs import StepState as PlanStepState
+from leeward.domain.plans import Check, CheckKind
 from leeward.domain.runs import Run, RunState, StepState
 
 # So many tests of a VM keep their picture, and are shown.
@@ -43,19 +44,27 @@ class Proof:
 def proofs(run: Run, plan_run: PlanRun | None = None) -> tuple[Proof, ...]:
     """plan_run: the run of a plan that began this test."""
     found = []
-    boot = next((record for record in run.steps if record.name == "boot"), None)
-    seen = run.result("boot").get("evidence", {}).get("agent")
-    if boot is not None and seen in ("answers", "silent"):
-        found.append(Proof("agent", seen == "answers", boot.detail))
+    boot, agent = run.step("boot"), _agent(run)
+    if boot is not None and agent in ("answers", "silent"):
+        found.append(Proof("agent", agent == "answers", boot.detail))
     if plan_run is not None and plan_run.rides.get(run.vm_id) == run.id:
         for step in plan_run.steps:
-            if step.act is Act.CHECK and step.vm_id == run.vm_id and step.state is not PlanStepState.SKIPPED:
-                check = plan_run.check(step)
-                words = [check.kind.value, *([str(check.port)] if check.port else [])]
-                what = " ".join([*words, *([check.path] if check.kind == "http" else [])])
-                if step.over:
-                    found.append(Proof(what, step.state is PlanStepState.DONE, step.detail))
+            ended = step.state in (PlanStepState.DONE, PlanStepState.FAILED)
+            if step.act is Act.CHECK and step.vm_id == run.vm_id and ended:
+                passed = step.state is PlanStepState.DONE
+                found.append(Proof(_in_short(plan_run.check(step)), passed, step.detail))
     return tuple(found)
+
+
+def _agent(run: Run) -> str | None:
+    """answers or silent; None where it was not asked."""
+    seen: str | None = run.result("boot").get("evidence", {}).get("agent")
+    return seen
+
+
+def _in_short(check: Check) -> str:
+    port, path = str(check.port or ""), check.path if check.kind is CheckKind.HTTP else ""
+    return " ".join(word for word in (check.kind.value, port, path) if word)
 
 
 def outcome(run: Run, seen: Sequence[Proof] = ()) -> Outcome:
@@ -77,9 +86,8 @@ def good(run: Run) -> bool:
 
 def rto_s(run: Run) -> float | None:
     """From the request until the guest answered; None where nobody answered."""
-    boot = next((record for record in run.steps if record.name == "boot"), None)
-    answered = run.result("boot").get("evidence", {}).get("agent") == "answers"
-    if boot is None or boot.state is not StepState.DONE or boot.ended is None or not answered:
+    boot = run.step("boot")
+    if boot is None or boot.state is not StepState.DONE or boot.ended is None or _agent(run) != "answers":
         return None
     return round(boot.ended - run.created, 2)
 

@@ -49,7 +49,7 @@ def seen(until: str, run: Run | None) -> Seen:
         return Seen(StepState.RUNNING, "it is being taken back")
     if run.state is RunState.DONE:
         return Seen(StepState.DONE, _evidence(run))
-    reached = next((record for record in run.steps if record.name == until), None)
+    reached = run.step(until)
     if reached is not None and reached.state is RunStepState.DONE:
         return Seen(StepState.DONE, reached.detail)
     return Seen(StepState.RUNNING, _doing(run))
@@ -98,7 +98,7 @@ def _next_id(run: PlanRun) -> str:
 
 
 def _evidence(run: Run) -> str:
-    boot = next((record for record in run.steps if record.name == "boot"), None)
+    boot = run.step("boot")
     return boot.detail if boot is not None else ""
 
 

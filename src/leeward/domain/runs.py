@@ -64,9 +64,14 @@ class Run:
     failure: str = ""
     ended: float | None = None
 
+    def step(self, name: str) -> StepRecord | None:
+        """None: this kind of run has no such step."""
+        return next((record for record in self.steps if record.name == name), None)
+
     def result(self, step: str) -> dict[str, Any]:
         """What a step gave; {} when it has not been done."""
-        return next((record.result for record in self.steps if record.name == step), {})
+        record = self.step(step)
+        return record.result if record is not None else {}
 
     def undone(self, name: str) -> dict[str, Any]:
         """What an undo step gave; {} when it has not been done."""

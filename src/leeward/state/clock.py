@@ -17,5 +17,5 @@ def stamp(seconds: float) -> str:
 
 
 def seconds_of(text: str) -> float:
-    """UTC seconds of what `stamp` has written."""
+    """UTC seconds of a time as `stamp` writes it, or finer."""
     return datetime.fromisoformat(text).timestamp()

@@ -164,8 +164,10 @@ class Database:
                     setattr(row, name, value)
             session.flush()
             known, generation = self._known, _generation(session)
-            alone = known is not None and known.generation == generation - 1  # nobody else has changed anything since
-            found = _with(known, _message(row), generation) if known and alone and row is not None else None
+            found = None
+            # Only where nobody else has changed anything since.
+            if row is not None and known is not None and known.generation == generation - 1:
+                found = _with(known, _message(row), generation)
             found = found or self._desired(session)
         self._known = found
         return found
@@ -194,7 +196,9 @@ class Database:
             if session.scalar(known) is not None:
                 _count(session)
                 session.execute(delete(ProtectedVm).where(ProtectedVm.vm_id == vm_id))
-            return self._desired(session)
+            found = self._desired(session)
+        self._known = found
+        return found
 
     def count(self) -> None:
         """Something that agents must know has changed: the desired state gets a new generation."""

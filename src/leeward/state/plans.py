@@ -81,10 +81,6 @@ class Plans:
                 ) from None
             return _kept(row)
 
-    def replace_plan(self, plan: Plan) -> KeptPlan:
-        """Whatever it was. Raises NotFound."""
-        return self.change(plan.name, plan, None)
-
     def change(self, name: str, plan: Plan, seen: str | None) -> KeptPlan:
         """Replace the plan of this name; one with another name renames it, and its runs with it. seen: the digest of
         what it was when somebody began to change it, None for whatever it is now.

@@ -71,9 +71,11 @@ class Runs:
         with Session(reading(self._engine)) as session:
             return [_run(document) for document in session.scalars(query.where(fits))]
 
-    def unfinished(self, vm_id: str | None = None, limit: int = 10_000) -> list[Run]:
+    def unfinished(
+        self, vm_id: str | None = None, kinds: Collection[Kind] | None = None, limit: int = 10_000
+    ) -> list[Run]:
         """Those that are not over, newest first."""
-        return self.find(vm_id=vm_id, states=_UNFINISHED, limit=limit)
+        return self.find(vm_id=vm_id, states=_UNFINISHED, kinds=kinds, limit=limit)
 
     def record(self, run_id: str, name: str, *, undo: bool, **changes: Any) -> Run:
         return self.replace(run_id, lambda run: with_record(run, name, undo=undo, **changes))

@@ -1,9 +1,13 @@
-"""SQL tables. Times are UTC, ISO 8601 text, so that SQLite and PostgreSQL agree."""
+"""SQL tables. Times are UTC: ISO 8601 text, so that SQLite and PostgreSQL agree, or seconds where they are reckoned
+with."""
 
 from __future__ import annotations
 
 from sqlalchemy import BigInteger, Boolean, Float, Integer, LargeBinary, String, Text, UniqueConstraint
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# No id of a row is as large; a database that is asked for one fails.
+TOO_LARGE_ID = 1 << 31
 
 
 class Base(DeclarativeBase):

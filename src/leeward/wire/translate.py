@@ -15,6 +15,16 @@ def utc(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns / 1e9, UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def utc_of(seconds: float) -> str:
+    """The same for UTC seconds."""
+    return utc(int(seconds * 1e9))
+
+
+def when(seconds: float | None) -> str | None:
+    """The same where it may not have come to that."""
+    return None if seconds is None else utc_of(seconds)
+
+
 def point_message(point: RecoveryPoint) -> PointMessage:
     return PointMessage(
         id=point.id,

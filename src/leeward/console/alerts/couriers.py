@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from leeward.console.alerts.mail import PartlySent
 from leeward.console.alerts.settings import AlertSettings, Channel, Rules
-from leeward.domain.alerts import News, again_after, news, ripe
+from leeward.domain.alerts import LONGEST_WAIT_S, News, again_after, news, ripe
 from leeward.domain.errors import LeewardError
 from leeward.logs import log
 from leeward.state.alerts import Alert, AlertBook
@@ -34,7 +34,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What goes into one message. drill_s: as the rules have it."""
+    """What goes into one message. time: when it was put together, UTC seconds."""
 
     pieces: tuple[Piece, ...]
     rules: Rules
@@ -85,7 +85,10 @@ class Courier:
         """Whether a message was sent."""
         channel = self._settings.channel(self._name)
         now = self._clock()
-        if channel is None or not channel.settings.enabled or now < channel.again <= now + 2 * again_after(99):
+        if channel is None or not channel.settings.enabled:
+            return False
+        # What lies further ahead was written before the clock was set right: nobody waits for that.
+        if now < channel.again <= now + 2 * LONGEST_WAIT_S:
             return False
         batch = self._due(now)
         if batch is None:

@@ -167,7 +167,7 @@ class AlertSettings:
 
     def save_rules(self, rules: Rules) -> None:
         with self._database.writing() as session:
-            session.merge(_row(_RULES, rules.model_dump_json()))
+            session.merge(AlertSetting(name=_RULES, document=rules.model_dump_json()))
 
     def channel(self, name: str) -> Channel | None:
         """None while nothing was set."""
@@ -193,7 +193,7 @@ class AlertSettings:
         with self._database.writing() as session:
             row = session.get(AlertSetting, name, with_for_update=True)
             if row is None:
-                row = _row(name, "")
+                row = AlertSetting(name=name)
                 session.add(row)
             row.document, row.enabled = settings.model_dump_json(), settings.enabled
             if secret is not None:
@@ -204,9 +204,3 @@ class AlertSettings:
                 owe(session)
             else:
                 session.execute(delete(AlertTelling).where(AlertTelling.channel == name))
-
-
-def _row(name: str, document: str) -> AlertSetting:
-    return AlertSetting(
-        name=name, document=document, secret="", enabled=False, good=None, failed=None, error="", tries=0, again=0.0
-    )
