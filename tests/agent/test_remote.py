@@ -16,6 +16,7 @@ from leeward.console.authority import Authority
 from leeward.console.fleet import FleetView
 from leeward.domain.protection import ProtectionState
 from leeward.wire.jobs import JobState
+from leeward.wire.messages import WIRE_VERSION
 
 # Real time, real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
@@ -274,12 +275,12 @@ def test_a_certificate_of_another_authority_is_refused_with_a_reason(stand, make
 def test_another_version_is_refused_with_a_reason(stand, host, monkeypatch):
     stand.link.apply(wish(1))
     until(lambda: protection(stand.link) and protection(stand.link).state is ProtectionState.ENABLED)
-    monkeypatch.setattr("leeward.console.agents_line.WIRE_VERSION", 2)
+    monkeypatch.setattr("leeward.console.agents_line.WIRE_VERSION", WIRE_VERSION + 1)
     stand.link.wake()
     stand.link.submit(job("j1"))
     reason = host.refused()
-    assert "version 1" in reason
-    assert "version 2" in reason
+    assert f"agent speaks version {WIRE_VERSION} " in reason
+    assert f"console version {WIRE_VERSION + 1}" in reason
     before = host.points()
     host.vm.write("vda", 0, b"z" * 65536)
     until(lambda: host.points() > before)

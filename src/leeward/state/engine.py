@@ -78,6 +78,11 @@ def _create(parsed: URL, options: str) -> Engine:
 
     @event.listens_for(engine, "handle_error")
     def translate(context: ExceptionContext) -> None:
+        if context.is_pre_ping:
+            # Of a connection that lay idle: the pool takes another, which it does for SQLAlchemy's own error only. Of
+            # a server that goes down the driver reads the farewell before it sees that the line is cut.
+            context.is_disconnect = isinstance(context.sqlalchemy_exception, OperationalError)
+            return
         error = context.sqlalchemy_exception or context.original_exception
         if not isinstance(error, IntegrityError):
             raise _translation(error, parsed) from context.original_exception
