@@ -9,7 +9,7 @@ import time
 import pytest
 from tests.console.stand import until
 
-from leeward.console.plan_scripts import Call, Scripts, _calls, kill_running
+from leeward.console.plan_scripts import Call, Scripts, _calls, none_running
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.orchestrator.plan_ground import Interrupted
 
@@ -143,7 +143,14 @@ def test_a_console_that_must_stop_at_once_leaves_no_script_running(folder):
     thread = threading.Thread(target=lambda: ended.append(Scripts(folder).run(wanted, again=False)))
     thread.start()
     until(lambda: (folder / "pids").exists() and len(_calls(wanted.id)) == 3)
-    kill_running()
-    thread.join(10)
-    assert ended[0].detail == "x.sh was killed by signal 9"
-    until(lambda: not _calls(wanted.id))
+    late = threading.Thread(target=lambda: ended.append(Scripts(folder).run(call(file="late.sh"), again=False)))
+    write(folder, "touch begun", "late.sh")
+    with none_running():
+        thread.join(10)
+        assert ended[0].detail == "x.sh was killed by signal 9"
+        until(lambda: not _calls(wanted.id))
+        late.start()
+        late.join(0.3)
+        assert not (folder / "begun").exists()
+    late.join(10)
+    assert ended[1].well

@@ -12,7 +12,7 @@ import stat
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,8 +28,11 @@ _CALL = "LEEWARD_CALL"
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-# Of this process, by any of its Scripts.
+# Of this process, by any of its Scripts. Under the lock, so that a script which has just begun is known.
 _running: set[subprocess.Popen[bytes]] = set()
+_starting = threading.Lock()
+# A program on a file system that hangs may take for ever to begin: nobody waits longer for it.
+_STARTS_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,18 +93,19 @@ class Scripts:
             "LEEWARD_AGAIN": "1" if again else "0",
         }
         try:
-            process = subprocess.Popen(
-                [str(path), *call.arguments],
-                cwd=self._folder,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            with _starting:
+                process = subprocess.Popen(
+                    [str(path), *call.arguments],
+                    cwd=self._folder,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+                _running.add(process)
         except OSError as error:
             return Ended(False, f"{call.file} cannot be run: {error.strerror or error}", "")
-        _running.add(process)
         try:
             return self._await(process, call)
         finally:
@@ -143,11 +147,19 @@ def _calls(call_id: str) -> list[int]:
     return found
 
 
-def kill_running() -> None:
-    """At once, since another console may be about to run them anew on its machine."""
-    for process in list(_running):
-        with contextlib.suppress(OSError):
-            os.killpg(process.pid, signal.SIGKILL)
+@contextlib.contextmanager
+def none_running() -> Iterator[None]:
+    """Scripts are killed at once, since another console may be about to run them anew on its machine; and none begins
+    until this is left."""
+    held = _starting.acquire(timeout=_STARTS_S)
+    try:
+        for process in list(_running):
+            with contextlib.suppress(OSError):
+                os.killpg(process.pid, signal.SIGKILL)
+        yield
+    finally:
+        if held:
+            _starting.release()
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

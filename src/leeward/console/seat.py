@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import NoReturn, Protocol
 
-from leeward.console.plan_scripts import kill_running
+from leeward.console.plan_scripts import none_running
 from leeward.domain.errors import LeewardError, Refused
 from leeward.logs import log
 from leeward.state.seat import Known, Member
@@ -104,9 +104,9 @@ def depose(why: str) -> NoReturn:
         target=log.error, args=("this console stops at once",), kwargs={"reason": why}, daemon=True
     )
     told.start()
-    kill_running()
-    told.join(_LAST_WORDS_S)
-    os._exit(DEPOSED)
+    with none_running():
+        told.join(_LAST_WORDS_S)
+        os._exit(DEPOSED)
 
 
 class Attendant:
