@@ -48,8 +48,11 @@ class Talk:
 
     async def open_tls(self) -> None:
         """Handshake with whatever certificate; learns whose it is. Raises ssl.SSLError for what is no TLS."""
+        # Not by open_connection at once: given up before its first step, in Python 3.11 it leaves a transport on a
+        # socket that is closed, and whose number the next connection gets.
+        await self.open()
         try:
-            self._streams = await asyncio.open_connection(sock=self._sock, ssl=_any_tls(), server_hostname="")
+            await self._writer.start_tls(_any_tls(), server_hostname="")
         except ssl.SSLError as error:
             if "ALERT" in (error.reason or ""):  # only a TLS server declines in TLS's own words
                 self.learn(speech=Speech.TLS, words="it declined the handshake")
