@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 
 from leeward.domain.errors import LeewardError
-from leeward.lab.bench.agents import (
-    SimulatedAgent,
-    agent_context,
-    connect,
-    cpu_s,
-    memory,
-    vm_id,
-    vm_name,
-)
+from leeward.lab.bench.agents import cpu_s, memory, vm_id, vm_name
+from leeward.lab.bench.console_agents import TELL_EVERY_S
 from leeward.lab.tools import MORTAL
 
-_TELL_EVERY_S = 5.0
 _USERS = 4  # side by side
 _PAUSE_S = 0.2  # between two questions of one user
+# The console closes connections on which nothing was said for five seconds: one that it is about to close must not be
+# taken for the next question.
+_LIMITS = httpx.Limits(keepalive_expiry=2.0)
 
 
 @dataclass(slots=True)
@@ -48,55 +43,49 @@ class ConsoleFigures:
 def measure(agents: int, vms: int, seconds: float, note: Callable[[str], None]) -> ConsoleFigures:
     """vms: of each agent. seconds: for which users ask, first the API and then for pages, with new points of every VM
     every five seconds."""
-    with tempfile.TemporaryDirectory(prefix="leeward-bench-") as name:
+    with tempfile.TemporaryDirectory(prefix="leeward-bench-") as name, ExitStack() as stack:
         folder = Path(name)
         note(f"Making a console with {agents:,} agents and {agents * vms:,} protected VMs")
-        words = ["leeward.lab.bench.console_process", str(folder), str(agents), str(vms)]
-        command = [*MORTAL, sys.executable, "-m", *words]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as console:
-            assert console.stdout is not None
-            try:
-                port = int(console.stdout.readline() or 0)
-                if not port:
-                    raise LeewardError("the console did not start")
-                return asyncio.run(_run(folder, port, console.pid, vms, seconds, note))
-            finally:
-                console.terminate()
+        console, said = _process(stack, "console_process", folder, agents, vms)
+        if not said:
+            raise LeewardError("the console did not start")
+        note("Connecting")
+        tellers, connected = _process(stack, "console_agents", folder, int(said), vms)
+        if not connected:
+            raise LeewardError("the agents could not connect")
+        figures = asyncio.run(_run(folder, console.pid, ConsoleFigures(agents, agents * vms), vms, seconds, note))
+        if tellers.poll() is not None:
+            raise LeewardError("an agent's line broke", hint="Is the machine busy with something else?")
+        return figures
+
+
+def _process(stack: ExitStack, module: str, *words: object) -> tuple[subprocess.Popen[str], str]:
+    """It, and the first line that it has said: "" when it ended before."""
+    command = [*MORTAL, sys.executable, "-m", f"leeward.lab.bench.{module}", *map(str, words)]
+    made = stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE, text=True))
+    stack.callback(made.terminate)
+    assert made.stdout is not None
+    return made, made.stdout.readline().strip()
 
 
 async def _run(
-    folder: Path, port: int, pid: int, vms: int, seconds: float, note: Callable[[str], None]
+    folder: Path, pid: int, figures: ConsoleFigures, vms: int, seconds: float, note: Callable[[str], None]
 ) -> ConsoleFigures:
-    stored = json.loads((folder / "agents.json").read_text())
-    agents = [
-        SimulatedAgent(number, port, agent_context(folder, stored, certificate), vms)
-        for number, certificate in enumerate(stored["certificates"])
-    ]
-    note("Connecting")
-    gate = asyncio.Semaphore(32)
-    tasks = await asyncio.gather(*(connect(gate, agent) for agent in agents))
-    tasks += [asyncio.create_task(agent.tell_every(_TELL_EVERY_S)) for agent in agents]
-    figures = ConsoleFigures(len(agents), len(agents) * vms)
-    try:
-        await asyncio.sleep(_TELL_EVERY_S)
-        note("Asking")
+    await asyncio.sleep(TELL_EVERY_S)
+    note("Asking")
+    cpu, began = cpu_s(pid), time.monotonic()
+    transport = httpx.AsyncHTTPTransport(uds=str(folder / "socket"), limits=_LIMITS)
+    async with httpx.AsyncClient(transport=transport, base_url="http://console", timeout=60) as http:
+        await asyncio.gather(*(_user(http, figures, _api, vms, seconds) for _ in range(_USERS)))
+        figures.cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+        # By themselves: while somebody looks at them a picture of everything is taken twice a second.
+        note("Looking at pages")
+        for _, method, path in _pages(figures, 0, 0):
+            await http.request(method, path)  # a template is compiled when it is first used
         cpu, began = cpu_s(pid), time.monotonic()
-        transport = httpx.AsyncHTTPTransport(uds=str(folder / "socket"))
-        async with httpx.AsyncClient(transport=transport, base_url="http://console", timeout=60) as http:
-            await asyncio.gather(*(_user(http, figures, _api, vms, seconds) for _ in range(_USERS)))
-            figures.cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
-            # By themselves: while somebody looks at them a picture of everything is taken twice a second.
-            note("Looking at pages")
-            for _, method, path in _pages(figures, 0, 0):
-                await http.request(method, path)  # a template is compiled when it is first used
-            cpu, began = cpu_s(pid), time.monotonic()
-            await asyncio.gather(*(_user(http, figures, _pages, vms, seconds) for _ in range(_USERS)))
-        figures.page_cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
-        figures.memory = memory(pid)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(_user(http, figures, _pages, vms, seconds) for _ in range(_USERS)))
+    figures.page_cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+    figures.memory = memory(pid)
     return figures
 
 
