@@ -3,7 +3,7 @@
 import pytest
 
 from leeward.console.fleet import FleetView
-from leeward.console.listing import ALL, Listing, Order, Page, paged
+from leeward.console.listing import ALL, Listing, Order, Page
 from leeward.domain.errors import BadInput
 from leeward.domain.protection import ReplicaState
 from leeward.domain.vm import Power
@@ -65,8 +65,12 @@ def view():
     return FleetView([one, two])
 
 
+def listed(view, *wishes):
+    return Listing({one.vm_id: one for one in wishes}, view.vms, view.copies)
+
+
 def test_a_vm_of_both_sites_is_one_row_and_a_test_copy_none(view):
-    listing = Listing({"1": wish("1", "old", "h1"), "7": wish("7", "gone", "h1")}, view)
+    listing = listed(view, wish("1", "old", "h1"), wish("7", "gone", "h1"))
     assert {row.vm_id: (row.name, row.host, row.wish is not None) for row in listing.rows.values()} == {
         "1": ("web", "h1", True),
         "7": ("gone", "h1", True),
@@ -74,22 +78,34 @@ def test_a_vm_of_both_sites_is_one_row_and_a_test_copy_none(view):
         "3": ("Mail", "h1", False),
     }
     assert listing.rows["7"].vm is None
-    moved = Listing({"1": wish("1", "old", "h2")}, view)
+    moved = listed(view, wish("1", "old", "h2"))
     assert moved.rows["1"].vm.host == "h2"
 
 
 def test_pages_cover_all_rows_once_in_order(view):
-    rows = list(Listing({"1": wish("1", "web", "h1")}, view).rows.values())
-    assert [row.name for row in paged(rows, ALL)[0]] == ["Mail", "db", "web"]
-    pages = [paged(rows, Page(offset=offset, limit=2)) for offset in (0, 2, 4)]
+    listing = listed(view, wish("1", "web", "h1"))
+    assert [row.name for row in listing.page(ALL)[0]] == ["Mail", "db", "web"]
+    pages = [listing.page(Page(offset=offset, limit=2)) for offset in (0, 2, 4)]
     assert [[row.name for row in found] for found, _ in pages] == [["Mail", "db"], ["web"], []]
     assert {count for _, count in pages} == {3}
 
 
 def test_a_search_looks_at_names_and_hosts_in_any_case(view):
-    assert [found.name for found in paged(view.vms, Page("MAIL"))[0]] == ["Mail"]
-    found, count = paged(view.vms, Page("h2", Order.HOST, limit=1))
+    listing = listed(view)
+    assert [found.name for found in listing.vms(Page("MAIL"))[0]] == ["Mail"]
+    found, count = listing.vms(Page("h2", Order.HOST, limit=1))
     assert ([vm.name for vm in found], count) == (["web"], 2)
+    assert [vm.host for vm in listing.vms(ALL)[0] if vm.name == "web"] == ["h1", "h2"]
+    assert [vm.name for vm in listing.vms(Page("", Order.HOST))[0]] == ["Mail", "db", "web", "web", "web-test"]
+
+
+def test_a_vm_is_known_by_what_it_is_called_on_its_host(view):
+    listing = listed(view, wish("1", "old", "h1"), wish("7", "gone", "h1"), wish("8", "db", "h3"))
+    assert listing.ids["web"] == ["1"]
+    assert "old" not in listing.ids
+    assert listing.ids["gone"] == ["7"]
+    assert sorted(listing.ids["db"]) == ["2", "8"]
+    assert listing.names["9"] == "web-test"
 
 
 def test_a_page_of_nothing_is_refused():

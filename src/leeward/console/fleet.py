@@ -34,6 +34,7 @@ class FleetView:
         self._heard: dict[int, AgentReport] = {}
         self._told: dict[int, dict[str, ProtectionReport]] = {}
         self._kept: dict[int, dict[tuple[str, str], ReplicaReport]] = {}
+        self._since: dict[str, float] = {}
 
     @cached_property
     def hosts(self) -> dict[str, HostReport]:
@@ -59,10 +60,21 @@ class FleetView:
         return self._heard[id(link)]
 
     def protection(self, wish: ProtectionMessage) -> ProtectionReport | None:
-        """What the agent of the wish's host tells of it."""
+        """What the agent of the wish's host tells of it, as old as it is by now."""
+        told = self.told(wish)
+        return _aged(told, self.since_told(wish.host)) if told else None
+
+    def told(self, wish: ProtectionMessage) -> ProtectionReport | None:
+        """The same, as it was told."""
         link = self.by_host.get(wish.host)
-        told = self._protections(link).get(wish.vm_id) if link else None
-        return _aged(told, link.age_s) if told and link else None
+        return self._protections(link).get(wish.vm_id) if link else None
+
+    def since_told(self, host: str) -> float:
+        """Seconds since its agent has told last; 0 where there is none."""
+        if host not in self._since:
+            link = self.by_host.get(host)
+            self._since[host] = link.age_s if link else 0.0
+        return self._since[host]
 
     def _protections(self, link: AgentLink) -> dict[str, ProtectionReport]:
         """By VM id; only of agents that are asked for, since most questions are about a few of ten thousand VMs."""

@@ -15,9 +15,10 @@ from leeward.console.evidence import EvidenceBook
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet, FleetView
 from leeward.console.learning import CATALOG, catalog_document
-from leeward.console.listing import ALL, Listing, Page, Row, paged
+from leeward.console.listing import ALL, Page
 from leeward.console.outlook import Outlook
-from leeward.console.showing import disabled_view, host_view, run_view, status_view, test_view, vm_view
+from leeward.console.showing import host_view, run_view, test_view
+from leeward.console.statuses import Statuses
 from leeward.console.views import (
     FailbackRequest,
     FailoverRequest,
@@ -35,9 +36,8 @@ from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
-from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.wire.messages import PolicyMessage, ProtectionMessage, ProtectionReport, VmMessage
+from leeward.wire.messages import PolicyMessage, ProtectionMessage, VmMessage
 
 _CLEANUP_S = 60.0
 
@@ -61,7 +61,7 @@ class Service:
         self._vault = vault
         self._desk = desk
         self._failovers = failovers
-        self._outlook = Outlook(vault)
+        self._statuses = Statuses(database, Outlook(vault))
         self.evidence = EvidenceBook(database)
         self.drills = Drills(database, fleet, failovers, self.status)
 
@@ -70,7 +70,9 @@ class Service:
     def everything(self) -> Everything:
         """All that there is, as of one moment, for what one question to each agent costs."""
         view = self._fleet.view()
-        return Everything(self._hosts(view), self._vms(view, ALL)[0], self._statuses(view, ALL)[0], self._tests(view))
+        return Everything(
+            self._hosts(view), self._statuses.all_vms(view), self._statuses.all(view), self._tests(view)
+        )
 
     def hosts(self) -> list[HostView]:
         return self._hosts(self._fleet.view())
@@ -80,63 +82,34 @@ class Service:
 
     def vms(self, page: Page = ALL) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""
-        return self._vms(self._fleet.view(), page)
-
-    def _vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
-        protected = self._database.wishes()
-        copies = {copy.copy_id: copy for copy in view.copies if copy.purpose == "test"}
-        rows, count = paged(view.vms, page)
-        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in rows], count
+        return self._statuses.vms(self._fleet.view(), page)
 
     def status(self, ref: str | None = None) -> list[StatusView]:
         """Of one VM (none for a test copy, which is no VM of its own), or of all."""
         if ref is None:
             return self.statuses()[0]
-        view, vm_id = self._fleet.view(), self._resolve(ref)
-        wish = self._database.wish(vm_id)
-        listing = Listing({vm_id: wish} if wish else {}, view, [vm for vm in view.vms if vm.id == vm_id])
-        row = listing.rows.get(vm_id)
-        return [self._status(listing, view, row, self._database.lives.get(row.vm_id))] if row else []
+        view = self._fleet.view()
+        return self._statuses.of(view, self._resolve(ref, view))
 
     def statuses(self, page: Page = ALL) -> tuple[list[StatusView], int]:
         """A page of all VMs, protected or not; and how many there are on all pages."""
-        return self._statuses(self._fleet.view(), page)
+        return self._statuses.page(self._fleet.view(), page)
 
-    def _statuses(self, view: FleetView, page: Page) -> tuple[list[StatusView], int]:
-        listing = Listing(self._database.wishes(), view)
-        rows, count = paged(list(listing.rows.values()), page)
-        lives = self._database.lives.all()
-        return [self._status(listing, view, row, lives.get(row.vm_id)) for row in rows], count
-
-    def _status(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> StatusView:
-        copy = listing.copies.get(row.vm_id)
-        if row.wish is not None:
-            replica = view.replica(row.vm_id, row.wish.policy.warm)
-            elsewhere = view.notes.get(row.vm_id, "")
-            told = self._told(view, row.wish)
-            return status_view(row.wish, told, row.vm, copy, life, replica, elsewhere)
-        assert row.vm is not None
-        return disabled_view(row.vm, copy, life)
-
-    def _told(self, view: FleetView, wish: ProtectionMessage) -> ProtectionReport | None:
-        """By the VM's agent; where nobody has that host, by the vault."""
-        return view.protection(wish) if wish.host in view.hosts else self._outlook.report(wish)
-
-    def _resolve(self, ref: str) -> str:
+    def _resolve(self, ref: str, view: FleetView | None = None) -> str:
         """A VM's id from its name or id. Raises NotFound, or BadInput when a name is not unique."""
-        if self._database.wish(ref.lower()) is not None:
-            return ref.lower()
-        names = {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
-        names |= {vm.id: vm.name for vm in self._fleet.view().vms}
-        if ref.lower() in names:
-            return ref.lower()
-        found = [vm_id for vm_id, name in names.items() if name == ref]
+        vm_id = ref.lower()
+        if self._database.wish(vm_id) is not None:
+            return vm_id
+        listing = self._statuses.listing(view or self._fleet.view())
+        if vm_id in listing.names:
+            return vm_id
+        found = listing.ids.get(ref, [])
         if len(found) > 1:
             raise BadInput(
                 f"{len(found)} VMs have this name: {', '.join(sorted(found))}", subject=ref, hint="Use the id"
             )
         if not found:
-            known = ", ".join(sorted(set(names.values()))) or "none"
+            known = ", ".join(sorted(listing.ids)) or "none"
             raise NotFound("there is no such VM", subject=ref, hint=f"Known: {known}")
         return found[0]
 
@@ -359,9 +332,10 @@ class Service:
             vm_id = self._resolve(ref)
         except NotFound:
             return find_in_vault(self._vault.open(), ref)
-        names = {vm.id: vm.name for vm in self._fleet.view().vms}
-        names |= {wish.vm_id: wish.vm_name for wish in self._database.desired().protections}
-        return vm_id, names.get(vm_id, vm_id)
+        wish = self._database.wish(vm_id)
+        if wish is not None:
+            return vm_id, wish.vm_name
+        return vm_id, self._statuses.listing(self._fleet.view()).names.get(vm_id, vm_id)
 
 
 def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from leeward.console.once import once
 from leeward.console.views import DrillView, StatusView
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.alerts import AlertKind, Trouble, key_of
@@ -63,30 +64,35 @@ def late(status: StatusView) -> bool:
     return target is not None and over > max(target * _LATE_FACTOR, _LATE_S) - target
 
 
+@once
+def behind(moment: Moment) -> frozenset[str]:
+    """Ids of the VMs that are late."""
+    return frozenset(one.vm_id for one in moment.statuses if late(one))
+
+
+@once
 def undrilled(moment: Moment) -> list[StatusView]:
     """VMs that could be tested, and have not been since too long ago; one never tested counts from when it was
     protected. Those with a schedule of their own are told by that."""
     if moment.limits.drill_s <= 0:
         return []
-    scheduled = {drill.vm_id for drill in moment.drills}
     oldest = moment.taken - moment.limits.drill_s
+    lately = {drill.vm_id for drill in moment.drills}
+    for times in (moment.tested, moment.protected):
+        lately |= {vm_id for vm_id, at in times.items() if at >= oldest}
     return [
-        one
-        for one in moment.statuses
-        if one.policy is not None
-        and one.failover_possible
-        and one.vm_id not in scheduled
-        and _drilled(moment, one.vm_id) < oldest
+        one for one in moment.statuses if one.policy is not None and one.failover_possible and one.vm_id not in lately
     ]
-
-
-def _drilled(moment: Moment, vm_id: str) -> float:
-    return max(moment.tested.get(vm_id, 0.0), moment.protected.get(vm_id, 0.0))
 
 
 def troubles(moment: Moment, open_keys: Collection[str] = ()) -> Troubles:
     """open_keys: of alerts that are open; what ends an alert may be more than what does not raise one."""
-    found = (
+    return Troubles(wrong(moment, open_keys), frozenset(_unknown(moment)))
+
+
+def wrong(moment: Moment, open_keys: Collection[str] = ()) -> tuple[Trouble, ...]:
+    """The same without what cannot be known."""
+    return (
         *_vault(moment, open_keys),
         *_hosts(moment),
         *_runs(moment),
@@ -94,7 +100,6 @@ def troubles(moment: Moment, open_keys: Collection[str] = ()) -> Troubles:
         *(Trouble(AlertKind.DRILL, one.vm_id, one.vm, host=one.host) for one in undrilled(moment)),
         *_drills(moment),
     )
-    return Troubles(found, frozenset(_unknown(moment)))
 
 
 def _drills(moment: Moment) -> Iterator[Trouble]:

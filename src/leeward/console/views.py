@@ -82,6 +82,17 @@ class StatusView(BaseModel):
     home: str
     away: str
 
+    def aged(self, passed: float) -> StatusView:
+        """The same, so many seconds later."""
+        if self.rpo_actual_s is None or passed <= 0:
+            return self
+        # Of ten thousand VMs twice a second: model_copy takes ten times as long.
+        made = StatusView.__new__(StatusView)
+        object.__setattr__(made, "__dict__", self.__dict__ | {"rpo_actual_s": self.rpo_actual_s + passed})
+        for name in ("__pydantic_fields_set__", "__pydantic_extra__", "__pydantic_private__"):
+            object.__setattr__(made, name, getattr(self, name))
+        return made
+
 
 class StepView(BaseModel):
     """state: waiting | running | done | failed. seconds: how long it took."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from tests.console.plan_world import APP, BARE, DB, FRONT
 
-from leeward.console.web import watch as watching
+from leeward.console.web.curves import SAMPLE_S
 from leeward.domain.lifecycle import Phase
 from leeward.domain.runs import RunState
 
@@ -299,10 +299,10 @@ def test_the_watch_remembers_how_old_the_newest_instant_was(protected):
     protected.now = 1_800_000_000.0
     for _ in range(3):
         protected.watch.fresh()
-        protected.now += watching.SAMPLE_S
-    assert len(protected.watch.fresh().ages[DB]) == 4
+        protected.now += SAMPLE_S
+    assert len(protected.watch.fresh().curves.of(DB)) == 4
     protected.now += 1
-    assert len(protected.watch.fresh().ages[DB]) == 4
+    assert len(protected.watch.fresh().curves.of(DB)) == 4
 
 
 # --- plans --------------------------------------------------------------------------------------------------

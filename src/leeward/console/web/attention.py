@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from leeward.console.troubles import late, troubles, undrilled
+from leeward.console.once import once
+from leeward.console.troubles import behind, undrilled, wrong
 from leeward.console.views import DrillView
 from leeward.console.web.alert_words import BEST, LEVELS, MANY, best, said, said_of_many
 from leeward.console.web.phrases import N_, Phrase, phrase
@@ -15,6 +16,7 @@ from leeward.domain.alerts import SEVERITIES, AlertKind, Trouble
 from leeward.domain.lifecycle import Phase
 from leeward.domain.protection import ProtectionState
 
+_RECOVERABLE = (ProtectionState.ENABLED, ProtectionState.RESYNCHRONIZING)
 # More of one kind than this are told as a number.
 _SINGLY = 3
 
@@ -44,19 +46,16 @@ class Health:
     untested: int
 
 
+@once
 def health(moment: Moment) -> Health:
     protected = [one for one in moment.statuses if one.policy is not None]
-    failing = [one for one in protected if one.state is ProtectionState.ERROR]
-    behind = [one for one in protected if late(one) and one.state is not ProtectionState.ERROR]
+    failing = {one.vm_id for one in protected if one.state is ProtectionState.ERROR}
+    late = behind(moment) - failing
     good = [
-        one
-        for one in protected
-        if one.state in (ProtectionState.ENABLED, ProtectionState.RESYNCHRONIZING)
-        and one.last_point is not None
-        and not late(one)
+        one for one in protected if one.state in _RECOVERABLE and one.last_point is not None and one.vm_id not in late
     ]
     copies = {test.copy_name for test in moment.tests}
-    level = Level.BAD if failing or moment.vault is VaultState.AWAY else Level.WARN if behind else Level.GOOD
+    level = Level.BAD if failing or moment.vault is VaultState.AWAY else Level.WARN if late else Level.GOOD
     if not protected:
         level = Level.OFF
     return Health(
@@ -64,7 +63,7 @@ def health(moment: Moment) -> Health:
         vms=sum(one.vm not in copies for one in moment.statuses),
         protected=len(protected),
         good=len(good),
-        late=len(behind),
+        late=len(late),
         failing=len(failing),
         away=sum(one.phase in (Phase.AWAY, Phase.SETTLED, Phase.COMMITTING) for one in protected),
         untested=len(undrilled(moment)) + sum(drill.overdue for drill in moment.drills),
@@ -77,10 +76,11 @@ def next_drill(moment: Moment) -> DrillView | None:
     return next(iter(coming or moment.drills), None)
 
 
-def matters(moment: Moment) -> list[Matter]:
+@once
+def matters(moment: Moment) -> tuple[Matter, ...]:
     found = [*_setting_up(moment), *_troubles(moment), *_moves(moment), *_unprotected(moment)]
     order = list(Level)
-    return sorted(found, key=lambda matter: order.index(matter.level))
+    return tuple(sorted(found, key=lambda matter: order.index(matter.level)))
 
 
 def _setting_up(moment: Moment) -> list[Matter]:
@@ -96,15 +96,14 @@ def _setting_up(moment: Moment) -> list[Matter]:
 
 def _troubles(moment: Moment) -> list[Matter]:
     """Those of one kind each by itself while they are few."""
-    wrong = troubles(moment).found
-    behind = {one.vm_id for one in moment.statuses if late(one)}
-    failing = {one.subject for one in wrong if one.kind is AlertKind.PROTECTION}
+    found, late = wrong(moment), behind(moment)
+    failing = {one.subject for one in found if one.kind is AlertKind.PROTECTION}
     kinds: dict[AlertKind, list[Trouble]] = {}
-    for one in wrong:
+    for one in found:
         # Alerts have the patience to see whether a missed RPO stays so; here it counts when it is clearly missed.
-        if one.kind is not AlertKind.RPO or (one.subject in behind and one.subject not in failing):
+        if one.kind is not AlertKind.RPO or (one.subject in late and one.subject not in failing):
             kinds.setdefault(one.kind, []).append(one)
-    return [matter for kind, found in kinds.items() for matter in _of_kind(kind, found, moment.limits.drill_s)]
+    return [matter for kind, those in kinds.items() for matter in _of_kind(kind, those, moment.limits.drill_s)]
 
 
 def _of_kind(kind: AlertKind, found: list[Trouble], drill_s: float) -> list[Matter]:

@@ -41,7 +41,7 @@ def router(parts: Parts) -> APIRouter:
             return [
                 Piece("alerts-open", count, lambda: str(counter.count(count))),
                 Piece("tiles", (found, str(drill)), lambda: str(pieces.tiles(found, drill))),
-                Piece("matters", tuple(troubles), lambda: str(pieces.attention(troubles))),
+                Piece("matters", troubles, lambda: str(pieces.attention(troubles))),
                 Piece("under-way", _shown(moment), lambda: str(pieces.under_way(moment))),
                 Piece("events", str(events), lambda: str(pieces.happened(events))),
             ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -16,7 +16,7 @@ from leeward.console.web.painter import HTMX, Reader
 from leeward.console.web.parts import Parts
 from leeward.console.web.possible import Act, Chance, of_all, of_vm
 from leeward.console.web.rows import FILTERS, SORTS, Listing, Row, Wish, all_rows, host_groups, listing
-from leeward.console.web.watch import Moment
+from leeward.console.web.watch import Moment, ages, by_id
 
 Words = Annotated[str, Query(max_length=200)]
 Chosen = Annotated[list[str], Query(alias="vm", max_length=1000)]
@@ -37,13 +37,13 @@ class Picture:
     moment: Moment
     wish: Wish
     listed: Listing
-    ages: dict[str, float]
+    ages: Mapping[str, float]
     tasks: tuple[Task, ...]
     chosen: tuple[str, ...]
 
     def spark(self, row: Row) -> Spark | None:
-        ages = self.moment.ages.get(row.vm_id, ())
-        return spark(ages, row.target_s) if row.kind == "vm" and len(ages) > 1 else None
+        curve = self.moment.curves.of(row.vm_id)
+        return spark(curve, row.target_s) if row.kind == "vm" and len(curve) > 1 else None
 
     @property
     def groups(self) -> Any:
@@ -55,16 +55,14 @@ class Picture:
 
 
 def picture(moment: Moment, wish: Wish, reader: Reader) -> Picture:
-    ages = {one.vm_id: one.rpo_actual_s for one in moment.statuses if one.rpo_actual_s is not None}
-    listed = listing(all_rows(moment), wish, ages)
-    known = {one.vm_id: one for one in moment.statuses}
+    listed, known = listing(all_rows(moment), wish, ages(moment)), by_id(moment)
     chosen = tuple(vm_id for vm_id in wish.chosen if vm_id in known)
     chances = [
         of_vm(known[vm_id], moment.vms.get(vm_id), moment.run_of(vm_id), reader.actor.role) for vm_id in chosen
     ]
     tasks = tuple(Task(chance, address(chance.act, chosen) if chance.open else "") for chance in of_all(chances))
     names = tuple(known[vm_id].vm for vm_id in chosen)
-    return Picture(moment, wish, listed, ages, tasks, names)
+    return Picture(moment, wish, listed, ages(moment), tasks, names)
 
 
 def address(act: Act, vm_ids: Sequence[str]) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
 from typing import Any
 
-from leeward.console.troubles import late
+from leeward.console.once import once
+from leeward.console.troubles import behind, late
 from leeward.console.views import HostView, StatusView
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.watch import Moment
@@ -16,6 +17,8 @@ from leeward.domain.lifecycle import Phase, runs_away
 from leeward.domain.protection import ProtectionState
 
 PAGE = 50
+# Rows that are kept from picture to picture, of as many VMs.
+_KEPT = 20_000
 
 
 class Level(StrEnum):
@@ -74,14 +77,17 @@ _MOVED = {
 
 
 def state_of(status: StatusView) -> tuple[Phrase, Level]:
-    phase = Phase(status.phase)
+    return _state(status.state, Phase(status.phase), status.home, status.away, is_late=late(status))
+
+
+def _state(state: ProtectionState, phase: Phase, home: str, away: str, *, is_late: bool) -> tuple[Phrase, Level]:
     if phase in _MOVED:
         text, level = _MOVED[phase]
-        if phase is Phase.SETTLED and status.state is ProtectionState.ERROR:
+        if phase is Phase.SETTLED and state is ProtectionState.ERROR:
             level = Level.BAD
-        return phrase(text, away=status.away, home=status.home), level
-    text, level = STATES[status.state]
-    if level is Level.GOOD and late(status):
+        return phrase(text, away=away, home=home), level
+    text, level = STATES[state]
+    if level is Level.GOOD and is_late:
         level = Level.WARN
     return phrase(text), level
 
@@ -93,16 +99,15 @@ def size_of(moment: Moment, status: StatusView) -> int:
     return sum(disk.size for disk in status.last_point.disks) if status.last_point else 0
 
 
-@lru_cache(maxsize=2)
+@once
 def all_rows(moment: Moment) -> tuple[Row, ...]:
-    """Kept for the newest pictures: pages and streams of all readers begin with them."""
-    sites = {host.name: host.site for host in moment.hosts}
+    sites, late_ones = {host.name: host.site for host in moment.hosts}, behind(moment)
     copies = {test.copy_name for test in moment.tests if test.copy_name}
     rows = []
     for status in moment.statuses:
         if status.policy is None and status.vm in copies and status.vm_id in moment.vms:
             continue  # shown as a copy below
-        rows.append(_row(moment, status, sites))
+        rows.append(_row(moment, status, sites, is_late=status.vm_id in late_ones))
         phase = Phase(status.phase)
         if runs_away(phase) and status.home and status.home != status.host:
             rows.append(_shadow(status, sites))
@@ -124,31 +129,64 @@ def all_rows(moment: Moment) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def _row(moment: Moment, status: StatusView, sites: dict[str, str]) -> Row:
-    state, level = state_of(status)
+def _row(moment: Moment, status: StatusView, sites: dict[str, str], *, is_late: bool) -> Row:
+    vm = moment.vms.get(status.vm_id)
     copying = status.state in (ProtectionState.REPLICATING, ProtectionState.RESYNCHRONIZING)
-    return Row(
-        id=f"vm-{status.vm_id}",
-        vm_id=status.vm_id,
-        name=status.vm,
-        kind="vm",
-        where=status.host,
-        site=sites.get(status.host, ""),
-        state=state,
-        level=level,
-        fraction=round(status.progress.fraction, 3) if copying and status.progress else None,
-        reason="" if status.state is ProtectionState.DISABLED and not _why(moment, status) else status.reason,
-        target_s=status.rpo_target_s,
-        late=late(status),
-        size=size_of(moment, status),
-        tested=moment.tested.get(status.vm_id),
-        selectable=True,
+    disabled = status.state is ProtectionState.DISABLED
+    return _vm_row(
+        status.vm_id,
+        status.vm,
+        status.host,
+        sites.get(status.host, ""),
+        status.state,
+        status.phase,
+        status.home,
+        status.away,
+        round(status.progress.fraction, 3) if copying and status.progress else None,
+        "" if disabled and not (vm and vm.unsupported) else status.reason,
+        status.rpo_target_s,
+        is_late,
+        size_of(moment, status),
+        moment.tested.get(status.vm_id),
     )
 
 
-def _why(moment: Moment, status: StatusView) -> bool:
-    vm = moment.vms.get(status.vm_id)
-    return bool(vm and vm.unsupported)
+@lru_cache(maxsize=_KEPT)
+def _vm_row(
+    vm_id: str,
+    name: str,
+    host: str,
+    site: str,
+    state: ProtectionState,
+    phase: str,
+    home: str,
+    away: str,
+    fraction: float | None,
+    reason: str,
+    target_s: float | None,
+    is_late: bool,
+    size: int,
+    tested: float | None,
+) -> Row:
+    """Most rows are as they were in the picture before."""
+    text, level = _state(state, Phase(phase), home, away, is_late=is_late)
+    return Row(
+        id=f"vm-{vm_id}",
+        vm_id=vm_id,
+        name=name,
+        kind="vm",
+        where=host,
+        site=site,
+        state=text,
+        level=level,
+        fraction=fraction,
+        reason=reason,
+        target_s=target_s,
+        late=is_late,
+        size=size,
+        tested=tested,
+        selectable=True,
+    )
 
 
 def _shadow(status: StatusView, sites: dict[str, str]) -> Row:
@@ -168,7 +206,7 @@ def _shadow(status: StatusView, sites: dict[str, str]) -> Row:
 
 
 _ORDER = list(Level)
-_SORTS: dict[str, Callable[[Row, dict[str, float]], Any]] = {
+_SORTS: dict[str, Callable[[Row, Mapping[str, float]], Any]] = {
     "host": lambda row, _: (row.site != "source", row.where, row.name.lower()),
     "name": lambda row, _: row.name.lower(),
     "state": lambda row, _: (_ORDER.index(row.level), row.name.lower()),
@@ -225,7 +263,7 @@ class Listing:
         return min(self.page * PAGE, self.found)
 
 
-def listing(rows: Sequence[Row], wish: Wish, ages: dict[str, float]) -> Listing:
+def listing(rows: Sequence[Row], wish: Wish, ages: Mapping[str, float]) -> Listing:
     """ages: VM id → actual RPO."""
     words = wish.words.lower().split()
     found = [row for row in rows if _fits(row, wish, words)]

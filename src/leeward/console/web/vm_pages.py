@@ -69,8 +69,8 @@ def head_of(moment: Moment, vm_id: str, role: Role | None) -> Head:
     vm, run = moment.vms.get(vm_id), moment.run_of(vm_id)
     chances = of_vm(status, vm, run, role)
     tasks = tuple(Task(chances[act], address(act, [vm_id]) if chances[act].open else "") for act in _acts(status))
-    ages = moment.ages.get(vm_id, ())
-    curve = spark(ages, status.rpo_target_s, width=720, height=72, most=360) if len(ages) > 1 else None
+    values = moment.curves.of(vm_id)
+    curve = spark(values, status.rpo_target_s, width=720, height=72, most=360) if len(values) > 1 else None
     test = next((test for test in moment.tests if test.vm_id == vm_id), None)
     power, size = (vm.power.value if vm else ""), size_of(moment, status)
     return Head(status, words, level, power, late(status), size, tasks, run, curve, test, moment.tested.get(vm_id))

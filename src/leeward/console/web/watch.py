@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from leeward.console.once import once
 from leeward.console.room import Room
 from leeward.console.service import Service
 from leeward.console.showing import rto_of
 from leeward.console.troubles import Limits, StalledPlan
 from leeward.console.views import DrillView, HostView, RunView, StatusView, TestView, VmView
+from leeward.console.web.curves import Curves
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.console.web.vault_state import LastState, seen
 from leeward.domain.errors import LeewardError
@@ -32,9 +33,6 @@ _REST_S = 10.0
 # Somebody looks: a page was asked for, or a stream is open, within this time.
 _WATCHED_S = 5.0
 _OLD_S = 3.0
-# The curve of a VM: one value every ten seconds, for an hour.
-SAMPLE_S = 10.0
-_SAMPLES = 360
 # Rarely changing and dearer to ask for.
 _SLOW_S = 5.0
 _RUNS_BACK = 200
@@ -47,8 +45,8 @@ class Moment:
     """Equal to itself alone, so that what is made of it can be kept.
 
     number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
-    its last good test ended, UTC seconds. drills: schedules, the one that is due first first. ages: VM id → actual
-    RPO in seconds, oldest first. protected: VM id → since when. rtos: VM id → the newest run that has brought it up.
+    its last good test ended, UTC seconds. drills: schedules, the one that is due first first. curves: up to now,
+    whenever they are looked at. protected: VM id → since when. rtos: VM id → the newest run that has brought it up.
     room: of the vault's file system, None where it is not ours. damaged: objects of the vault, by the newest check
     that came to its end. limits: beyond which something is wrong.
     """
@@ -63,7 +61,7 @@ class Moment:
     tested: Mapping[str, float]
     vault: VaultState
     drills: tuple[DrillView, ...] = ()
-    ages: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    curves: Curves = field(default_factory=Curves)
     protected: Mapping[str, float] = field(default_factory=dict)
     rtos: Mapping[str, Run] = field(default_factory=dict)
     room: Room | None = None
@@ -72,7 +70,7 @@ class Moment:
     limits: Limits = field(default_factory=Limits)
 
     def status(self, vm_id: str) -> StatusView | None:
-        return next((one for one in self.statuses if one.vm_id == vm_id), None)
+        return by_id(self).get(vm_id)
 
     def drill(self, vm_id: str) -> DrillView | None:
         return next((one for one in self.drills if one.vm_id == vm_id), None)
@@ -83,6 +81,17 @@ class Moment:
     def run_of(self, vm_id: str) -> RunView | None:
         """The newest that is not over."""
         return next((run for run in self.open_runs if run.vm_id == vm_id), None)
+
+
+@once
+def by_id(moment: Moment) -> Mapping[str, StatusView]:
+    return {one.vm_id: one for one in moment.statuses}
+
+
+@once
+def ages(moment: Moment) -> Mapping[str, float]:
+    """VM id → actual RPO in seconds, where it is known."""
+    return {one.vm_id: one.rpo_actual_s for one in moment.statuses if one.rpo_actual_s is not None}
 
 
 class Watch:
@@ -101,9 +110,7 @@ class Watch:
         self._lock = threading.Lock()
         self._moment: Moment | None = None
         self._began = 0.0
-        self._ages: dict[str, deque[float]] = {}
-        self._tuples: dict[str, tuple[float, ...]] = {}
-        self._sampled = 0.0
+        self._curves = Curves()
         self._tested: dict[str, float] | None = None
         self._rtos: dict[str, Run] = {}
         self._protected: dict[str, float] = {}
@@ -194,7 +201,7 @@ class Watch:
         if self._tested is None or now - self._slow >= _SLOW_S or self._slow > now:
             self._slow = now
             self._look_slowly()
-        self._sample(now, statuses)
+        self._curves.sample(now, statuses)
         return Moment(
             number=self._moment.number + 1 if self._moment else 1,
             taken=now,
@@ -206,7 +213,7 @@ class Watch:
             tested=self._tested or {},
             vault=self._vault.look(),
             drills=tuple(self._service.drills.all(self._tested)),
-            ages=self._tuples,
+            curves=self._curves,
             protected=self._protected,
             rtos=self._rtos,
             room=self._vault.room,
@@ -233,18 +240,6 @@ class Watch:
         """Its state has just been changed: look anew."""
         with self._lock:
             self._vault.forget()
-
-    def _sample(self, now: float, statuses: tuple[StatusView, ...]) -> None:
-        if now - self._sampled < SAMPLE_S and self._sampled <= now:
-            return
-        self._sampled = now
-        ages: dict[str, deque[float]] = {}
-        for one in statuses:
-            if one.rpo_actual_s is not None:
-                ages[one.vm_id] = self._ages.get(one.vm_id) or deque(maxlen=_SAMPLES)
-                ages[one.vm_id].append(one.rpo_actual_s)
-        self._ages = ages
-        self._tuples = {vm_id: tuple(values) for vm_id, values in ages.items()}
 
 
 def newest_rtos(runs: list[Run]) -> dict[str, Run]:

@@ -1,0 +1,151 @@
+"""How each VM stands, put together from what agents, database and vault tell of it.
+
+What was made of the same facts before is taken again: with ten thousand VMs, of which nothing new is told most of the
+time, a picture of everything would take most of a core otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from leeward.console.fleet import FleetView
+from leeward.console.listing import ALL, Listing, Page, Row
+from leeward.console.outlook import Outlook
+from leeward.console.showing import disabled_view, status_view, vm_view
+from leeward.console.views import StatusView, VmView
+from leeward.state.database import Database
+from leeward.state.lives import Life
+from leeward.wire.messages import (
+    CopyReport,
+    HostReport,
+    ProtectionMessage,
+    ProtectionReport,
+    ReplicaReport,
+    VmMessage,
+)
+
+
+class _Facts(NamedTuple):
+    """told: as it was told, not older by now. elsewhere: what a host that keeps the VM off has to say of it."""
+
+    wish: ProtectionMessage | None
+    told: ProtectionReport | None
+    vm: VmMessage | None
+    copy: CopyReport | None
+    life: Life | None
+    replica: ReplicaReport | None
+    elsewhere: str
+
+
+_Shown = tuple[_Facts, StatusView]
+
+
+class _Listed(NamedTuple):
+    """A listing, and what it was made of."""
+
+    wishes: Mapping[str, ProtectionMessage]
+    hosts: tuple[HostReport, ...]
+    copies: tuple[CopyReport, ...]
+    listing: Listing
+
+
+class Statuses:
+    """Thread-safe: what is kept is replaced as a whole."""
+
+    def __init__(self, database: Database, outlook: Outlook) -> None:
+        self._database = database
+        self._outlook = outlook
+        self._listed: _Listed | None = None
+        self._shown: dict[str, _Shown] = {}
+        self._shown_vms: tuple[Listing, list[VmView]] | None = None
+
+    def listing(self, view: FleetView) -> Listing:
+        """Made anew only when hosts or wishes are others."""
+        wishes, hosts = self._database.wishes(), tuple(view.hosts.values())
+        copies = _test_copies(view)
+        listed = self._listed
+        if listed is None or listed.wishes is not wishes or listed[1:3] != (hosts, copies):
+            self._listed = listed = _Listed(wishes, hosts, copies, Listing(wishes, view.vms, copies))
+        return listed.listing
+
+    # --- of everything, as pictures need it ---------------------------------------------------------------
+
+    def all(self, view: FleetView) -> list[StatusView]:
+        listing, lives = self.listing(view), self._database.lives.all()
+        shown = {}
+        found = []
+        for row in listing.page(ALL)[0]:
+            facts = self._facts(listing, view, row, lives.get(row.vm_id))
+            shown[row.vm_id] = entry = _kept(self._shown, row.vm_id, facts)
+            found.append(_aged(entry[1], view, facts))
+        self._shown = shown
+        return found
+
+    def all_vms(self, view: FleetView) -> list[VmView]:
+        listing = self.listing(view)
+        if self._shown_vms is None or self._shown_vms[0] is not listing:
+            self._shown_vms = listing, self._vm_views(listing, ALL)[0]
+        return self._shown_vms[1]
+
+    # --- of a few -----------------------------------------------------------------------------------------
+
+    def page(self, view: FleetView, page: Page) -> tuple[list[StatusView], int]:
+        """A page of all VMs, protected or not; and how many there are on all pages."""
+        listing, lives = self.listing(view), self._database.lives.all()
+        rows, count = listing.page(page)
+        return [self._one(listing, view, row, lives.get(row.vm_id)) for row in rows], count
+
+    def of(self, view: FleetView, vm_id: str) -> list[StatusView]:
+        """Of one VM; none for a test copy, which is no VM of its own."""
+        # A listing of all would have to be made anew after each change of a policy.
+        wish = self._database.wish(vm_id)
+        found = [vm for vm in view.vms if vm.id == vm_id]
+        listing = Listing({vm_id: wish} if wish else {}, found, _test_copies(view))
+        row = listing.rows.get(vm_id)
+        return [self._one(listing, view, row, self._database.lives.get(row.vm_id))] if row else []
+
+    def vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
+        """A page of what hosts have, test copies too; and how many there are on all pages."""
+        return self._vm_views(self.listing(view), page)
+
+    # --- insides ------------------------------------------------------------------------------------------
+
+    def _vm_views(self, listing: Listing, page: Page) -> tuple[list[VmView], int]:
+        protected, copies = self._database.wishes(), listing.copies_by_id
+        rows, count = listing.vms(page)
+        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in rows], count
+
+    def _one(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> StatusView:
+        facts = self._facts(listing, view, row, life)
+        return _aged(_kept(self._shown, row.vm_id, facts)[1], view, facts)
+
+    def _facts(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> _Facts:
+        wish, copy = row.wish, listing.copies.get(row.vm_id)
+        if wish is None:
+            return _Facts(None, None, row.vm, copy, life, None, "")
+        # By the VM's agent; where nobody has that host, by the vault.
+        told = view.told(wish) if wish.host in view.hosts else self._outlook.report(wish)
+        replica = view.replica(row.vm_id, wish.policy.warm)
+        return _Facts(wish, told, row.vm, copy, life, replica, view.notes.get(row.vm_id, ""))
+
+
+def _kept(shown: Mapping[str, _Shown], vm_id: str, facts: _Facts) -> _Shown:
+    """What was made of these facts before, or is made now."""
+    known = shown.get(vm_id)
+    return known if known is not None and known[0] == facts else (facts, _view(facts))
+
+
+def _view(facts: _Facts) -> StatusView:
+    if facts.wish is not None:
+        return status_view(facts.wish, facts.told, facts.vm, facts.copy, facts.life, facts.replica, facts.elsewhere)
+    assert facts.vm is not None
+    return disabled_view(facts.vm, facts.copy, facts.life)
+
+
+def _aged(shown: StatusView, view: FleetView, facts: _Facts) -> StatusView:
+    return shown if facts.wish is None else shown.aged(view.since_told(facts.wish.host))
+
+
+def _test_copies(view: FleetView) -> tuple[CopyReport, ...]:
+    return tuple(copy for copy in view.copies if copy.purpose == "test")
