@@ -1,6 +1,6 @@
 """An hour of each VM's actual RPO."""
 
-from tests.console.web.showing import vm_status
+from tests.console.web.test_rows import vm_status
 
 from leeward.console.web.curves import SAMPLE_S, Curves
 
@@ -15,7 +15,7 @@ def ids(name):
 
 def test_a_value_is_taken_every_ten_seconds():
     curves = Curves()
-    for second in range(0, 31):
+    for second in range(31):
         sampled(curves, 1000.0 + second, web=float(second))
     assert curves.of(ids("web")) == (0.0, 10.0, 20.0, 30.0)
     assert curves.of("unknown") == ()
