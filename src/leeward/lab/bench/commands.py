@@ -186,6 +186,8 @@ def console(
     for question, answers in f.answers.items():
         p50, p95 = (percentile(answers, share) * 1000 for share in (0.5, 0.95))
         out.print(f"| {question} | {len(answers)} × | {p50:.0f} ms | {p95:.0f} ms |")
+    p50, p95 = (percentile(f.updates, share) * 1000 for share in (0.5, 0.95))
+    out.print(f"\nA change reaches an open page after {p50:.0f} ms (p50), {p95:.0f} ms (p95).")
 
 
 def _show(groups: dict[str, list[Series]], as_json: bool) -> None:

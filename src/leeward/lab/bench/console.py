@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from leeward.lab.bench.console_agents import TELL_EVERY_S
 from leeward.lab.tools import MORTAL
 
 _USERS = 4  # side by side
+_CHANGES = 20
 _PAUSE_S = 0.2  # between two questions of one user
 # The console closes connections on which nothing was said for five seconds: one that it is about to close must not be
 # taken for the next question.
@@ -30,7 +31,7 @@ _LIMITS = httpx.Limits(keepalive_expiry=2.0)
 @dataclass(slots=True)
 class ConsoleFigures:
     """answers: question → seconds of each answer. cores, page_cores: of the console's process while its API or its
-    pages were asked for."""
+    pages were asked for. updates: seconds until an open page shows a change."""
 
     agents: int
     vms: int
@@ -38,6 +39,7 @@ class ConsoleFigures:
     page_cores: float = 0.0
     memory: int = 0
     answers: dict[str, list[float]] = field(default_factory=dict)
+    updates: list[float] = field(default_factory=list)
 
 
 def measure(agents: int, vms: int, seconds: float, note: Callable[[str], None]) -> ConsoleFigures:
@@ -84,9 +86,39 @@ async def _run(
             await http.request(method, path)  # a template is compiled when it is first used
         cpu, began = cpu_s(pid), time.monotonic()
         await asyncio.gather(*(_user(http, figures, _pages, vms, seconds) for _ in range(_USERS)))
-    figures.page_cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+        figures.page_cores = (cpu_s(pid) - cpu) / (time.monotonic() - began)
+        note("Changing what open pages show")
+        figures.updates = await _updates(http, figures.agents, vms)
     figures.memory = memory(pid)
     return figures
+
+
+async def _updates(http: httpx.AsyncClient, agents: int, vms: int) -> list[float]:
+    """Seconds from asking for a change of a VM's policy until an open page of another reader shows it."""
+    found = []
+    for number in range(_CHANGES):
+        agent, vm = random.randrange(agents), random.randrange(vms)
+        row = f'<tr id="vm-{vm_id(agent, vm)}"'
+        async with http.stream("GET", f"/recovery/live?q={vm_name(agent, vm)}") as live:
+            lines = live.aiter_lines()
+            await _until(lines, row)  # all that the page shows, once
+            await asyncio.sleep(random.uniform(1, 2))
+            began = time.monotonic()
+            body = {"rpo_s": 60 + number}  # other than by the questions before
+            (await http.put(f"/api/v1/vms/{vm_id(agent, vm)}/protection", json=body)).raise_for_status()
+            await _until(lines, row)
+            found.append(time.monotonic() - began)
+    return found
+
+
+async def _until(lines: AsyncIterator[str], text: str) -> None:
+    """Reads to the end of the event that has it: one that is sent at first has the row twice."""
+    found = False
+    async for line in lines:
+        found = found or text in line
+        if found and not line:
+            return
+    raise LeewardError("a page's stream ended")
 
 
 Question = tuple[str, str, str]  # what it is called in the figures, method, path
