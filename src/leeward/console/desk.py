@@ -12,12 +12,12 @@ from typing import Any
 from leeward.console.checks import Checks, VaultOpener
 from leeward.console.fleet import Fleet
 from leeward.console.links import AgentLink
-from leeward.domain.errors import LeewardError, NotFound, Refused
+from leeward.console.telling import Teller
+from leeward.domain.errors import NotFound, Refused
 from leeward.domain.evidence import MOST_BYTES
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, abandon, unabandon, with_record
-from leeward.logs import log
 from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
@@ -51,6 +51,7 @@ class Desk:
         self._database = database
         self._fleet = fleet
         self._vault = vault
+        self._teller = Teller(vault)
         self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
         self._left: dict[str, Run] | None = None
@@ -213,12 +214,9 @@ class Desk:
         self.publish(life)
 
     def publish(self, life: Life) -> None:
-        """Write into the vault where the VM stands, so that a console elsewhere finds out. Best effort: the epochs in
-        the log are what keeps two sites apart, this only explains them."""
-        try:
-            self._vault.open().put_document(life.vm_id, LIFE, life_document(life))
-        except LeewardError as error:
-            log.warning("the vault was not told where the VM stands", vm=life.vm_name, error=str(error))
+        """Write into the vault where the VM stands, so that a console elsewhere finds out: the epochs in the log are
+        what keeps two sites apart, this only explains them."""
+        self._teller.tell(LIFE, {life.vm_id: lambda: life_document(self._database.lives.get(life.vm_id) or life)})
 
 
 def picture_of(told: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -430,8 +430,7 @@ class Failovers:
         self._desk.spread()
         self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
         self._engine.walk(run.id)
-        # Last, since the vault may be away and make us wait; and as it is by then, for the run may be far already.
-        self._desk.publish(self._database.lives.get(moved.vm_id) or moved)
+        self._desk.publish(moved)
         return run
 
     def _add(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -15,6 +15,7 @@ from leeward.console.plan_runs import PlanRuns
 from leeward.console.plan_scripts import Scripts
 from leeward.console.plan_showing import plan_view
 from leeward.console.plan_views import PlanView
+from leeward.console.telling import Teller
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.plan_asks import busy
 from leeward.domain.plan_runs import OPEN
@@ -38,6 +39,7 @@ class Plans:
         self._plans = database.plans
         self._fleet = fleet
         self._vault = vault
+        self._teller = Teller(vault)
         self._scripts = scripts
         self.runs = runs
 
@@ -138,15 +140,13 @@ class Plans:
     # --- the vault ------------------------------------------------------------------------------------
 
     def _publish(self, members: Iterable[Member]) -> None:
-        """Write beside each VM which plans it is in. Best effort: the console's database is what counts here."""
+        """Write beside each VM which plans it is in."""
+        self._teller.tell(PLANS, {member.vm_id: partial(self._document, member.vm_id) for member in members})
+
+    def _document(self, vm_id: str) -> dict[str, Any]:
         plans = [kept.plan for kept in self._plans.all()]
-        for member in members:
-            having = [plan for plan in plans if any(vm.vm_id == member.vm_id for vm in plan.members)]
-            try:
-                document = {"plans": _PLANS.dump_python(having, mode="json")}
-                self._vault.open().put_document(member.vm_id, PLANS, document)
-            except LeewardError as error:
-                log.warning("the vault was not told of the plans", vm=member.vm_name, error=str(error))
+        having = [plan for plan in plans if any(vm.vm_id == vm_id for vm in plan.members)]
+        return {"plans": _PLANS.dump_python(having, mode="json")}
 
     def adopt(self) -> list[str]:
         """Plans that the vault knows and this console does not; their names. A plan that is known stays as it is."""
