@@ -43,6 +43,9 @@ class Asker:
     def put(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("PUT", path, json=body)
 
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        return self._ask("PATCH", path, json=body)
+
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._ask("POST", path, json=body or {})
 
