@@ -124,7 +124,7 @@ def test_one_that_never_comes_up_is_taken_back():
 
 
 def test_one_at_a_time_the_longest_due_first():
-    second = replace(MONTHLY, vm_id="v2")
+    second = replace(MONTHLY, subject="v2")
     both = [(MONTHLY, Known(True, tested=STALE)), (second, Known(True, tested=STALE - DAY))]
     assert decide(both, NOW, 0) == [Deed(Do.BEGIN, "v2")]
     for holding in (
