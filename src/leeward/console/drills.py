@@ -117,8 +117,8 @@ class Drills:
     def of(self, vm_id: str) -> DrillView | None:
         return next((view for view in self.all() if view.vm_id == vm_id), None)
 
-    def of_plan(self, plan: str) -> DrillView | None:
-        return next((view for view in self.all() if view.plan == plan), None)
+    def of_plan(self, plan: str, tested: Mapping[str, float] | None = None) -> DrillView | None:
+        return next((view for view in self.all(tested) if view.plan == plan), None)
 
     def wish(self, vm_id: str, name: str, request: DrillRequest | None, by: str) -> None:
         """What is so already is not written down again. request: None for no schedule."""

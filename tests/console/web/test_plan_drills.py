@@ -25,7 +25,8 @@ def test_a_plans_drills_are_scheduled_shown_and_ended(plan):
     assert 'name="drill_every" type="text" value=""' in operator.get("/plans/shop/drill").text
     assert operator.post("/plans/shop/drill", DRILL).status_code == 204
     page = viewer.get("/plans/shop").text
-    assert "by itself 22:00-04:00" in page
+    assert "by itself" in page
+    assert "22:00-04:00" in page
     assert "Next due" in page
     form = operator.get("/plans/shop/drill").text
     for value in ('value="30d"', 'value="22:00-04:00"', 'value="5min"', '<option value="run" selected>'):

@@ -99,7 +99,7 @@ def show_plan(
         run=runs[0] if runs else None,
         runs=runs,
         asks=asks,
-        drill=parts.service.drills.of_plan(plan),
+        drill=parts.service.drills.of_plan(plan, parts.watch.look().tested),
     )
 
 
