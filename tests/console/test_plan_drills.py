@@ -108,8 +108,11 @@ def test_a_test_that_somebody_makes_counts(world):
     world.tick()
     assert world.runs() == [("test", "done", "anna")]
     world.ahead = 31 * DAY
+    begin, asked = world.plans.runs.begin, []
+    world.plans.runs.begin = lambda *given, **more: asked.append(given)
     world.tick()
-    assert world.runs() == [("test", "done", "anna")]  # somebody's own copies are not touched
+    assert (world.runs(), asked) == ([("test", "done", "anna")], [])  # somebody's own copies are not touched
+    world.plans.runs.begin = begin
     world.ask("cleanup")
     world.until_state("cleaned")
     world.tick()
@@ -124,8 +127,10 @@ def test_copies_that_somebody_makes_after_a_drill_are_not_touched(world):
     world.service.start_test("db", "latest", "anna")
     world.wait(lambda: world.service.test("db").done)
     world.ahead = DAY
+    asked = []
+    world.plans.runs.cleanup = lambda *given: asked.append(given)
     world.tick()
-    assert copies(world) == ["db"]
+    assert (copies(world), asked) == (["db"], [])
 
 
 def test_an_approval_is_given_by_the_drill(world):
@@ -170,6 +175,29 @@ def test_a_drill_that_stalls_is_seen_cleaned_up_and_tried_again(world):
     world.tick()
     assert world.plan_view().last_outcome == "passed"
     assert events(world) == ["drill scheduled", "drill failed", "drill scheduled", "drill done", "drill done"]
+
+
+def test_one_that_stalls_before_there_is_a_copy_holds_up_nothing_for_good(world):
+    world.plan_drill()
+    there, build = world.recovery.copies, world.recovery.copies.build
+
+    def broken(*_, **__):
+        raise HypervisorError("no room left")
+
+    there.build = broken
+    world.tick()
+    world.until_state("stalled")
+    world.tick()
+    there.build = build
+    assert (world.plan_view().last_outcome, copies(world)) == ("failed", [])
+    world.schedule("db")
+    world.tick()
+    assert copies(world) == []  # it keeps its time, for who wants to look
+    world.ahead = 700.0
+    world.tick()
+    assert world.runs() == [CLEANED]
+    world.tick()
+    assert copies(world) == ["db"]
 
 
 def test_one_that_does_not_come_up_is_aborted_and_its_copies_go(world):
