@@ -38,8 +38,10 @@ def test_the_table_of_tests():
 
 
 DRILL = {
+    "plan": "",
     "vm": "web",
     "vm_id": "v",
+    "vm_ids": ["v"],
     "every_s": 30 * 86_400.0,
     "mode": "run",
     "window": "22:00-04:00",
@@ -60,9 +62,16 @@ def test_the_table_of_drills():
     text = shown(drills._table([{**DRILL, "mode": "warn", "window": "", "overdue": False, "last_drill": None}]))
     for said in ("only tells", "any time", "2026-12-24", "–"):
         assert said in text, said
+    assert "plan shop" in shown(drills._table([{**DRILL, "plan": "shop", "vm": "", "vm_id": ""}]))
 
 
 def test_how_often_or_never():
     for words in ({"every": None, "never": False}, {"every": "30d", "never": True}):
         with pytest.raises(BadInput):
             drills.set_("web", by_itself=False, window="", keep="10m", as_json=False, **words)
+
+
+@pytest.mark.parametrize(("vm", "plan"), [(None, None), ("web", "shop")])
+def test_a_vm_or_a_plan(vm, plan):
+    with pytest.raises(BadInput, match="which VM, or which plan"):
+        drills.set_(vm, plan, "30d", never=False)

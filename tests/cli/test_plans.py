@@ -169,6 +169,29 @@ def test_what_stalls_is_told_with_what_can_be_done(run, world):
     assert answer(run("cleanup", "shop", "--json"))["state"] == "cleaned"
 
 
+def test_drills_of_a_plan_are_scheduled_listed_and_ended(run, world, capsys):
+    for name in NAMES.values():
+        world.service.protect(name, ProtectRequest())
+    answer(run("create", run.file, "--json"))
+
+    def drill(*words):
+        capsys.readouterr()
+        assert main(["drill", *words]) == 0
+        return capsys.readouterr().out
+
+    made = json.loads(drill("set", "--plan", "shop", "--every", "30d", "--run", "--window", "22:00-04:00", "--json"))
+    assert (made["plan"], made["vm"], made["mode"], len(made["vm_ids"])) == ("shop", "", "run", 3)
+    assert json.loads(drill("list", "--json")) == [made]
+    section = (DOCS / "cli.md").read_text().split("### `leeward drill list`", 1)[1].split("\n### ", 1)[0]
+    documented = json.loads(re.search(r"```json\n(.*?)```", section, re.DOTALL)[1])
+    assert all(set(made) == set(one) for one in documented)
+    assert "plan shop" in drill("list")
+    assert "plan shop" in drill("set", "--plan", "shop", "--every", "7d")
+    assert json.loads(drill("set", "--plan", "shop", "--never", "--json")) == {"plan": "shop", "drill": None}
+    assert main(["drill", "set", "--plan", "nobody", "--never"]) == 3
+    assert main(["drill", "set", "--every", "7d"]) == 2
+
+
 BAD = [
     (("vms: [db]", "vms: []"), "groups.0.vms: a group without VMs does nothing"),
     (("vms: [db]", "vms: db"), "groups.0.vms: a list is needed here"),

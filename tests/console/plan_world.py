@@ -117,6 +117,7 @@ class PlanParts(ConsoleParts):
         desk = PlanDesk(self.database, self.fleet, self.failovers, scripts)
         self.conductor = PlanConductor(self.database.plans, desk, lambda: self.dead)
         runs = PlanRuns(self.database, self.fleet, desk, self.engine)
+        self.service.drills.know_plans(runs)
         self.plans = Plans(self.database, self.fleet, Opener(self.world), scripts, runs)
         self.fate = Fate(self)
         super().start()

@@ -114,9 +114,17 @@ def test_no_drill_is_due_where_none_is_wanted_or_none_is_possible():
     assert undrilled(a_moment(vm_status("a", failover_possible=False), **old)) == []
 
 
+def test_vms_of_a_plan_with_a_schedule_are_told_by_that():
+    old = {"tested": {}, "protected": {"id-a": NOW - 91 * DAY, "id-b": NOW - 91 * DAY}}
+    drill = a_drill(plan="shop", vm="", vm_id="", vm_ids=["id-a"])
+    moment = a_moment(vm_status("a"), vm_status("b"), drills=(drill,), limits=Limits(drill_s=90 * DAY), **old)
+    assert found(moment) == [("drill", "id-b"), ("drill-due", "plan:shop")]
+
+
 def a_drill(**more):
     told = {
-        "vm": "a", "vm_id": "id-a", "every_s": DAY, "mode": "warn", "window": "", "keep_s": 600.0, "last_good": None,
+        "plan": "", "vm": "a", "vm_id": "id-a", "vm_ids": ["id-a"], "every_s": DAY, "mode": "warn", "window": "",
+        "keep_s": 600.0, "last_good": None,
         "next_due": iso(NOW - 1), "overdue": True, "last_drill": None, "last_outcome": "", "last_run": "",
     }  # fmt: skip
     return DrillView(**{**told, **more})

@@ -17,8 +17,10 @@ from leeward.domain.drills import (
     due,
     in_window,
     next_due,
+    plan_of,
     read_window,
     show_window,
+    subject_of,
 )
 from leeward.domain.errors import BadInput
 
@@ -123,8 +125,28 @@ def test_one_that_never_comes_up_is_taken_back():
     assert deeds(replace(going, ending=True), now=NOW + 1) == []  # once
 
 
+def test_what_a_plan_asks_for_is_given_while_it_is_not_too_late():
+    asks = Known(True, going=True, asks=True, tried=NOW - LONGEST_S)
+    assert deeds(asks) == [Deed(Do.APPROVE, "v1")]
+    assert deeds(asks, now=NOW + 1) == [Deed(Do.TAKE_BACK, "v1")]
+    assert deeds(replace(asks, longest_s=LONGEST_S + 60), now=NOW + 60) == [Deed(Do.APPROVE, "v1")]
+    assert deeds(replace(asks, going=False)) == []
+
+
+def test_one_that_takes_long_by_its_plan_holds_up_the_others_for_longer():
+    going = Known(True, going=True, ending=True, tried=NOW - LONGEST_S - CLEAN_AGAIN_S - 60)
+    other = (MONTHLY, Known(True))
+    for longest_s, found in ((LONGEST_S, BEGIN), (LONGEST_S + 60, [])):
+        assert decide([other, (replace(MONTHLY, subject="p"), replace(going, longest_s=longest_s))], NOW, 0) == found
+
+
+def test_plans_are_told_from_vms():
+    assert plan_of(subject_of("shop: plan:")) == "shop: plan:"
+    assert plan_of("6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b01") is None
+
+
 def test_one_at_a_time_the_longest_due_first():
-    second = replace(MONTHLY, vm_id="v2")
+    second = replace(MONTHLY, subject="v2")
     both = [(MONTHLY, Known(True, tested=STALE)), (second, Known(True, tested=STALE - DAY))]
     assert decide(both, NOW, 0) == [Deed(Do.BEGIN, "v2")]
     for holding in (

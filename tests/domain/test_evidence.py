@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from leeward.domain.evidence import Outcome, Proof, good, outcome, point_time, proofs, rpo_s, rto_s
-from leeward.domain.plan_runs import Act, PlanRun, PlanStep
+from leeward.domain.evidence import Outcome, Proof, good, outcome, plan_outcome, point_time, proofs, rpo_s, rto_s
+from leeward.domain.plan_runs import Act, PlanRun, PlanState, PlanStep
 from leeward.domain.plan_runs import StepState as PlanStepState
 from leeward.domain.plans import Check, CheckKind, Group, Member, Plan, PlanKind
 from leeward.domain.procedures import Kind
@@ -73,3 +73,31 @@ def test_checks_of_the_plan_count():
         a_plan_run(PlanStepState.DONE, "r2"),
     ):
         assert proofs(bare, other) == ()
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "agent", "expected"),
+    [
+        (PlanState.DONE, PlanStepState.DONE, "answers", Outcome.PASSED),
+        (PlanState.DONE, PlanStepState.SKIPPED, "none", Outcome.UNPROVEN),
+        (PlanState.DONE, PlanStepState.DONE, "silent", Outcome.FAILED),
+        (PlanState.DONE, PlanStepState.FAILED, "answers", Outcome.FAILED),
+        (PlanState.STALLED, PlanStepState.FAILED, "answers", Outcome.FAILED),
+        # What becomes of its copies afterwards changes nothing.
+        (PlanState.CLEANED, PlanStepState.DONE, "answers", Outcome.PASSED),
+        (PlanState.STALLED, PlanStepState.DONE, "answers", Outcome.PASSED),
+        (PlanState.CLEANED, PlanStepState.WAITING, "answers", Outcome.FAILED),
+        (PlanState.ABORTED, PlanStepState.SKIPPED, "answers", Outcome.UNDONE),
+        (PlanState.WAITING, PlanStepState.DONE, "answers", Outcome.UNDER_WAY),
+        (PlanState.RUNNING, PlanStepState.DONE, "answers", Outcome.UNDER_WAY),
+    ],
+)
+def test_the_outcome_of_a_plans_test(state, step, agent, expected):
+    run = replace(a_plan_run(step), state=state)
+    assert plan_outcome(run, [a_test(agent)]) is expected
+
+
+def test_a_waived_failure_is_no_good_test_of_a_plan():
+    run = replace(a_plan_run(PlanStepState.FAILED), state=PlanState.DONE)
+    waived = replace(run, steps=tuple(replace(step, waived=True) for step in run.steps))
+    assert plan_outcome(waived, [a_test()]) is Outcome.FAILED

@@ -1,4 +1,4 @@
-"""`leeward alert …`: what is wrong, and that somebody has seen it."""
+"""`leeward alert …`: what is wrong, that somebody has seen it, and who hears of it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from typing import Annotated, Any
 
 import typer
 
+from leeward.cli import alert_settings
 from leeward.cli.context import JSON, current
 from leeward.cli.output import out, plain, print_json, table
 from leeward.cli.units import show_time
 
-app = typer.Typer(no_args_is_help=True, help="What is wrong, and that somebody has seen it.")
+app = typer.Typer(no_args_is_help=True, help="What is wrong, that somebody has seen it, and who hears of it.")
+app.command("settings")(alert_settings.settings)
+app.add_typer(alert_settings.app, name="set")
+app.command("test")(alert_settings.test)
 
 
 class WhichChoice(StrEnum):

@@ -18,6 +18,13 @@ def vm_path(vm: str, more: str) -> str:
     return f"/vms/{quote(vm, safe='')}{more}"
 
 
+def plan_path(plan: str, more: str = "") -> str:
+    """Of a plan. Raises NotFound for a name that cannot be asked for."""
+    if "/" in plan or plan in ("", ".", ".."):
+        raise NotFound("no plan can have this name", subject=plan)  # and no address of the API either
+    return f"/plans/{quote(plan)}{more}"
+
+
 class RemoteError(LeewardError):
     """An error that the console told; it keeps its own code and exit code."""
 
@@ -42,6 +49,9 @@ class Asker:
 
     def put(self, path: str, body: dict[str, Any]) -> Any:
         return self._ask("PUT", path, json=body)
+
+    def patch(self, path: str, body: dict[str, Any]) -> Any:
+        return self._ask("PATCH", path, json=body)
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._ask("POST", path, json=body or {})

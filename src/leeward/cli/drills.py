@@ -1,4 +1,4 @@
-"""`leeward drill …`: test failovers that come round."""
+"""`leeward drill …`: tests that come round, of VMs and of plans."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
-from leeward.cli.asking import vm_path
+from leeward.cli.asking import plan_path, vm_path
 from leeward.cli.context import JSON, current
-from leeward.cli.names import Vm
-from leeward.cli.output import out, print_json, table
+from leeward.cli.names import OptionalVm
+from leeward.cli.output import out, plain, print_json, table
 from leeward.cli.units import seconds, show_seconds, show_time
 from leeward.domain.errors import BadInput
 
-app = typer.Typer(no_args_is_help=True, help="Test VMs again and again, by a schedule.")
+app = typer.Typer(no_args_is_help=True, help="Test VMs and plans again and again, by a schedule.")
 
 
 @app.command("list")
@@ -30,7 +30,10 @@ def list_(as_json: JSON = False) -> None:
 
 @app.command("set")
 def set_(
-    vm: Vm,
+    vm: OptionalVm = None,
+    plan: Annotated[
+        str | None, typer.Option("--plan", help="Of this plan's test run, of all its VMs together.")
+    ] = None,
     every: Annotated[str | None, typer.Option("--every", help="Between good tests, like 30d.")] = None,
     never: Annotated[bool, typer.Option("--never", help="No drills any more.")] = False,
     by_itself: Annotated[
@@ -39,29 +42,36 @@ def set_(
     window: Annotated[
         str, typer.Option("--window", help="Time of the day to run it in, by the console's clock: 22:00-04:00.")
     ] = "",
-    keep: Annotated[str, typer.Option("--keep", help="How long the copy stays.")] = "10m",
+    keep: Annotated[str, typer.Option("--keep", help="How long the copies stay.")] = "10m",
     as_json: JSON = False,
 ) -> None:
-    """Schedule test failovers of a VM. A test that somebody makes by hand counts as well."""
+    """Schedule tests of a VM, or of a plan. A test that somebody makes by hand counts as well."""
+    if (vm is None) == (plan is None):
+        raise BadInput("say which VM, or which plan", subject=vm or "", hint="Give one of VM and --plan")
+    subject = vm or plan or ""
     if never == (every is not None):
-        raise BadInput("say how often, or never", subject=vm, hint="Give one of --every and --never")
+        raise BadInput("say how often, or never", subject=subject, hint="Give one of --every and --never")
+    path = vm_path(vm, "/drill") if vm is not None else plan_path(subject, "/drill")
     client = current().client()
     if never:
-        view = client.delete(vm_path(vm, "/drill"))
+        view = client.delete(path)
     else:
         wanted = {"every_s": seconds(every or ""), "mode": "run" if by_itself else "warn", "window": window}
-        view = client.put(vm_path(vm, "/drill"), {**wanted, "keep_s": seconds(keep)})
+        view = client.put(path, {**wanted, "keep_s": seconds(keep)})
+    name = view["vm"] if vm is not None else f"plan {view['plan']}"
     if as_json:
         print_json(view)
     elif never:
-        out.print(f"● No drills of [bold]{view['vm']}[/] any more")
+        out.print(f"● No drills of [bold]{plain(name)}[/] any more")
     else:
         when = "now" if view["overdue"] else show_time(view["next_due"])
-        out.print(f"[green]●[/] [bold]{view['vm']}[/] is tested every {show_seconds(view['every_s'])}; due: {when}")
+        out.print(f"[green]●[/] [bold]{plain(name)}[/] is tested every {show_seconds(view['every_s'])}; due: {when}")
 
 
 def _table(views: list[dict[str, Any]]) -> Any:
-    shown = table("VM", "EVERY", "MODE", "WINDOW", "LAST GOOD TEST", "NEXT DUE", "LAST DRILL", right=("EVERY",))
+    shown = table(
+        "VM OR PLAN", "EVERY", "MODE", "WINDOW", "LAST GOOD TEST", "NEXT DUE", "LAST DRILL", right=("EVERY",)
+    )
     for view in views:
         due = "[yellow]now[/]" if view["overdue"] else show_time(view["next_due"])
         good = show_time(view["last_good"]) if view["last_good"] else "never"
@@ -71,5 +81,6 @@ def _table(views: list[dict[str, Any]]) -> Any:
             last = f"{show_time(view['last_drill'])} [red]{outcome}[/]" if outcome == "failed" else outcome
         mode = "runs by itself" if view["mode"] == "run" else "only tells"
         every = show_seconds(view["every_s"])
-        shown.add_row(view["vm"], every, mode, view["window"] or "any time", good, due, last)
+        name = f"plan {view['plan']}" if view["plan"] else view["vm"]
+        shown.add_row(plain(name), every, mode, view["window"] or "any time", good, due, last)
     return shown

@@ -20,3 +20,4 @@ def _complete_vm(incomplete: str) -> list[str]:
 
 
 Vm = Annotated[str, typer.Argument(help="Name or id of the VM.", autocompletion=_complete_vm)]
+OptionalVm = Annotated[str | None, typer.Argument(help="Name or id of the VM.", autocompletion=_complete_vm)]

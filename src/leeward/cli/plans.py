@@ -10,13 +10,14 @@ from urllib.parse import quote
 
 import typer
 
+from leeward.cli.asking import plan_path
 from leeward.cli.context import JSON, current
 from leeward.cli.moves import Newest
 from leeward.cli.output import err, out, print_json
 from leeward.cli.plan_files import read_document
 from leeward.cli.plan_output import outcome, plan_run_table, plan_table, plans_table, title
 from leeward.cli.units import seconds
-from leeward.domain.errors import BadInput, LeewardError, NotFound
+from leeward.domain.errors import BadInput, LeewardError
 
 app = typer.Typer(no_args_is_help=True, help="Recovery plans: groups of VMs that are failed over together, in order.")
 
@@ -43,7 +44,7 @@ def list_(as_json: JSON = False) -> None:
 @app.command()
 def show(plan: Name, as_json: JSON = False) -> None:
     """A plan: its groups, in order."""
-    view = current().client().get(_path(plan))
+    view = current().client().get(plan_path(plan))
     if as_json:
         print_json(view)
         return
@@ -62,7 +63,7 @@ def create(
     document = read_document(file)
     client = current().client()
     if replace and document.get("name") in {known["name"] for known in client.get("/plans")}:
-        view = client.put(_path(document["name"]), document)
+        view = client.put(plan_path(document["name"]), document)
     else:
         view = client.post("/plans", document)
     if as_json:
@@ -75,7 +76,7 @@ def create(
 @app.command()
 def delete(plan: Name, as_json: JSON = False) -> None:
     """Forget a plan. What its runs have done stays."""
-    view = current().client().delete(_path(plan))
+    view = current().client().delete(plan_path(plan))
     if as_json:
         print_json(view)
     else:
@@ -105,7 +106,7 @@ def run(
     _confirm(client, plan, wanted[0], yes or as_json)
     body: dict[str, Any] = {"kind": wanted[0], "point": point, "to": to, "newest": newest}
     body |= {"force": force, "timeout_s": _seconds(timeout)}
-    _follow(client, client.post(_path(plan, "/runs"), body), wait, as_json)
+    _follow(client, client.post(plan_path(plan, "/runs"), body), wait, as_json)
 
 
 @app.command()
@@ -117,7 +118,7 @@ def status(
 ) -> None:
     """The newest run of a plan, step by step."""
     client = current().client()
-    view = client.get(f"/plan-runs/{quote(run_id.replace('/', '-'))}" if run_id else _path(plan, "/run"))
+    view = client.get(f"/plan-runs/{quote(run_id.replace('/', '-'))}" if run_id else plan_path(plan, "/run"))
     if watch and not as_json:
         _follow(client, view, True, False)
     elif as_json:
@@ -133,7 +134,7 @@ def status(
 @app.command()
 def history(plan: Name, limit: Annotated[int, typer.Option(min=1)] = 20, as_json: JSON = False) -> None:
     """The runs of a plan, newest first."""
-    views = current().client().get(_path(plan, "/runs"), limit=limit)
+    views = current().client().get(plan_path(plan, "/runs"), limit=limit)
     if as_json:
         print_json(views)
         return
@@ -198,23 +199,17 @@ def cleanup(plan: Name, run_id: RunId = None, wait: Wait = True, as_json: JSON =
     _ask(plan, "cleanup", {"run": run_id}, wait, as_json)
 
 
-def _path(plan: str, more: str = "") -> str:
-    if "/" in plan or plan in ("", ".", ".."):
-        raise NotFound("no plan can have this name", subject=plan)  # and no address of the API either
-    return f"/plans/{quote(plan)}{more}"
-
-
 def _ask(plan: str, what: str, body: dict[str, Any], wait: bool, as_json: bool) -> None:
     client = current().client()
     given = {name: value for name, value in body.items() if value is not None}
-    _follow(client, client.post(_path(plan, f"/{what}"), given), wait, as_json)
+    _follow(client, client.post(plan_path(plan, f"/{what}"), given), wait, as_json)
 
 
 def _confirm(client: Any, plan: str, kind: str, yes: bool) -> None:
     """On a terminal the operator is asked; a script that gives no --yes is taken at its word."""
     if yes or kind == "test" or not sys.stdin.isatty():
         return
-    names = ", ".join(client.get(_path(plan))["vms"])
+    names = ", ".join(client.get(plan_path(plan))["vms"])
     what = {
         "planned": f"{names}: all are shut down here and started at the recovery site",
         "unplanned": f"{names}: all are started from the vault; what is not in there yet is lost",

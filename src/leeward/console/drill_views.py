@@ -16,17 +16,22 @@ from leeward.domain.drills import (
     show_window,
 )
 from leeward.domain.errors import BadInput
+from leeward.domain.plans import Plan
 from leeward.state.drills import KeptDrill
 from leeward.wire.translate import utc_of, when
 
 
-def drill_view(drill: KeptDrill, name: str, tested: Mapping[str, float], now: float) -> DrillView:
-    """tested: VM id → when its last good test ended. Times: UTC seconds."""
+def drill_view(
+    drill: KeptDrill, tested: Mapping[str, float], now: float, *, vm: str = "", plan: Plan | None = None
+) -> DrillView:
+    """Of a VM of this name, or of a plan. tested: subject → when its last good test ended. Times: UTC seconds."""
     schedule = drill.schedule
-    last = tested.get(schedule.vm_id)
+    last = tested.get(schedule.subject)
     return DrillView(
-        vm=name,
-        vm_id=schedule.vm_id,
+        plan=plan.name if plan else "",
+        vm=vm,
+        vm_id="" if plan else schedule.subject,
+        vm_ids=[member.vm_id for member in plan.members] if plan else [schedule.subject],
         every_s=schedule.every_s,
         mode=schedule.mode.value,
         window=show_window(schedule.begins, schedule.ends),
@@ -40,11 +45,11 @@ def drill_view(drill: KeptDrill, name: str, tested: Mapping[str, float], now: fl
     )
 
 
-def read_schedule(vm_id: str, request: DrillRequest, now: float) -> Schedule:
+def read_schedule(subject: str, request: DrillRequest, now: float) -> Schedule:
     """Raises BadInput, whose subject is the field."""
     if not SHORTEST_S <= request.every_s <= LONGEST_EVERY_S:
         raise BadInput("a drill comes round once an hour at most, and within ten years", subject="every_s")
     if not 0 <= request.keep_s <= LONGEST_KEEP_S:
         raise BadInput("a drill's copy is kept for a day at most", subject="keep_s")
     begins, ends = read_window(request.window)
-    return Schedule(vm_id, request.every_s, Mode(request.mode), begins, ends, request.keep_s, now)
+    return Schedule(subject, request.every_s, Mode(request.mode), begins, ends, request.keep_s, now)

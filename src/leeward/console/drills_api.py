@@ -26,3 +26,12 @@ def add_drills_api(app: FastAPI, service: Service) -> None:
         vm_id, name = service.known(vm)
         service.drills.remove(vm_id, name, acting.get())
         return {"vm": name, "drill": None}
+
+    @app.put("/api/v1/plans/{plan}/drill", dependencies=operator)
+    def schedule_plan_drill(plan: str, request: DrillRequest) -> DrillView:
+        return service.drills.put_plan(plan, request, acting.get())
+
+    @app.delete("/api/v1/plans/{plan}/drill", dependencies=operator)
+    def unschedule_plan_drill(plan: str) -> dict[str, Any]:
+        service.drills.remove_plan(plan, acting.get())
+        return {"plan": plan, "drill": None}

@@ -31,6 +31,11 @@ from leeward.state.database import Database
 _MOST = 10_000
 
 
+def new_id() -> str:
+    """For a run of a plan: by its beginning it is told from those of VMs."""
+    return f"{PLAN}{uuid.uuid4().hex[:12]}"
+
+
 class PlanRuns:
     def __init__(self, database: Database, fleet: Fleet, desk: PlanDesk, engine: Engine) -> None:
         self._database = database
@@ -68,15 +73,23 @@ class PlanRuns:
 
     # --- beginning ------------------------------------------------------------------------------------
 
-    def begin(self, name: str, request: PlanRunRequest, by: str) -> PlanRunView:
-        """An unplanned run takes over from a planned one that is under way: its home may have died under it."""
+    def taken(self, run_id: str) -> PlanRun | None:
+        """None: it was never begun."""
+        try:
+            return self._plans.plan_run(run_id)
+        except NotFound:
+            return None
+
+    def begin(self, name: str, request: PlanRunRequest, by: str, run_id: str = "") -> PlanRunView:
+        """An unplanned run takes over from a planned one that is under way: its home may have died under it. run_id:
+        a new one, that somebody has written down before; "" for any."""
         kept = self._plans.plan(name)
         other = self._may_begin(kept.plan, request)
         given = request.model_dump(exclude={"kind"})
         rides = self._rides(other) if other else {}
         points, notes = self._agree(kept.plan, request, rides)
         run = PlanRun(
-            id=f"{PLAN}{uuid.uuid4().hex[:12]}",
+            id=run_id or new_id(),
             plan=kept.plan,
             kind=request.kind,
             by=by,

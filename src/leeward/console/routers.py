@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter
 
-from leeward.console import alerts_api, consoles_api, discovery_api, plans_api
+from leeward.console import alert_settings_api, alerts_api, consoles_api, discovery_api, plans_api
 from leeward.console.agents import Agents
 from leeward.console.agents_api import agents_router
 from leeward.console.alerts.center import AlertCenter
@@ -22,5 +22,6 @@ def all_routers(
         discovery_api.build_router(scans or Scans()),
         plans_api.build_router(plans),
         consoles_api.build_router(consoles),
+        alert_settings_api.build_router(alerts),
         alerts_api.build_router(alerts),
     )

@@ -11,6 +11,7 @@ from leeward.console.once import once
 from leeward.console.views import DrillView, StatusView
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.alerts import AlertKind, Trouble, key_of
+from leeward.domain.drills import subject_of
 from leeward.domain.protection import ProtectionState
 from leeward.state.clock import seconds_of
 
@@ -73,11 +74,11 @@ def behind(moment: Moment) -> frozenset[str]:
 @once
 def undrilled(moment: Moment) -> list[StatusView]:
     """VMs that could be tested, and have not been since too long ago; one never tested counts from when it was
-    protected. Those with a schedule of their own are told by that."""
+    protected. Those with a schedule of their own, or in a plan with one, are told by that."""
     if moment.limits.drill_s <= 0:
         return []
     oldest = moment.taken - moment.limits.drill_s
-    lately = {drill.vm_id for drill in moment.drills}
+    lately = {vm_id for drill in moment.drills for vm_id in drill.vm_ids}
     for times in (moment.tested, moment.protected):
         lately |= {vm_id for vm_id, at in times.items() if at >= oldest}
     return [
@@ -106,14 +107,15 @@ def _drills(moment: Moment) -> Iterator[Trouble]:
     """By schedules. One that is run by itself has a day's time, since it may have to wait for its window."""
     for drill in moment.drills:
         late_s = moment.taken - seconds_of(drill.next_due)
+        subject, name = (subject_of(drill.plan), drill.plan) if drill.plan else (drill.vm_id, drill.vm)
         if drill_failed(drill):
-            yield Trouble(AlertKind.DRILL_FAILED, drill.vm_id, drill.vm)
+            yield Trouble(AlertKind.DRILL_FAILED, subject, name)
         elif late_s >= (_DAY_S if drill.mode == "run" else 0.0):
-            yield Trouble(AlertKind.DRILL_DUE, drill.vm_id, drill.vm)
+            yield Trouble(AlertKind.DRILL_DUE, subject, name)
 
 
 def drill_failed(drill: DrillView) -> bool:
-    """Its last one, and nobody has tested the VM well since."""
+    """Its last one, and nobody has tested the VM or plan well since."""
     if drill.last_outcome not in ("failed", "undone") or drill.last_drill is None:
         return False
     return drill.last_good is None or drill.last_good < drill.last_drill

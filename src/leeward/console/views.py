@@ -170,12 +170,15 @@ class DrillRequest(BaseModel):
 
 
 class DrillView(BaseModel):
-    """A VM's schedule, as DrillRequest. last_good: end of its last good test, whoever asked for it. next_due: when
+    """A schedule, as DrillRequest, of a VM or of a plan's test run: of the one the names of the other are "". vm_ids:
+    of the VM, or of all that the plan has. last_good: end of the last good test, whoever asked for it. next_due: when
     the next one is due; overdue: it is. last_drill, last_outcome, last_run: of the last one that was run by itself;
     outcome: as in EvidenceView, "" while it is under way, or there was none."""
 
+    plan: str
     vm: str
     vm_id: str
+    vm_ids: list[str]
     every_s: float
     mode: str
     window: str

@@ -97,6 +97,7 @@ class Console:
         self.plans = Plans(database, self._fleet, vault, scripts, self._plan_runs)
         self.learner = Learner(database, self._desk, vault)
         self.service = Service(database, self._fleet, vault, self._desk, self.failovers)
+        self.service.drills.know_plans(self._plan_runs)
 
     def start(self) -> None:
         """Tell the agents what is wished, and carry on the runs that an earlier process left."""

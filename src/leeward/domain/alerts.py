@@ -17,8 +17,8 @@ _LONGEST_KEY = 300
 
 class AlertKind(StrEnum):
     """RPO: the actual RPO is above its target. PROTECTION: a VM is not being replicated, or its points cannot be
-    relied on. DRILL: no good test failover for too long; DRILL_DUE: by the VM's own schedule; DRILL_FAILED: the last
-    one that was run by it. RUN, PLAN: one has stalled and waits for a person."""
+    relied on. DRILL: no good test failover for too long; DRILL_DUE: by the schedule of a VM or plan; DRILL_FAILED:
+    the last one that was run by it. RUN, PLAN: one has stalled and waits for a person."""
 
     RPO = "rpo"
     PROTECTION = "protection"
@@ -57,9 +57,9 @@ SEVERITIES: Mapping[AlertKind, Severity] = {
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Something that is wrong now. subject: a VM's or run's id, a host's name, "" for the vault. name: of it, for
-    people. host: where that is, "" where it does not matter. detail: in English, as it was told. held_s: for how long
-    it has certainly been so."""
+    """Something that is wrong now. subject: a VM's or run's id, what a drill is of (`drills.plan_of`), a host's name,
+    "" for the vault. name: of it, for people. host: where that is, "" where it does not matter. detail: in English,
+    as it was told. held_s: for how long it has certainly been so."""
 
     kind: AlertKind
     subject: str

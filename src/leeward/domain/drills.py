@@ -1,7 +1,7 @@
-"""Drills: test failovers that come round. What is to be done now, given schedules and what is known of the VMs. Pure.
+"""Drills: tests that come round, of VMs and of plans. What is to be done now, by schedules and what is known. Pure.
 
 Only good tests count (see `leeward.domain.evidence`), whoever asked for them. Drills that Leeward runs by itself are
-run one at a time, and none is begun where anything else of the VM is under way.
+run one at a time, whether of a VM or of a plan, and none is begun where anything else of its VMs is under way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,18 @@ RETRY_S = 86_400.0
 LONGEST_S = 2 * 3600.0
 # A copy that could not be removed is tried again after this, and holds up only its own VM.
 CLEAN_AGAIN_S = 900.0
+# What is tested is named by the VM's id; a plan by its name after this, which no id begins with.
+_PLAN = "plan:"
 SHORTEST_S, LONGEST_EVERY_S, LONGEST_KEEP_S = 3600.0, 3660 * 86_400.0, 86_400.0
+
+
+def subject_of(plan: str) -> str:
+    return _PLAN + plan
+
+
+def plan_of(subject: str) -> str | None:
+    """Its name; None for a VM."""
+    return subject.removeprefix(_PLAN) if subject.startswith(_PLAN) else None
 
 
 class Mode(StrEnum):
@@ -33,11 +44,11 @@ class Mode(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """every_s: between good tests. begins, ends: in which time of the day it is run, in minutes of the console's
-    local time, over midnight where ends is less; the same: at any time. keep_s: how long the copy stays. since: when
-    it was made, UTC seconds: from then on a VM that was never tested is due."""
+    """subject: what is tested (see `plan_of`). every_s: between good tests. begins, ends: in which time of the day it
+    is run, in minutes of the console's local time, over midnight where ends is less; the same: at any time. keep_s:
+    how long the copy stays. since: when it was made, UTC seconds: from then on what was never tested is due."""
 
-    vm_id: str
+    subject: str
     every_s: float
     mode: Mode = Mode.WARN
     begins: int = 0
@@ -48,13 +59,13 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a VM with a schedule. enabled: it is protected, current, and no phase is under way. busy:
-    another run of it, or of a plan with it, is not over, a copy that is not the drill's is there, or it has been put
-    off. tested: end of its last good test.
+    """What is known of a VM with a schedule, or of all VMs of a plan with one. enabled: it is protected, current, and
+    no phase is under way. busy: another run of it, or of a plan with it, is not over, a copy that is not the drill's
+    is there, or it has been put off. tested: end of its last good test. longest_s: within which a drill comes up.
 
-    Of its last drill: tried: when it was begun; going: its run is under way; ending: and that is being taken back
-    already; ended: when that came to its end; copy: its copy is there; cleaned: when its removal was last asked for;
-    cleaning: that is under way. Times: UTC seconds.
+    Of its last drill: tried: when it was begun; going: its run is under way; asks: and waits for an approval; ending:
+    and that is being taken back already; ended: when that came to its end; copy: of what it made something is there;
+    cleaned: when its removal was last asked for; cleaning: that is under way. Times: UTC seconds.
     """
 
     enabled: bool
@@ -62,15 +73,20 @@ class Known:
     tested: float | None = None
     tried: float | None = None
     going: bool = False
+    asks: bool = False
     ending: bool = False
     ended: float | None = None
     copy: bool = False
     cleaned: float | None = None
     cleaning: bool = False
+    longest_s: float = LONGEST_S
 
 
 class Do(StrEnum):
+    """APPROVE: what a plan asks a person for. Nobody is there in the night, and a test touches nothing."""
+
     BEGIN = "begin"
+    APPROVE = "approve"
     TAKE_BACK = "take-back"
     CLEAN = "clean"
     FORGET = "forget"
@@ -79,7 +95,7 @@ class Do(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Deed:
     do: Do
-    vm_id: str
+    subject: str
 
 
 def next_due(schedule: Schedule, tested: float | None) -> float:
@@ -105,7 +121,7 @@ def decide(given: Sequence[tuple[Schedule, Known]], now: float, minute: int) -> 
     if any(_holds_up(schedule, known, now) for schedule, known in given):
         return deeds
     ready = [
-        (next_due(schedule, known.tested), schedule.vm_id)
+        (next_due(schedule, known.tested), schedule.subject)
         for schedule, known in given
         if _may_begin(schedule, known, now, minute)
     ]
@@ -116,22 +132,24 @@ def _end(schedule: Schedule, known: Known, now: float) -> Deed | None:
     """Also of a schedule that was changed meanwhile to one that only warns, or removed: what was begun is brought to
     its end."""
     if known.going:
-        late = known.tried is not None and now - known.tried > LONGEST_S
-        return Deed(Do.TAKE_BACK, schedule.vm_id) if late and not known.ending else None
+        late = known.tried is not None and now - known.tried > known.longest_s
+        if late and not known.ending:
+            return Deed(Do.TAKE_BACK, schedule.subject)
+        return Deed(Do.APPROVE, schedule.subject) if known.asks else None
     if known.cleaning:
         return None
     kept_until = None if known.ended is None else known.ended + schedule.keep_s
     if not known.copy:
         # A copy that has just been made, or whose host does not answer just now, is not seen.
         gone = kept_until is None or now >= kept_until + CLEAN_AGAIN_S
-        return Deed(Do.FORGET, schedule.vm_id) if gone and schedule.mode is Mode.OFF else None
+        return Deed(Do.FORGET, schedule.subject) if gone and schedule.mode is Mode.OFF else None
     again = known.cleaned is None or now - known.cleaned >= CLEAN_AGAIN_S
-    return Deed(Do.CLEAN, schedule.vm_id) if kept_until is not None and now >= kept_until and again else None
+    return Deed(Do.CLEAN, schedule.subject) if kept_until is not None and now >= kept_until and again else None
 
 
 def _holds_up(schedule: Schedule, known: Known, now: float) -> bool:
     if known.going:  # the host of one that is being taken back may be away for good
-        return known.tried is None or now <= known.tried + LONGEST_S + CLEAN_AGAIN_S
+        return known.tried is None or now <= known.tried + known.longest_s + CLEAN_AGAIN_S
     return known.copy and known.ended is not None and now < known.ended + schedule.keep_s + CLEAN_AGAIN_S
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from leeward.domain.plan_runs import Act, PlanRun
+from leeward.domain.plan_runs import Act, PlanRun, PlanState
 from leeward.domain.plan_runs import StepState as PlanStepState
 from leeward.domain.plans import Check, CheckKind
 from leeward.domain.runs import Run, RunState, StepState
@@ -77,6 +77,18 @@ def outcome(run: Run, seen: Sequence[Proof] = ()) -> Outcome:
     if any(not proof.passed for proof in seen):
         return Outcome.FAILED
     return Outcome.PASSED if seen else Outcome.UNPROVEN
+
+
+def plan_outcome(run: PlanRun, rides: Sequence[Run]) -> Outcome:
+    """Of a plan's test, whatever became of its copies afterwards. rides: the tests of its VMs."""
+    if run.state in (PlanState.RUNNING, PlanState.WAITING, PlanState.PAUSED):
+        return Outcome.UNDER_WAY
+    if run.state in (PlanState.ABORTING, PlanState.ABORTED):
+        return Outcome.UNDONE
+    each = {outcome(ride, proofs(ride, run)) for ride in rides}
+    if not run.whole or not each <= set(GOOD):
+        return Outcome.FAILED
+    return Outcome.PASSED if each == {Outcome.PASSED} else Outcome.UNPROVEN
 
 
 def good(run: Run) -> bool:

@@ -137,11 +137,19 @@ class PlanRun:
         return self.back or self.steps
 
     @property
+    def whole(self) -> bool:
+        """All its steps are over, and none has failed. Of a run that is being aborted that says nothing."""
+        return all(step.state in (StepState.DONE, StepState.SKIPPED) and not step.waived for step in self.steps)
+
+    @property
     def complete(self) -> bool:
         """It came to its end, and nothing failed."""
-        return self.state in (PlanState.DONE, PlanState.CLEANED) and all(
-            step.state in (StepState.DONE, StepState.SKIPPED) and not step.waived for step in self.steps
-        )
+        return self.state in (PlanState.DONE, PlanState.CLEANED) and self.whole
+
+    @property
+    def up(self) -> float:
+        """When the last of its steps ended, without what came afterwards; UTC seconds."""
+        return max((step.ended for step in self.steps if step.ended is not None), default=self.created)
 
     def step(self, key: str) -> PlanStep:
         return next(step for step in (*self.steps, *self.back) if step.key == key)

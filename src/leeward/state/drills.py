@@ -1,4 +1,4 @@
-"""Schedules of drills, and what became of the last drill of each VM."""
+"""Schedules of drills, and what became of the last drill of each VM and plan."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 
-from leeward.domain.drills import Mode, Schedule
+from leeward.domain.drills import Mode, Schedule, subject_of
+from leeward.domain.errors import Refused
 from leeward.state.engine import reading
 from leeward.state.tables import DrillRow
 
@@ -33,38 +34,53 @@ class Drills:
 
     def all(self) -> list[KeptDrill]:
         with Session(reading(self._engine)) as session:
-            return [_kept(row) for row in session.scalars(select(DrillRow).order_by(DrillRow.vm_id))]
+            return [_kept(row) for row in session.scalars(select(DrillRow).order_by(DrillRow.subject))]
 
     def put(self, schedule: Schedule) -> None:
-        """A VM that has one keeps when it was made; also of one that is off, what became of its last drill."""
+        """Who has one keeps when it was made; also of one that is off, what became of its last drill."""
         values = {"every_s": schedule.every_s, "mode": schedule.mode.value, "keep_s": schedule.keep_s}
         values |= {"begins": schedule.begins, "ends": schedule.ends}
         with Session(self._engine) as session, session.begin():
-            row = session.get(DrillRow, schedule.vm_id)
+            row = session.get(DrillRow, schedule.subject)
             if row is None:
-                session.add(DrillRow(vm_id=schedule.vm_id, since=schedule.since, run_id="", outcome="", **values))
+                session.add(DrillRow(subject=schedule.subject, since=schedule.since, run_id="", outcome="", **values))
                 return
             if row.mode == Mode.OFF.value:
                 row.since = schedule.since
             for name, value in values.items():
                 setattr(row, name, value)
 
-    def end(self, vm_id: str) -> None:
+    def end(self, subject: str) -> None:
         """From now on it is off."""
-        self.note(vm_id, mode=Mode.OFF.value)
+        self.note(subject, mode=Mode.OFF.value)
 
-    def forget(self, vm_id: str) -> None:
+    def forget(self, subject: str) -> None:
         """Nothing when it has been put again meanwhile."""
-        off = (DrillRow.vm_id == vm_id, DrillRow.mode == Mode.OFF.value)
+        off = (DrillRow.subject == subject, DrillRow.mode == Mode.OFF.value)
         with Session(self._engine) as session, session.begin():
             session.execute(delete(DrillRow).where(*off))
 
-    def note(self, vm_id: str, **changes: Any) -> None:
+    def note(self, subject: str, **changes: Any) -> None:
         """run_id, tried, outcome, cleaned; nothing when there is no schedule any more."""
         with Session(self._engine) as session, session.begin():
-            session.execute(update(DrillRow).where(DrillRow.vm_id == vm_id).values(**changes))
+            session.execute(update(DrillRow).where(DrillRow.subject == subject).values(**changes))
+
+
+def end_of_plan(session: Session, plan: str) -> None:
+    """A plan goes, and its schedule with it, but for what its last drill has left (see `Mode.OFF`)."""
+    session.execute(update(DrillRow).where(DrillRow.subject == subject_of(plan)).values(mode=Mode.OFF.value))
+
+
+def rename_plan(session: Session, name: str, new: str) -> None:
+    """Raises Refused when a drill of a plan that had the new name has not been cleaned up yet."""
+    if session.get(DrillRow, subject_of(name)) is None:
+        return
+    if session.get(DrillRow, subject_of(new)) is not None:
+        why = "a drill of the plan that had this name is still being cleaned up"
+        raise Refused(why, subject=new, hint="Try again in a while")
+    session.execute(update(DrillRow).where(DrillRow.subject == subject_of(name)).values(subject=subject_of(new)))
 
 
 def _kept(row: DrillRow) -> KeptDrill:
-    schedule = Schedule(row.vm_id, row.every_s, Mode(row.mode), row.begins, row.ends, row.keep_s, row.since)
+    schedule = Schedule(row.subject, row.every_s, Mode(row.mode), row.begins, row.ends, row.keep_s, row.since)
     return KeptDrill(schedule, row.run_id, row.tried, row.outcome, row.cleaned)

@@ -15,8 +15,9 @@ from sqlalchemy.orm import Session
 from leeward.domain.errors import NotFound, Refused, Unavailable
 from leeward.domain.plan_asks import gave_way
 from leeward.domain.plan_runs import PlanRun, PlanState
-from leeward.domain.plans import Plan
+from leeward.domain.plans import Plan, PlanKind
 from leeward.state.clock import now
+from leeward.state.drills import end_of_plan, rename_plan
 from leeward.state.engine import reading
 from leeward.state.tables import PlanRow, PlanRunRow
 
@@ -96,6 +97,7 @@ class Plans:
                 raise Changed("somebody else has changed this plan meanwhile", subject=name)
             if plan.name != name:
                 _rename_runs(session, name, plan.name)
+                rename_plan(session, name, plan.name)
             done = session.execute(
                 update(PlanRow)
                 # A run that begins at this moment counts the version; one of a plan to be renamed must not be missed.
@@ -113,9 +115,10 @@ class Plans:
         return self.plan(plan.name)
 
     def remove(self, name: str) -> None:
-        """Its runs stay, as history."""
+        """Its runs stay, as history; no drill of it is begun any more."""
         with Session(self._engine) as session:
             session.execute(delete(PlanRow).where(PlanRow.name == name))
+            end_of_plan(session, name)
             session.commit()
 
     # --- runs -----------------------------------------------------------------------------------------
@@ -141,12 +144,19 @@ class Plans:
         return self._read(run_id)[0]
 
     def find(
-        self, *, plan: str | None = None, states: Collection[PlanState] | None = None, limit: int = 100
+        self,
+        *,
+        plan: str | None = None,
+        kind: PlanKind | None = None,
+        states: Collection[PlanState] | None = None,
+        limit: int = 100,
     ) -> list[PlanRun]:
         """Newest first."""
         query = select(PlanRunRow).order_by(PlanRunRow.created.desc(), PlanRunRow.id).limit(limit)
         if plan is not None:
             query = query.where(PlanRunRow.plan == plan)
+        if kind is not None:
+            query = query.where(PlanRunRow.kind == kind.value)
         if states is not None:
             query = query.where(PlanRunRow.state.in_([state.value for state in states]))
         with Session(reading(self._engine)) as session:

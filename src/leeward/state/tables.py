@@ -108,11 +108,12 @@ class EvidenceRow(Base):
 
 
 class DrillRow(Base):
-    """When a VM is to be tested again (see leeward.domain.drills), and its last drill (see leeward.state.drills)."""
+    """When a VM or a plan is to be tested again (subject: see leeward.domain.drills), and its last drill (see
+    leeward.state.drills)."""
 
     __tablename__ = "drill"
 
-    vm_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(80), primary_key=True)
     every_s: Mapped[float] = mapped_column(Float)
     mode: Mapped[str] = mapped_column(String(16))
     begins: Mapped[int] = mapped_column(Integer)

@@ -10,6 +10,7 @@ from tests.console.web.showing import OfficeWorld, vm_id
 from tests.console.web.stand import KeyFolder, Served, Stand
 from tests.vault.conftest import CHEAP
 
+from leeward.console.views import DrillRequest
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.access import Role
 from leeward.domain.growth import Size
@@ -36,6 +37,9 @@ def office(tmp_path_factory):
     # Walks of this module sign in more often than a person would.
     made.identity.reception._tries.take = lambda *keys: 0
     look_after_vault(made)
+    made.service.drills.put_plan(
+        "shop", DrillRequest(every_s=90 * 86_400.0, mode="run", window="22:00-04:00"), "anna"
+    )
     made.server = Served(made)
     yield made
     made.server.close()
@@ -88,6 +92,7 @@ def pages(office):
         "run": f"/runs/{run.id}",
         "plans": "/plans",
         "plan": "/plans/shop",
+        "plan-drill": "/plans/shop/drill",
         "plan-new": "/new-plan",
         "plan-edit": "/plans/shop/edit",
         "plan-import": "/import-plan",

@@ -11,7 +11,7 @@ from email.utils import format_datetime, localtime, make_msgid
 
 from leeward import __version__
 from leeward.console.alerts.settings import NO_NAME, MailSettings, Security, names_a_host
-from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.domain.errors import Refused, Unavailable
 
 # For each answer of the server.
 _TIMEOUT_S = 15.0
@@ -75,7 +75,7 @@ def send_mail(settings: MailSettings, password: str, subject: str, text: str) ->
         raise PartlySent(_turned_away(turned_away), subject=where)
 
 
-class PartlySent(LeewardError):
+class PartlySent(Refused):
     """Some of the recipients have the message: it must not be sent to them again."""
 
     code = "partly-sent"

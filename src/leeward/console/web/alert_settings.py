@@ -52,20 +52,18 @@ def router(parts: Parts) -> APIRouter:
         parts.watch.fresh()
         return go(request, "/settings/alerts")
 
-    def read(request: Request, name: str, form: Form) -> tuple[ChannelSettings | Response, str | None]:
+    def checked(request: Request, name: str, form: Form) -> tuple[ChannelSettings | Response, str | None]:
         """(what to set, or the page that tells what is wrong; the new secret, None to keep the one there is). Raises
         NotFound."""
         if name not in _CHANNELS:
             raise NotFound("there is no such channel", subject=name)
         about(request, name)  # and not the address that an error is of
-        known = settings.channel(name)
-        has_secret = known is not None and known.has_secret
-        made, secret, bad = read_channel(name, form, known.settings if known else None, has_secret)
-        return made or page(request, 422, wrong(bad), name, _typed(name, form)), secret
+        read = read_channel(name, form, settings.channel(name))
+        return read.settings or page(request, 422, wrong(read.wrong), name, _typed(name, form)), read.secret
 
     @pages.post("/settings/alerts/{channel}", dependencies=admin)
     def set_alert_channel(request: Request, channel: str, form: Posted) -> Response:
-        made, secret = read(request, channel, form)
+        made, secret = checked(request, channel, form)
         if isinstance(made, Response):
             return made
         about(request, channel, "on" if made.enabled else "off")
@@ -75,7 +73,7 @@ def router(parts: Parts) -> APIRouter:
     @pages.post("/settings/alerts/{channel}/test", dependencies=admin)
     def test_alert_channel(request: Request, channel: str, form: Posted) -> Response:
         """With what the form says, which need not be saved."""
-        made, secret = read(request, channel, form)
+        made, secret = checked(request, channel, form)
         if isinstance(made, Response):
             return made
         values = _typed(channel, form)

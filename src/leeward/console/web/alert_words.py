@@ -9,6 +9,7 @@ from urllib.parse import quote
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.rows import Level
 from leeward.domain.alerts import AlertKind, Severity
+from leeward.domain.drills import plan_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +39,8 @@ _OF_MANY = {
     AlertKind.RPO: N_("{count} VMs have missed their RPO target."),
     AlertKind.PROTECTION: N_("{count} VMs are not being replicated."),
     AlertKind.DRILL: N_("{count} protected VMs have not been tested for {days} days."),
-    AlertKind.DRILL_DUE: N_("Drills of {count} VMs are due."),
-    AlertKind.DRILL_FAILED: N_("The last drills of {count} VMs have failed."),
+    AlertKind.DRILL_DUE: N_("Drills of {count} VMs or plans are due."),
+    AlertKind.DRILL_FAILED: N_("The last drills of {count} VMs or plans have failed."),
 }
 BEST = {
     AlertKind.RPO: Best(
@@ -85,7 +86,7 @@ BEST = {
     ),
     AlertKind.DRILL_FAILED: Best(
         N_("See what was seen"),
-        N_("See on the VM's page what the last test has shown, mend that, and test it again."),
+        N_("See what the last test has shown, mend that, and test again."),
         "/vms/{subject}",
     ),
     AlertKind.RUN: Best(
@@ -98,6 +99,11 @@ BEST = {
         N_("See which step has failed and why; then continue the run, go on without it, or abort it."),
         "/plans/{name}",
     ),
+}
+# kind → where, when it is about a plan and not about a VM
+_OF_PLANS = {
+    AlertKind.DRILL_DUE: "/plans/{name}/start?type=test",
+    AlertKind.DRILL_FAILED: "/plans/{name}",
 }
 # of many of a kind: (action, where)
 MANY = {
@@ -138,6 +144,8 @@ def said_of_many(kind: AlertKind, count: int, drill_s: float) -> Phrase:
 
 def best(kind: AlertKind, subject: str, name: str) -> str:
     """The address of the page to look at."""
+    if kind in _OF_PLANS and plan_of(subject) is not None:
+        return _OF_PLANS[kind].format(name=quote(name, safe=""))
     return BEST[kind].href.format(subject=quote(subject, safe=""), name=quote(name, safe=""))
 
 

@@ -66,14 +66,17 @@ def _add_looking(pages: APIRouter, parts: Parts) -> None:
     def plan_live(request: Request, plan: str) -> Response:
         plans.get(plan)
         pieces = parts.painter.pieces(parts.painter.reader(request), "plan_pieces.html")
+        drills = parts.painter.pieces(parts.painter.reader(request), "drill_pieces.html")
 
-        def view(_: Moment) -> Sequence[Piece]:
+        def view(moment: Moment) -> Sequence[Piece]:
+            drill = moment.plan_drill(plan)
             runs = plans.runs.all(plan, 1)
             run = runs[0] if runs else None
             asks = open_asks(parts, run.id) if run else []
             return [
                 Piece("plan-run", str(run), lambda: str(pieces.run(run))),
                 Piece("plan-asks", (run and run.id, asks), lambda: str(pieces.asks(run, asks))),
+                Piece("plan-drill", drill, lambda: str(drills.card(plan, drill))),
             ]
 
         return stream(request, parts.watch, view)
@@ -96,6 +99,7 @@ def show_plan(
         run=runs[0] if runs else None,
         runs=runs,
         asks=asks,
+        drill=parts.service.drills.of_plan(plan, parts.watch.look().tested),
     )
 
 

@@ -153,6 +153,7 @@ def router(parts: Parts) -> APIRouter:
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,
             drill=moment.drill(vm_id),
+            plan_drills=moment.plan_drills(vm_id),
             tests=parts.service.evidence.of(vm_id),
         )
 

@@ -75,6 +75,13 @@ class Moment:
     def drill(self, vm_id: str) -> DrillView | None:
         return next((one for one in self.drills if one.vm_id == vm_id), None)
 
+    def plan_drills(self, vm_id: str) -> list[DrillView]:
+        """Of plans that have the VM."""
+        return [one for one in self.drills if one.plan and vm_id in one.vm_ids]
+
+    def plan_drill(self, plan: str) -> DrillView | None:
+        return next((one for one in self.drills if one.plan == plan), None)
+
     def reachable(self, host: str) -> bool:
         return any(one.name == host and one.reachable for one in self.hosts)
 

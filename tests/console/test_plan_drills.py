@@ -1,0 +1,342 @@
+"""Drills of recovery plans in a whole console in memory; only the clock is not real."""
+
+from contextlib import suppress
+
+import pytest
+from tests.console.plan_world import DB, SHOP, Killed
+from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events
+
+from leeward.console.views import DrillRequest
+from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S, Mode, subject_of
+from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused, StoreUnavailable
+
+MONTH = 30 * DAY
+PROVEN = [
+    {"name": "database", "vms": ["db"], "checks": [{"vm": "db", "kind": "agent"}]},
+    {"name": "application", "vms": ["app", "front"]},
+]
+
+
+class Planned(Drilled):
+    def plan_drill(self, request=MONTHLY, **changes):
+        self.create(**changes)
+        return self.drills.put_plan("shop", request, "anna")
+
+    def tick(self):
+        """And wait until what was begun is over."""
+        self.drills.tick()
+        self.settle()
+
+    def settle(self):
+        still = ("running", "undoing")
+        self.wait(lambda: all(run.state not in still for run in self.failovers.runs()), 40)
+        self.wait(lambda: not self.engine.walking(), 40)
+
+    def plan_view(self):
+        return self.drills.of_plan("shop")
+
+    def runs(self):
+        """Of the plan, oldest first: (kind, state, by)."""
+        return [(run.kind.value, run.state.value, run.by) for run in self.plans.runs.all("shop")][::-1]
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = Planned(tmp_path)
+    yield made
+    made.close()
+
+
+DONE, CLEANED = ("test", "done", "drill"), ("test", "cleaned", "drill")
+
+
+def test_a_drill_of_a_plan_from_first_to_last_and_the_next_one(world):
+    view = world.plan_drill(groups=PROVEN)
+    assert (view.plan, view.vm, view.overdue, len(view.vm_ids)) == ("shop", "", True, 3)
+    world.tick()
+    assert (world.runs(), sorted(copies(world))) == ([DONE], ["app", "db", "front"])
+    world.tick()
+    view = world.plan_view()
+    assert (view.last_outcome, view.overdue, view.last_good is None) == ("passed", False, False)
+    assert view.last_run == world.plans.runs.all("shop")[0].id
+    world.ahead = 590.0
+    world.tick()
+    assert world.runs() == [DONE]
+    world.ahead = 605.0
+    world.tick()
+    assert (world.runs(), copies(world)) == ([CLEANED], [])
+    for days, found in ((29, [CLEANED]), (31, [CLEANED, DONE])):
+        world.ahead = days * DAY
+        world.tick()
+        assert world.runs() == found
+    assert events(world) == ["drill scheduled", "drill done"]
+    # Its VMs count as tested, each with its evidence.
+    tested = world.drills.tested()
+    assert all(tested[world.service.vm_id(name)] > 0 for name in ("db", "app", "front"))
+    newest, _ = world.service.evidence.of(DB)
+    assert (newest.by, newest.plan, newest.outcome) == ("drill", "shop", "passed")
+
+
+def test_only_in_its_window_and_not_beside_a_drill_of_a_vm(world):
+    world.minute = 12 * 60
+    world.plan_drill(MONTHLY.model_copy(update={"window": "22:00-04:00"}))
+    world.schedule("db")
+    world.tick()
+    assert (world.runs(), copies(world)) == ([], ["db"])
+    world.minute = 23 * 60
+    world.tick()
+    assert world.runs() == []
+    world.ahead = 700.0
+    world.tick()  # cleaned up
+    world.tick()
+    assert world.runs() == [DONE]
+    # The VM's own schedule waits for the plan's copies to go, although it is due.
+    world.drills.put(DB, MONTHLY.model_copy(update={"every_s": 3600.0}), "anna")
+    world.ahead = 2 * 3600.0
+    world.drills.tick()
+    world.settle()
+    assert ("cleanup" in world.kinds(), copies(world)) == (True, [])
+    world.tick()
+    assert copies(world) == ["db"]
+
+
+def test_a_test_that_somebody_makes_counts(world):
+    world.plan_drill()
+    world.begin("test")
+    world.until_state("done")
+    assert world.plan_view().overdue is False
+    world.tick()
+    assert world.runs() == [("test", "done", "anna")]
+    world.ahead = 31 * DAY
+    begin, asked = world.plans.runs.begin, []
+    world.plans.runs.begin = lambda *given, **more: asked.append(given)
+    world.tick()
+    assert (world.runs(), asked) == ([("test", "done", "anna")], [])  # somebody's own copies are not touched
+    world.plans.runs.begin = begin
+    world.ask("cleanup")
+    world.until_state("cleaned")
+    world.tick()
+    assert world.runs()[1:] == [DONE]
+
+
+def test_copies_that_somebody_makes_after_a_drill_are_not_touched(world):
+    world.plan_drill()
+    world.tick()
+    world.ask("cleanup")
+    world.until_state("cleaned")
+    world.service.start_test("db", "latest", "anna")
+    world.wait(lambda: world.service.test("db").done)
+    world.ahead = DAY
+    asked = []
+    world.plans.runs.cleanup = lambda *given: asked.append(given)
+    world.tick()
+    assert (copies(world), asked) == (["db"], [])
+
+
+def test_an_approval_is_given_by_the_drill(world):
+    groups = [{"name": "database", "vms": ["db"]}, {"name": "application", "vms": ["app"], "approval": True}]
+    world.plan_drill(groups=groups)
+    world.drills.tick()
+    world.until_state("waiting")
+    world.tick()
+    run = world.until_state("done")
+    assert [step.by for step in run.steps if step.act == "approve"] == ["drill"]
+    world.tick()
+    assert world.plan_view().last_outcome == "passed"
+
+
+def test_a_drill_that_stalls_is_seen_cleaned_up_and_tried_again(world):
+    world.plan_drill()
+    there, start = world.recovery.copies, world.recovery.copies.start
+
+    def broken(*_, **__):
+        raise HypervisorError("no memory left")
+
+    there.start = broken
+    world.tick()
+    world.until_state("stalled")
+    world.tick()
+    view = world.plan_view()
+    assert (view.last_outcome, view.overdue) == ("failed", True)
+    world.ahead = 700.0
+    world.tick()
+    assert (world.runs(), copies(world)) == ([CLEANED], [])
+    there.start = start
+    world.tick()
+    assert len(world.runs()) == 1
+    world.schedule("db", MONTHLY.model_copy(update={"every_s": 40 * DAY}))
+    world.tick()
+    assert world.kinds()[-1] == "test"  # what the plan's drill left behind does not hold up the VM's
+    assert copies(world) == ["db"]
+    world.ahead = 1.1 * DAY
+    world.tick()
+    world.tick()
+    assert world.runs()[1:] == [DONE]
+    world.tick()
+    assert world.plan_view().last_outcome == "passed"
+    assert events(world) == ["drill scheduled", "drill failed", "drill scheduled", "drill done", "drill done"]
+
+
+def test_one_that_stalls_before_there_is_a_copy_holds_up_nothing_for_good(world):
+    world.plan_drill()
+    there, build = world.recovery.copies, world.recovery.copies.build
+
+    def broken(*_, **__):
+        raise HypervisorError("no room left")
+
+    there.build = broken
+    world.tick()
+    world.until_state("stalled")
+    world.tick()
+    there.build = build
+    assert (world.plan_view().last_outcome, copies(world)) == ("failed", [])
+    world.schedule("db")
+    world.tick()
+    assert copies(world) == []  # it keeps its time, for who wants to look
+    world.ahead = 700.0
+    world.tick()
+    assert world.runs() == [CLEANED]
+    world.tick()
+    assert copies(world) == ["db"]
+
+
+def test_one_that_does_not_come_up_is_aborted_and_its_copies_go(world):
+    world.plan_drill()
+    world.links[1].cut = True
+    world.drills.tick()
+    world.wait(lambda: world.failovers.runs())
+    world.ahead = LONGEST_S + 60.0
+    world.drills.tick()
+    world.until_state("aborting")
+    world.links[1].cut = False
+    world.until_state("aborted")
+    world.settle()
+    world.drills.tick()
+    assert world.plan_view().last_outcome == "undone"
+    world.ahead += 700.0
+    world.tick()
+    assert copies(world) == []
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("cut"), Refused("somebody was quicker")])
+def test_what_could_not_be_begun_just_now_is_no_failed_drill(world, error):
+    world.plan_drill()
+    begin, before = world.plans.runs.begin, world.plan_view()
+
+    def cut(*_, **__):
+        raise error
+
+    world.plans.runs.begin = cut
+    world.tick()
+    assert (world.plan_view(), world.runs()) == (before, [])
+    world.plans.runs.begin = begin
+    world.tick()
+    assert world.runs() == []
+    world.ahead = 301.0
+    world.tick()
+    assert world.runs() == [DONE]
+
+
+def test_a_plan_whose_vms_are_not_all_well_waits(world):
+    world.plan_drill()
+    world.service.set_paused("front", True)
+    world.wait(lambda: world.service.status("front")[0].state == "paused")
+    world.tick()
+    assert world.runs() == []
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("write", [1, 2, 4, 7])
+def test_a_console_that_dies_at_a_write_goes_on_with_the_same_drill(world, write, after):
+    """From the drill's own note to the plan's run and those of its VMs: one test, which is cleaned up."""
+    world.plan_drill()
+    fate = world.fate
+    note = world.database.drills.note
+    world.database.drills.note = fate.fatal(note)
+    fate.after, fate.at = after, fate.writes + write
+    with suppress(Killed):
+        world.drills.tick()
+    assert world.wait(fate.dead.is_set)
+    world.revive()
+    for _ in range(3):
+        world.tick()
+        if world.runs():
+            world.until_state("done")
+    assert world.runs() == [DONE]
+    assert sorted(copies(world)) == ["app", "db", "front"]
+    assert [run.kind.value for run in world.failovers.runs()] == ["test"] * 3
+    assert world.plan_view().last_outcome in ("passed", "unproven")
+    world.ahead = 700.0
+    fate = world.fate
+    fate.after, fate.at = after, fate.writes + write
+    with suppress(Killed):
+        world.drills.tick()
+    world.wait(fate.dead.is_set)
+    world.revive()
+    for _ in range(2):
+        world.tick()
+        world.ahead += CLEAN_AGAIN_S
+    assert (world.runs(), copies(world)) == ([CLEANED], [])
+
+
+def test_schedules_are_changed_and_removed(world):
+    world.plan_drill()
+    again = world.drills.put_plan("shop", DrillRequest(every_s=7 * DAY, window="1:00-2:00"), "anna")
+    assert (again.every_s, again.mode, again.window) == (7 * DAY, "warn", "01:00-02:00")
+    world.tick()
+    assert world.runs() == []  # it only tells
+    for _ in range(2):
+        world.drills.remove_plan("shop", "anna")
+    assert world.drills.all() == []
+    assert events(world) == ["drill scheduled", "drill scheduled", "drill no longer scheduled"]
+    for asked in (
+        lambda: world.drills.put_plan("nobody", MONTHLY, "anna"),
+        lambda: world.drills.remove_plan("x", "a"),
+    ):
+        with pytest.raises(NotFound):
+            asked()
+    with pytest.raises(BadInput):
+        world.drills.put_plan("shop", MONTHLY.model_copy(update={"window": "x"}), "anna")
+
+
+def test_a_plan_that_gets_another_vm_is_due_again_and_one_that_loses_one_is_not(world):
+    world.plan_drill(groups=[{"name": "database", "vms": ["db", "app"]}])
+    world.tick()
+    assert world.plan_view().overdue is False
+    world.plans.replace("shop", {**SHOP, "groups": [{"name": "database", "vms": ["db"]}]}, "anna")
+    assert world.plan_view().overdue is False
+    world.plans.replace("shop", SHOP, "anna")
+    assert world.plan_view().overdue is True
+
+
+def test_a_plan_that_is_renamed_keeps_its_schedule_and_its_copies_go(world):
+    world.plan_drill()
+    world.tick()
+    world.plans.change("shop", {**SHOP, "name": "store"}, None, "anna")
+    assert world.drills.of_plan("shop") is None
+    assert world.drills.of_plan("store").overdue is False
+    world.ahead = 700.0
+    world.tick()
+    assert copies(world) == []
+
+
+def test_a_plan_that_is_deleted_takes_its_schedule_with_it_and_leaves_no_copy(world):
+    world.plan_drill()
+    world.tick()
+    world.plans.delete("shop", "anna")
+    assert world.drills.all() == []
+    (kept,) = world.database.drills.all()
+    assert (kept.schedule.subject, kept.schedule.mode) == (subject_of("shop"), Mode.OFF)
+    # Meanwhile another plan must not take its name: of two rows one would be forgotten.
+    world.plans.create({**SHOP, "name": "other"}, "anna")
+    world.drills.put_plan("other", MONTHLY.model_copy(update={"mode": "warn"}), "anna")
+    with pytest.raises(Refused, match="still being cleaned up"):
+        world.plans.change("other", SHOP, None, "anna")
+    world.ahead = 700.0
+    world.tick()
+    assert copies(world) == []
+    world.ahead += CLEAN_AGAIN_S
+    world.tick()
+    world.plans.change("other", SHOP, None, "anna")
+    assert world.drills.of_plan("shop").mode == "warn"
