@@ -88,6 +88,14 @@ PATTERNS = (
     N_("there is no application-consistent recovery point"),
     N_("it cannot be protected: {why}"),
     N_("it stays off here: {why}"),
+    N_("no agent has this host"),
+    N_("a warm replica is kept at another host than the VM's own"),
+    N_("the agent of {host} has not told of it"),
+    N_("this host is not set up to run recovered VMs: give it a storage folder"),
+    N_(
+        "the group is on host {host} ({other}), and {vm} is not: VMs agree on an instant only while all of them "
+        "stand still, which nobody can promise across hosts"
+    ),
     N_("there is no such VM"),
     N_("no VM was chosen"),
     N_("there is no such run"),

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request, Response
 from leeward.console.access import GuardedRoute, actor_of, viewer
 from leeward.console.troubles import late
 from leeward.console.views import RunView, StatusView, TestView
+from leeward.console.web.advanced_form import fellows_of
 from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
@@ -153,6 +154,7 @@ def router(parts: Parts) -> APIRouter:
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,
             drill=moment.drill(vm_id),
+            fellows=fellows_of(head.status, moment.statuses),
             tests=parts.service.evidence.of(vm_id),
         )
 
@@ -163,7 +165,9 @@ def router(parts: Parts) -> APIRouter:
 
         def view(moment: Moment) -> Sequence[Piece]:
             head = head_of(moment, vm_id, role)
-            age = head.status.rpo_actual_s
+            age, drill = head.status.rpo_actual_s, moment.drill(vm_id)
+            fellows = fellows_of(head.status, moment.statuses)
+            names = [(one.vm_id, one.vm) for one in fellows]
             return [
                 Piece("vm-head", (head.words, head.level, head.power, head.status.reason, head.status.host),
                       lambda: str(pieces.head(head))),
@@ -173,12 +177,20 @@ def router(parts: Parts) -> APIRouter:
                 Piece("vm-run", _steps(head), lambda: str(pieces.run(head))),
                 Piece("vm-tests", (head.tested, _steps(head)[0], head.status.test_failover),
                       lambda: str(pieces.tests(vm_id, parts.service.evidence.of(vm_id)))),
+                Piece("vm-policy", (head.status.policy, _replica(head.status), drill, names, head.status.marked_at),
+                      lambda: str(pieces.policy(head, drill, fellows))),
                 Piece("vm-curve", head.curve, lambda: str(pieces.curve(head))),
             ]  # fmt: skip
 
         return stream(request, watch, view)
 
     return pages
+
+
+def _replica(status: StatusView) -> object:
+    """As it is shown; what it holds changes with every point."""
+    replica = status.replica
+    return replica and (replica.host, replica.state, replica.reason, int(replica.fraction * 100), replica.bytes >> 24)
 
 
 def _steps(head: Head) -> tuple[object, ...]:
