@@ -65,12 +65,15 @@ class LibvirtHere:
             return "no libvirt answers on this machine"
         return ""
 
+    def all_hosts(self) -> dict[str, str]:
+        names = (host.name for host in self._agent.hosts())
+        return {name: self._file if name in self._configured else "" for name in names}
+
     def stands_in(self, name: str) -> str:
-        if name in self._configured:
-            return self._file
-        if any(host.name == name for host in self._agent.hosts()):
-            return ""
-        raise NotFound("this machine's agent has no such host", subject=name)
+        known = self.all_hosts()
+        if name not in known:
+            raise NotFound("this machine's agent has no such host", subject=name)
+        return known[name]
 
     def survey(self) -> Survey:
         """All who ask while one question is out wait for that one: a libvirt that hangs costs one thread, not one of

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,6 +60,9 @@ class OwnMachine(RecoveryProvider, Protocol):
     def integrate(self, wanted: Wanted) -> None:
         """Make its libvirt a host, at once and for good. Raises BadInput for what cannot be used (subject: the field
         of `Wanted`), Refused where it is one already, LeewardError when it cannot be kept."""
+
+    def all_hosts(self) -> Mapping[str, str]:
+        """Of this machine's agent, whatever libvirt they are: name → as `stands_in` tells."""
 
     def stands_in(self, name: str) -> str:
         """The configuration file in which a host of this machine's agent stands, "" for one that was added by

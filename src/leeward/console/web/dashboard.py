@@ -8,6 +8,7 @@ from leeward.console.access import unguarded
 from leeward.console.agents import Agents
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.checks import VaultOpener
+from leeward.console.host_removal import HostRemoval
 from leeward.console.identity import Identity
 from leeward.console.integration import Integration
 from leeward.console.plans import Plans
@@ -58,6 +59,7 @@ def add_dashboard(
     agents: Agents,
     scans: Scans,
     machine: OwnMachine,
+    removal: HostRemoval,
 ) -> Watch:
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
@@ -79,6 +81,7 @@ def add_dashboard(
         agents,
         integration,
         machine,
+        removal,
     )
     painter.tell("alerts_open", parts.open_alerts)
     install_pages(app, painter)
