@@ -2,18 +2,22 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import pytest
+from tests.console.stand import until
 
 from leeward.agent import wiring
 from leeward.agent.added_hosts import added_hosts, all_hosts, keep_added
+from leeward.agent.agent import Source
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.agent.here import LibvirtHere
 from leeward.agent.leaving import Traces, refusal
 from leeward.agent.ledger import StandDown
 from leeward.agent.wiring import build_agent
 from leeward.domain.errors import LeewardError, NotFound, Refused
+from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.ports.recovery_provider import Wanted
 from leeward.recovery.durable import save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
@@ -63,7 +67,7 @@ def test_a_host_is_gone_at_once_and_after_the_next_start(agent, here, tmp_path):
     assert (dict(agent.copies), agent.link.report().copies, agent.link.report().replicas) == ({}, (), ())
     assert all_hosts((), tmp_path / "state") == ()
     # The agent itself works on, and nothing holds on to the host's connections.
-    assert {thread.name for thread in threading.enumerate()} == threads
+    until(lambda: {thread.name for thread in threading.enumerate()} == threads)
     gc.collect()
     assert driver() is None
     with pytest.raises(NotFound, match="no such host"):
@@ -74,6 +78,30 @@ def test_a_host_is_gone_at_once_and_after_the_next_start(agent, here, tmp_path):
     assert here.why_not() == ""
     here.integrate(Wanted("south", "source"))
     assert [(host.name, [vm.name for vm in host.vms]) for host in agent.link.hosts()] == [("south", ["test"])]
+
+
+class Frozen(MemoryHypervisor):
+    """Its connection cannot be closed: whoever lets go of it last waits for ever, or as good as that."""
+
+    closing, going = threading.Event(), threading.Event()
+
+    def __del__(self):
+        self.closing.set()
+        self.going.wait(20)
+
+
+@pytest.mark.timeout(60)
+def test_a_host_whose_libvirt_hangs_keeps_nobody_waiting(agent):
+    agent.agent.add(Source(HostConfig("north", "source", "memory"), Frozen("north")))
+    assert len(agent.link.hosts()) == 1
+    began = time.monotonic()
+    agent.remove("north", lambda: None)
+    assert agent.link.hosts() == []
+    assert agent.link.report().protections == ()
+    assert time.monotonic() - began < 5
+    assert Frozen.closing.wait(5)
+    assert not Frozen.going.is_set()
+    Frozen.going.set()
 
 
 def test_a_host_of_the_configuration_stays(tmp_path):
@@ -201,6 +229,7 @@ def test_whoever_dies_in_between_finds_it_as_it_was_or_as_he_asked(agent, here, 
     monkeypatch.setattr("leeward.agent.here.keep_added", dies)
     with pytest.raises(Killed):
         here.remove("north")
+    assert here.hosts() == ("north",)  # nobody has let go of it before it was written down
     again = fresh(tmp_path, all_hosts((), tmp_path / "state"))
     assert [host.name for host in again.hosts()] == then
 

@@ -311,6 +311,7 @@ class Agent:
             self._drivers.pop(name, None)
             if self._groups is not None:
                 self._groups.remove(name)
+            self._hosts_cache = None
 
     def configured(self) -> tuple[HostConfig, ...]:
         return tuple(source.config for source in self._hosts.values())

@@ -188,6 +188,8 @@ class Follower:
                 self._lock.notify_all()
 
     def _advance(self, wish: ReplicaMessage, turn: _Turn) -> None:
+        if (replicas := self._replicas.get(wish.host)) is None:
+            return  # the host has gone since
         limiter = Limiter(wish.bandwidth, sleep=self._over.wait)
         began, paid = time.monotonic(), 0
 
@@ -203,7 +205,7 @@ class Follower:
                 turn.turn_s *= 2
                 raise TurnOver
 
-        self._replicas[wish.host]().advance(wish.vm_id, progress=told)
+        replicas().advance(wish.vm_id, progress=told)
 
     @contextmanager
     def sparing(self, vm_id: str) -> Iterator[None]:

@@ -30,6 +30,7 @@ from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
+from leeward.network.apart import apart
 from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
 from leeward.ports.objects import ObjectStore
@@ -144,11 +145,13 @@ def build_agent(config: AgentConfig) -> RunningAgent:
                 raise why
             last()
 
+        gone: list[object] = [agent.source(name)]
         agent.remove(name, checked)
         # Whoever goes through these now finds nothing to do for it, or goes through a copy of theirs.
-        for kept in (copies, homes, replicas, reaches):
-            kept.pop(name, None)
+        gone += [kept.pop(name, None) for kept in (copies, homes, replicas, reaches)]
         follower.forget(name)
+        # Connections are closed when nobody has them any more; a libvirt that hangs has no limit for that either.
+        apart(gone.clear, "let-go")
 
     for host in config.hosts:
         equip(host)
