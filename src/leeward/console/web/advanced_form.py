@@ -46,25 +46,23 @@ class Advanced:
     used: bool
 
 
-def groups_of(statuses: Sequence[StatusView]) -> tuple[Group, ...]:
-    """By name."""
+def members_of(statuses: Sequence[StatusView]) -> dict[str, list[StatusView]]:
+    """By the name of their consistency group, each in the order of the VMs' names."""
     found: dict[str, list[StatusView]] = {}
-    for one in statuses:
+    for one in sorted(statuses, key=lambda one: one.vm):
         if one.policy and one.policy.group:
             found.setdefault(one.policy.group, []).append(one)
-    return tuple(_group(name, found[name]) for name in sorted(found))
+    return found
+
+
+def groups_of(statuses: Sequence[StatusView]) -> tuple[Group, ...]:
+    """By name."""
+    return tuple(_group(name, members) for name, members in sorted(members_of(statuses).items()))
 
 
 def _group(name: str, members: Sequence[StatusView]) -> Group:
     every_s = min(one.policy.group_s for one in members if one.policy)
-    return Group(name, members[0].host, tuple(sorted(one.vm for one in members)), every_s)
-
-
-def fellows_of(one: StatusView, statuses: Sequence[StatusView]) -> tuple[StatusView, ...]:
-    """The other VMs of its group, by name."""
-    name = one.policy.group if one.policy else ""
-    found = [other for other in statuses if name and other.policy and other.policy.group == name]
-    return tuple(sorted((other for other in found if other.vm_id != one.vm_id), key=lambda other: other.vm))
+    return Group(name, members[0].host, tuple(one.vm for one in members), every_s)
 
 
 def advanced(found: Sequence[StatusView], statuses: Sequence[StatusView], hosts: Sequence[HostView]) -> Advanced:

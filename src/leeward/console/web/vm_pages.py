@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, actor_of, viewer
+from leeward.console.once import once
 from leeward.console.troubles import late
 from leeward.console.views import RunView, StatusView, TestView
-from leeward.console.web.advanced_form import fellows_of
+from leeward.console.web.advanced_form import members_of
 from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
@@ -88,6 +89,17 @@ def _acts(status: StatusView) -> list[Act]:
     return [*acts, Act.POLICY, Act.RESUME if paused else Act.PAUSE, Act.DISABLE]
 
 
+@once
+def _groups(moment: Moment) -> Mapping[str, Sequence[StatusView]]:
+    return members_of(moment.statuses)
+
+
+def fellows_of(moment: Moment, one: StatusView) -> tuple[StatusView, ...]:
+    """The other VMs of its consistency group, by name."""
+    group = one.policy.group if one.policy else ""
+    return tuple(other for other in _groups(moment).get(group, ()) if other.vm_id != one.vm_id)
+
+
 def onward(status: StatusView) -> tuple[str, str] | None:
     """(label, address) of what brings the VM up from an older point, None where nothing does."""
     phase, vm = Phase(status.phase), status.vm_id
@@ -154,7 +166,7 @@ def router(parts: Parts) -> APIRouter:
             runs=parts.service.runs(vm_id, 10) if head.status.policy or head.run else [],
             events=events,
             drill=moment.drill(vm_id),
-            fellows=fellows_of(head.status, moment.statuses),
+            fellows=fellows_of(moment, head.status),
             tests=parts.service.evidence.of(vm_id),
         )
 
@@ -166,7 +178,7 @@ def router(parts: Parts) -> APIRouter:
         def view(moment: Moment) -> Sequence[Piece]:
             head = head_of(moment, vm_id, role)
             age, drill = head.status.rpo_actual_s, moment.drill(vm_id)
-            fellows = fellows_of(head.status, moment.statuses)
+            fellows = fellows_of(moment, head.status)
             names = [(one.vm_id, one.vm) for one in fellows]
             return [
                 Piece("vm-head", (head.words, head.level, head.power, head.status.reason, head.status.host),
