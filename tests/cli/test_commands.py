@@ -13,6 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from leeward.agent.added_hosts import added_hosts, keep_added
+from leeward.agent.config import HostConfig
+
 # Real time, real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
 
@@ -116,6 +119,26 @@ def test_the_daemon_starts_by_itself_and_tells_of_an_unreachable_host(run):
     second = run("serve")
     assert second.returncode == 4
     assert "another Leeward daemon" in second.stderr
+
+
+def test_hosts_are_removed_where_they_were_added(run):
+    keep_added(run.folder / "s", [HostConfig("north", "source", "qemu+unix:///system?socket=/absent")])
+    run("vault", "init")
+    assert [host["name"] for host in json.loads(run("host", "list", "--json").stdout)] == ["office", "north"]
+    configured = run("host", "remove", "office")
+    assert configured.returncode == 4
+    assert configured.stderr.count("\n") == 1
+    assert f"office: it stands in {run.config}. Take its [[host]] out there" in configured.stderr
+    assert run("host", "remove", "moon").returncode == run("host", "remove", "a/b").returncode == 3
+    gone = run("host", "remove", "north", "--json")
+    assert gone.returncode == 0, gone.stderr
+    assert json.loads(gone.stdout) == {"host": "north", "state": "removed"}
+    assert [host["name"] for host in json.loads(run("host", "list", "--json").stdout)] == ["office"]
+    assert added_hosts(run.folder / "s") == ()
+    again = run("host", "remove", "north", "--json")
+    assert again.returncode == 3
+    assert json.loads(again.stdout)["error"]["hint"] == "Known hosts: office"
+    assert run("events", "--json").stdout.count("host removed") == 1
 
 
 def test_without_autostart_it_says_how_to_start(run):

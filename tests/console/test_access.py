@@ -8,12 +8,16 @@ from fastapi.routing import APIRoute, iter_route_contexts
 from tests.console.caller import Caller, Console
 from tests.console.plan_world import PlanWorld
 
+from leeward.agent.config import AgentConfig
+from leeward.agent.here import LibvirtHere
+from leeward.agent.wiring import build_agent
 from leeward.console.access import GuardedRoute, Needs, guard, operator, unguarded, viewer
 from leeward.console.agents import Agents
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.errors import install
+from leeward.console.host_removal import HostRemoval
 from leeward.console.routers import all_routers
 from leeward.console.web.alert_letters import From
 from leeward.domain.access import Role
@@ -31,7 +35,10 @@ def whole(tmp_path_factory):
         authority = Authority.open(console.folder / "authority")
         agents = Agents(console.database, authority, "")
         alerts = AlertCenter(console.database, authority, From("here", ""))
-        return all_routers(agents, console.world.plans, Consoles(None, Member("here", "1")), alerts)
+        world = console.world
+        own = build_agent(AgentConfig("here", (), "file:///vault", console.folder / "own"))
+        removal = HostRemoval(console.database, world.fleet, world.desk, LibvirtHere(own, console.folder / "own"))
+        return all_routers(agents, world.plans, Consoles(None, Member("here", "1")), alerts, removal)
 
     made = Console(tmp_path_factory.mktemp("whole"), PlanWorld, routers)
     yield made

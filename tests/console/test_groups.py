@@ -100,14 +100,17 @@ def test_a_group_is_part_of_the_policy_and_on_one_host(world):
     for request in ({"group_s": 20}, {"group": "a b"}, {"group": "shop", "group_s": 1}):
         with pytest.raises(BadInput):
             world.service.protect("front", ProtectRequest(**request))
+    world.service.protect("app", ProtectRequest(group="other"))
+    assert policies(world)["app"].group_s == 60  # a group of its own, which nobody has said anything of
     world.service.protect("app", ProtectRequest(group=""))
     assert policies(world)["app"].group == ""
     world.office.hypervisor.remove(APP)
     world.service.unprotect("app")
     world.recovery.hypervisor.add(APP, "app", {"vda": bytes(65536)})
     world.wait(lambda: [vm.host for vm in world.fleet.view().vms if vm.id == APP] == ["recovery"])
-    with pytest.raises(Refused, match="group shop is on host office"):
+    with pytest.raises(Refused, match=r"the group is on host office \(db\), and app is not") as told:
         world.service.protect("app", ProtectRequest(group="shop"))
+    assert told.value.subject == "shop"
     # What is no joining is not refused, wherever a fellow has gone to.
     world.database.move(DB, "recovery", 9)
     world.service.protect("db", ProtectRequest(rpo_s=2))

@@ -48,6 +48,11 @@ def with_host(added: Sequence[HostConfig], host: HostConfig) -> tuple[HostConfig
     return (*(one for one in added if one.name != host.name and one.uri != host.uri), host)
 
 
+def without_host(added: Sequence[HostConfig], name: str) -> tuple[HostConfig, ...]:
+    """Pure."""
+    return tuple(one for one in added if one.name != name)
+
+
 def keep_added(state: Path, hosts: Sequence[HostConfig]) -> None:
     """Durable when it returns. Raises LeewardError."""
     from leeward.recovery.durable import save_json  # slow to load, and every command reads the list
@@ -56,4 +61,6 @@ def keep_added(state: Path, hosts: Sequence[HostConfig]) -> None:
     try:
         save_json(state / _FILE, rows)
     except OSError as error:
-        raise LeewardError(f"the host cannot be written down: {error}", subject=str(state / _FILE)) from error
+        raise LeewardError(
+            f"the list of added hosts cannot be written: {error.strerror or error}", subject=str(state / _FILE)
+        ) from error

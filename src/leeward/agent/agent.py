@@ -77,7 +77,8 @@ class Agent:
         self._troubles: dict[str, str] = {}
         self._lock = threading.RLock()
         self._asked: set[tuple[str, str]] = set()
-        self._hosts_cache: tuple[float, list[HostReport]] | None = None
+        # When, of which hosts, and what they told.
+        self._hosts_cache: tuple[float, Mapping[str, Source], list[HostReport]] | None = None
         self._running = False
         self._open_plain_vault = open_plain_vault
         self._groups = groups
@@ -297,9 +298,20 @@ class Agent:
             self._drivers[name] = source.hypervisor
             if self._groups is not None:
                 self._groups.add(name, source.hypervisor)
-            self._hosts_cache = None
             if self._running:
                 self._reconcile()
+
+    def remove(self, name: str, last: Callable[[], None]) -> None:
+        """Serve a host no more, while the agent runs. last: called when nothing can be wished of it any more; what it
+        raises lets the host stay. Raises NotFound."""
+        with self._lock:
+            self.source(name)
+            last()
+            self._hosts = {other: source for other, source in self._hosts.items() if other != name}
+            self._drivers.pop(name, None)
+            if self._groups is not None:
+                self._groups.remove(name)
+            self._hosts_cache = None
 
     def configured(self) -> tuple[HostConfig, ...]:
         return tuple(source.config for source in self._hosts.values())
@@ -407,11 +419,11 @@ class Agent:
 
     def hosts(self) -> list[HostReport]:
         """Every host with its VMs, not older than a second; a host that cannot be asked says why."""
-        cached = self._hosts_cache
-        if cached and time.monotonic() - cached[0] < HOSTS_CACHE_S:
-            return cached[1]
-        reports = [_ask(source) for source in self._hosts.values()]
-        self._hosts_cache = (time.monotonic(), reports)
+        asked, cached = self._hosts, self._hosts_cache
+        if cached and cached[1] is asked and time.monotonic() - cached[0] < HOSTS_CACHE_S:
+            return cached[2]
+        reports = [_ask(source) for source in asked.values()]
+        self._hosts_cache = (time.monotonic(), asked, reports)
         return reports
 
 

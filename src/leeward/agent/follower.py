@@ -141,16 +141,16 @@ class Follower:
                 self._turns[key].queued = True
                 self._waiting += 1
             self._pool.submit(self._work, wanted[key], self._turns[key])
-        for host in list(self._replicas):  # a host may be added meanwhile
-            self._sweep(host, {vm_id for place, vm_id in wanted if place == host})
+        for host, replicas in list(self._replicas.items()):  # hosts come and go meanwhile
+            self._sweep(host, replicas(), {vm_id for place, vm_id in wanted if place == host})
 
-    def _sweep(self, host: str, wanted: set[str]) -> None:
-        for record in self._replicas[host]().records():
+    def _sweep(self, host: str, replicas: Replicas, wanted: set[str]) -> None:
+        for record in replicas.records():
             turn = self._turns.get((host, record.vm_id))
             if record.vm_id in wanted or record.taken or (turn and (turn.queued or turn.busy)):
                 continue  # what a VM has is given back first; then it is swept
             try:
-                self._replicas[host]().remove(record.vm_id)
+                replicas.remove(record.vm_id)
                 self._turns.pop((host, record.vm_id), None)
                 log.info("a warm replica was removed", vm_id=record.vm_id, host=host)
             except (Refused, HostBusy):
@@ -188,6 +188,8 @@ class Follower:
                 self._lock.notify_all()
 
     def _advance(self, wish: ReplicaMessage, turn: _Turn) -> None:
+        if (replicas := self._replicas.get(wish.host)) is None:
+            return  # the host has gone since
         limiter = Limiter(wish.bandwidth, sleep=self._over.wait)
         began, paid = time.monotonic(), 0
 
@@ -203,7 +205,7 @@ class Follower:
                 turn.turn_s *= 2
                 raise TurnOver
 
-        self._replicas[wish.host]().advance(wish.vm_id, progress=told)
+        replicas().advance(wish.vm_id, progress=told)
 
     @contextmanager
     def sparing(self, vm_id: str) -> Iterator[None]:
@@ -222,6 +224,17 @@ class Follower:
 
     def _busy(self, vm_id: str) -> bool:
         return any(turn.busy for (_, known), turn in list(self._turns.items()) if known == vm_id)
+
+    def at_work(self, host: str) -> set[str]:
+        """Ids of the VMs whose replicas at this host somebody is just seeing to, or will next."""
+        turns = list(self._turns.items())
+        return {vm_id for (place, vm_id), turn in turns if place == host and (turn.queued or turn.busy)}
+
+    def forget(self, host: str) -> None:
+        """It is none of this agent's hosts any more."""
+        for key in [key for key in list(self._turns) if key[0] == host]:
+            self._turns.pop(key, None)
+        self._cache = (float("-inf"), {})
 
     # --- facts ----------------------------------------------------------------------------------------
 

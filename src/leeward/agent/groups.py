@@ -190,6 +190,12 @@ class Groups:
         """A host that was not there at first."""
         self._drivers[host] = driver
 
+    def remove(self, host: str) -> None:
+        """A host from which nothing is replicated any more."""
+        with self._lock:
+            self._drivers = {name: driver for name, driver in self._drivers.items() if name != host}
+            self._groups = {key: group for key, group in self._groups.items() if key[0] != host}
+
     def change(self, wishes: Iterable[ProtectionMessage]) -> None:
         """wishes: of all VMs that are replicated now. Those that are paused or held take no part."""
         found: dict[tuple[str, str], list[ProtectionMessage]] = {}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
 from pathlib import Path
 
-from leeward.agent.added_hosts import added_hosts, keep_added, with_host
+from leeward.agent.added_hosts import added_hosts, keep_added, with_host, without_host
 from leeward.agent.config import HostConfig
 from leeward.agent.wiring import RunningAgent
-from leeward.domain.errors import BadInput, LeewardError, Refused
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.names import check_host_name
 from leeward.hypervisors.libvirt.connection import HostUnavailable
 from leeward.hypervisors.libvirt.survey import survey
@@ -27,7 +27,8 @@ _SILENT_S = 5.0
 
 
 class LibvirtHere:
-    """shared: this console is one of several on a database.
+    """shared: this console is one of several on a database. configured: names of the hosts that stand in the
+    configuration, which `file` names.
     on_added: what is wished for the new host can be spread."""
 
     key = "here"
@@ -38,10 +39,13 @@ class LibvirtHere:
         state: Path,
         *,
         shared: bool = False,
+        configured: Sequence[str] = (),
+        file: str = "leeward.toml",
         on_added: Callable[[], None] = lambda: None,
         uri: str = LOCAL_URI,
     ) -> None:
         self._agent, self._state, self._shared, self._on_added, self._uri = agent, state, shared, on_added, uri
+        self._configured, self._file = frozenset(configured), file
         self._lock = threading.Lock()
         self._asking = threading.Lock()
         self._asked: Future[Survey] | None = None
@@ -60,6 +64,16 @@ class LibvirtHere:
         except LeewardError:
             return "no libvirt answers on this machine"
         return ""
+
+    def all_hosts(self) -> dict[str, str]:
+        names = (host.name for host in self._agent.hosts())
+        return {name: self._file if name in self._configured else "" for name in names}
+
+    def stands_in(self, name: str) -> str:
+        known = self.all_hosts()
+        if name not in known:
+            raise NotFound("this machine's agent has no such host", subject=name)
+        return known[name]
 
     def survey(self) -> Survey:
         """All who ask while one question is out wait for that one: a libvirt that hangs costs one thread, not one of
@@ -90,6 +104,23 @@ class LibvirtHere:
             self._add(host)
         log.info("host added", host=host.name, site=host.site)
         self._on_added()
+
+    def remove(self, name: str) -> None:
+        if file := self.stands_in(name):
+            raise Refused(
+                f"it stands in {file}",
+                subject=name,
+                hint="Take its [[host]] out there and start the console anew",
+            )
+        with self._lock:
+            self._agent.remove(name, lambda: self._let_go(name))
+        log.info("host removed", host=name)
+
+    def _let_go(self, name: str) -> None:
+        """Written down before the agent lets go of it. A list that cannot be written then leaves all as it was; and
+        whoever dies in between has been told of no success, and finds at the next start what he had asked for. The
+        other way round a host would come back by itself."""
+        keep_added(self._state, without_host(added_hosts(self._state), name))
 
     def _add(self, host: HostConfig) -> None:
         """Raises LeewardError; a host that could not be made is not kept either."""

@@ -122,6 +122,12 @@ class JobRunner:
         with self._lock:
             return [entry.report for entry in self._entries.values()]
 
+    def at_work(self, host: str) -> set[str]:
+        """Ids of the VMs for which there is a job at this host that has not ended."""
+        with self._lock:
+            open_ = [one for one in self._entries.values() if one.report.state is JobState.RUNNING]
+            return {one.context.job.vm_id for one in open_ if one.context.job.host == host}
+
     def release(self, job_id: str) -> None:
         """Forget the outcome; a job under way is asked to end, one that waits is not begun."""
         with self._lock:

@@ -160,6 +160,13 @@ class Ledger:
         with self._lock:
             return any((host, vm_id) in found for found in (self._held, self._standdowns, self._owed))
 
+    def held_at(self, host: str) -> set[str]:
+        """Ids of the VMs that are held still or kept off at this host, or owe an epoch there."""
+        with self._lock:
+            return {
+                vm_id for found in (self._held, self._standdowns, self._owed) for at, vm_id in found if at == host
+            }
+
     # --- owed -----------------------------------------------------------------------------------------
 
     def owe(self, owed: Owed) -> None:

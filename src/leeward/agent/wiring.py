@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from leeward.agent.groups import Groups
 from leeward.agent.jobs import JobRunner
 from leeward.agent.keys import load_keys
 from leeward.agent.lastcycle import LastCycle
+from leeward.agent.leaving import Traces, refusal
 from leeward.agent.ledger import Ledger, StandDown
 from leeward.agent.link import LocalAgent
 from leeward.agent.probing import ProbeTasks
@@ -29,10 +30,12 @@ from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
+from leeward.network.apart import apart
 from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
 from leeward.ports.objects import ObjectStore
-from leeward.recovery.replica import Replicas
+from leeward.recovery.home_records import HomeRecords
+from leeward.recovery.replica import Replicas, records_in
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
@@ -48,7 +51,9 @@ _STOP_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class RunningAgent:
-    """An agent with its jobs and copies. link: its face towards the console. add: another host, while it runs."""
+    """An agent with its jobs and copies. link: its face towards the console. add: another host, while it runs;
+    remove: one that is none any more, after `last` was called (see `Agent.remove`); raises Refused while anything of
+    it needs the agent."""
 
     agent: Agent
     jobs: JobRunner
@@ -57,6 +62,7 @@ class RunningAgent:
     link: LocalAgent
     over: threading.Event
     add: Callable[[HostConfig], None]
+    remove: Callable[[str, Callable[[], None]], None]
 
     def hosts(self) -> tuple[HostConfig, ...]:
         """As they are configured."""
@@ -133,6 +139,20 @@ def build_agent(config: AgentConfig) -> RunningAgent:
         equip(host)
         agent.add(made)
 
+    def remove(name: str, last: Callable[[], None]) -> None:
+        def checked() -> None:
+            if (why := refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs))) is not None:
+                raise why
+            last()
+
+        gone: list[object] = [agent.source(name)]
+        agent.remove(name, checked)
+        # Whoever goes through these now finds nothing to do for it, or goes through a copy of theirs.
+        gone += [kept.pop(name, None) for kept in (copies, homes, replicas, reaches)]
+        follower.forget(name)
+        # Connections are closed when nobody has them any more; a libvirt that hangs has no limit for that either.
+        apart(gone.clear, "let-go")
+
     for host in config.hosts:
         equip(host)
     follower = Follower(partial(_wished_replicas, ledger), replicas)
@@ -141,7 +161,30 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     tasks |= ProbeTasks(copies, reaches).tasks()
     jobs = JobRunner(config.state_dir / "jobs", tasks)
     link = LocalAgent(agent, jobs, copies, follower.reports)
-    return RunningAgent(agent, jobs, copies, follower, link, threading.Event(), add)
+    return RunningAgent(agent, jobs, copies, follower, link, threading.Event(), add, remove)
+
+
+def _traces(
+    state: Path, host: str, ledger: Ledger, copies: Mapping[str, Copies], follower: Follower, jobs: JobRunner
+) -> Traces:
+    wished = ledger.desired
+    known = {off.vm_id: off.vm_name for off in ledger.standdowns()}
+    known |= {wish.vm_id: wish.vm_name for wish in wished.replicas}
+    known |= {wish.vm_id: wish.vm_name for wish in wished.protections}
+    replicas = {wish.vm_id for wish in wished.replicas if wish.host == host} | follower.at_work(host)
+    replicas |= {record.vm_id for record in records_in(state / "replica" / host)}
+
+    def names(vm_ids: Iterable[str]) -> tuple[str, ...]:
+        return tuple(known.get(vm_id, vm_id) for vm_id in vm_ids)
+
+    return Traces(
+        replicated=tuple(wish.vm_name for wish in wished.protections if wish.host == host),
+        replicas=names(replicas),
+        held=names(ledger.held_at(host)),
+        copies=tuple(copy.vm_name for copy in copies[host].reports()) if host in copies else (),
+        homes=names(HomeRecords(state / "home" / host).vm_ids()),
+        jobs=names(jobs.at_work(host)),
+    )
 
 
 def _wished_replicas(ledger: Ledger) -> Sequence[ReplicaMessage] | None:

@@ -20,6 +20,7 @@ from leeward.console.alerts.center import AlertCenter
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
+from leeward.console.host_removal import HostRemoval
 from leeward.console.identity import Identity, build_identity
 from leeward.console.listeners import Https
 from leeward.console.metrics_api import Metrics
@@ -92,13 +93,12 @@ class Active:
         sender = From(seating.me.name, seating.me.address)
         alerts = self._alerts = AlertCenter(database, self._authority, sender, seating.may_act)
         scans = Scans()
-        routers = all_routers(agents, console.plans, consoles, alerts, scans)
+        here = self._this_machine(console)
+        removal = HostRemoval(database, console.fleet, console.desk, here)
+        routers = all_routers(agents, console.plans, consoles, alerts, removal, scans)
         api = build_api(console.service, identity, routers)
         door = vault_door(settings)
         care = self._care = VaultCare(database, console.vault, may_act=seating.may_act)
-        here = LibvirtHere(
-            self._agent, settings.daemon.state, shared=seating.book is not None, on_added=console.respread
-        )
         watch = self._watch = add_dashboard(
             api,
             console.service,
@@ -112,6 +112,7 @@ class Active:
             agents,
             scans,
             here,
+            removal,
         )
         metrics = Metrics(watch, database, agents, alerts, seating.me.name)
         api.include_router(metrics_api.build_router(metrics))
@@ -119,6 +120,17 @@ class Active:
         alerts.start(watch.glance)
         care.start()
         return api
+
+    def _this_machine(self, console: Console) -> LibvirtHere:
+        settings = self._settings
+        return LibvirtHere(
+            self._agent,
+            settings.daemon.state,
+            shared=self._seating.book is not None,
+            configured=[host.name for host in settings.host],
+            file=str(settings.path or "leeward.toml"),
+            on_added=console.respread,
+        )
 
     def _config(self) -> ConsoleConfig:
         settings, seating = self._settings, self._seating

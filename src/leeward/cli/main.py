@@ -21,6 +21,7 @@ from leeward.cli import (
     drills,
     evidence,
     failover,
+    hosts,
     moves,
     plans,
     portal,
@@ -79,6 +80,7 @@ app = typer.Typer(
 )
 app.add_typer(protection.host_app, name="host")
 protection.host_app.command("scan")(discovery.scan)
+protection.host_app.command("remove")(hosts.remove)
 app.add_typer(protection.vm_app, name="vm")
 app.add_typer(vaults.app, name="vault")
 vaults.app.command("prune")(pruning.prune)

@@ -109,6 +109,11 @@ class FleetView:
             self._kept[id(link)] = {(told.vm_id, told.host): told for told in self._report(link).replicas}
         return self._kept[id(link)]
 
+    def replicas_at(self, host: str) -> list[ReplicaReport]:
+        """All that are there, wished or not."""
+        link = self.by_host.get(host)
+        return [told for told in self._replicas(link).values() if told.host == host] if link else []
+
     @cached_property
     def notes(self) -> dict[str, str]:
         """VM id → what a host that keeps it off has to say of it, where there is something."""

@@ -374,12 +374,14 @@ def _grouped(
     known: ProtectionMessage | None,
     ref: str,
 ) -> PolicyMessage:
-    """Who joins a group without saying how often takes its interval."""
+    """Who joins a group without saying how often takes its interval; a new one has the usual interval, not that of
+    the group which was left."""
     if request.group_s is not None and not policy.group:
         raise BadInput("an interval needs a consistency group", subject=ref, hint="Name one with --group")
     joins = known is None or known.policy.group != policy.group
-    if fellows and joins and request.group_s is None:
-        return policy.model_copy(update={"group_s": fellows[0].policy.group_s})
+    if joins and request.group_s is None:
+        every_s = fellows[0].policy.group_s if fellows else PolicyMessage().group_s
+        return policy.model_copy(update={"group_s": every_s})
     return policy
 
 
@@ -392,8 +394,8 @@ def _one_host(wish: ProtectionMessage, fellows: list[ProtectionMessage]) -> None
     for other in fellows:
         if other.host != wish.host:
             raise Refused(
-                f"group {wish.policy.group} is on host {other.host} ({other.vm_name}): VMs agree on an instant only "
-                "while all of them stand still, which nobody can promise across hosts",
-                subject=wish.vm_name,
+                f"the group is on host {other.host} ({other.vm_name}), and {wish.vm_name} is not: VMs agree on an "
+                "instant only while all of them stand still, which nobody can promise across hosts",
+                subject=wish.policy.group,
                 hint="Choose another name for the group, or bring the VMs to one host",
             )

@@ -84,19 +84,19 @@ class Console:
         self._shared = config.shared
         self.vault = vault = LazyVault(config)
         self._database = database
-        self._fleet = Fleet(links)
-        self._desk = Desk(database, self._fleet, vault)
-        conductor = Conductor(database.runs, self._desk, self._stopping.is_set)
+        self.fleet = Fleet(links)
+        self.desk = Desk(database, self.fleet, vault)
+        conductor = Conductor(database.runs, self.desk, self._stopping.is_set)
         advance = dispatch(conductor.advance, lambda run_id: plan_conductor.advance(run_id))
         self._engine = Engine(config.engine_url, config.executor, guarded(advance, config.may_act))
-        self.failovers = Failovers(database, self._fleet, self._desk, self._engine, self._first_recovery_host)
+        self.failovers = Failovers(database, self.fleet, self.desk, self._engine, self._first_recovery_host)
         scripts = Scripts(config.scripts, self._stopping.is_set)
-        plan_desk = PlanDesk(database, self._fleet, self.failovers, scripts)
+        plan_desk = PlanDesk(database, self.fleet, self.failovers, scripts)
         plan_conductor = PlanConductor(database.plans, plan_desk, self._stopping.is_set)
-        self._plan_runs = PlanRuns(database, self._fleet, plan_desk, self._engine)
-        self.plans = Plans(database, self._fleet, vault, scripts, self._plan_runs)
-        self.learner = Learner(database, self._desk, vault)
-        self.service = Service(database, self._fleet, vault, self._desk, self.failovers)
+        self._plan_runs = PlanRuns(database, self.fleet, plan_desk, self._engine)
+        self.plans = Plans(database, self.fleet, vault, scripts, self._plan_runs)
+        self.learner = Learner(database, self.desk, vault)
+        self.service = Service(database, self.fleet, vault, self.desk, self.failovers)
         self.service.drills.know_plans(self._plan_runs)
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Console:
     def respread(self) -> None:
         """Tell the agents what is wished, also those whose hosts have only now become known."""
         self._database.count()
-        self._desk.spread()
+        self.desk.spread()
 
     def adopt(self) -> None:
         """From now on take up what the vault knows and we do not: this is a portal. Before `start`."""
@@ -143,8 +143,8 @@ class Console:
                     self.plans.adopt()
                     first = False
                 self.learner.look()
-                self._desk.let_go()
-                follow_names(self._database, self._fleet, self._desk, self.vault)
+                self.desk.let_go()
+                follow_names(self._database, self.fleet, self.desk, self.vault)
             except LeewardError as error:
                 log.info("the vault cannot be asked who reigns", error=str(error))
             except Exception:  # a bug here must not keep us from learning for ever
@@ -163,7 +163,7 @@ class Console:
                 log.exception("looking after drills failed")
 
     def _first_recovery_host(self) -> str:
-        for host in self._fleet.view().hosts.values():
+        for host in self.fleet.view().hosts.values():
             if host.site == "recovery":
                 return host.name
         raise NotFound(

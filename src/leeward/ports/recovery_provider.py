@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -59,3 +60,15 @@ class OwnMachine(RecoveryProvider, Protocol):
     def integrate(self, wanted: Wanted) -> None:
         """Make its libvirt a host, at once and for good. Raises BadInput for what cannot be used (subject: the field
         of `Wanted`), Refused where it is one already, LeewardError when it cannot be kept."""
+
+    def all_hosts(self) -> Mapping[str, str]:
+        """Of this machine's agent, whatever libvirt they are: name → as `stands_in` tells."""
+
+    def stands_in(self, name: str) -> str:
+        """The configuration file in which a host of this machine's agent stands, "" for one that was added by
+        `integrate`. Raises NotFound for another agent's."""
+
+    def remove(self, name: str) -> None:
+        """Have a host that was added no more, at once and for good; its VMs stay as they are. Raises NotFound,
+        Refused for one of the configuration's or while anything on it needs its agent, LeewardError when it cannot be
+        kept; then all is as it was."""

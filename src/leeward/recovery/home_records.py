@@ -46,6 +46,11 @@ class HomeRecords:
         raw = load_json(self.place(vm_id) / "home.json")
         return HomeRecord(**raw) if raw else None
 
+    def vm_ids(self) -> list[str]:
+        """Of all that are coming home."""
+        found = (load_json(path) for path in sorted(self.folder.glob("*/home.json")))
+        return [str(raw["vm_id"]) for raw in found if raw]
+
     def save(self, record: HomeRecord) -> None:
         save_json(self.place(record.vm_id) / "home.json", asdict(record))
 

@@ -68,6 +68,12 @@ class ReplicaRecord:
         return firmware_of(dict(self.firmware) or None)
 
 
+def records_in(folder: Path) -> list[ReplicaRecord]:
+    """Of all replicas whose records are in this folder; no vault is needed for that."""
+    found = (_read(path.parent) for path in sorted(folder.glob("*/replica.json")))
+    return [record for record in found if record is not None]
+
+
 class Replicas:
     """Of one recovery host. folder: records, journals and sockets; keep its path short. storage: for the images, the
     same folder in which copies have theirs."""
@@ -84,8 +90,7 @@ class Replicas:
         return _read(self._place(vm_id))
 
     def records(self) -> list[ReplicaRecord]:
-        found = (_read(path.parent) for path in sorted(self._folder.glob("*/replica.json")))
-        return [record for record in found if record is not None]
+        return records_in(self._folder)
 
     def sizes(self) -> dict[str, int]:
         """Tag → bytes that its images take on this host; also of copies, which have replicas' images."""

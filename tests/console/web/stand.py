@@ -20,6 +20,7 @@ from leeward.console.agents_server import AgentsServer
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
+from leeward.console.host_removal import HostRemoval
 from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
 from leeward.console.vault_care import VaultCare
@@ -67,7 +68,9 @@ class Stand(Console):
                 self.listener = AgentsServer(agents, authority, f"127.0.0.1:{agents_port}", ["127.0.0.1"])
             console.alerts = AlertCenter(console.database, authority, From("here", "https://console.example"))
             consoles = Consoles(None, Member("here", "1"))
-            return all_routers(agents, console.world.plans, consoles, console.alerts, self.scans)
+            world = console.world
+            self.removal = HostRemoval(console.database, world.fleet, world.desk, self.here)
+            return all_routers(agents, world.plans, consoles, console.alerts, self.removal, self.scans)
 
         super().__init__(folder, make_world, routers)
         first = [] if empty else list(self.world.links)
@@ -90,6 +93,7 @@ class Stand(Console):
             self.agents,
             self.scans,
             self.here,
+            self.removal,
         )
         metrics = Metrics(self.watch, self.database, self.agents, self.alerts, "here")
         self.app.include_router(metrics_api.build_router(metrics))

@@ -84,6 +84,7 @@ def pages(office):
         "vm-away": f"/vms/{MAIL}",
         "evidence": f"/vms/{CRM}/evidence/{office.service.evidence.of(CRM)[0].run}",
         "enable": f"/enable?vm={vm_id('printserver')}",
+        "policy": f"/enable?vm={ACCOUNTING}",
         "failover": f"/failover?vm={ACCOUNTING}",
         "failover-unplanned": f"/failover?vm={ACCOUNTING}&type=unplanned",
         "failover-test": f"/failover?vm={ACCOUNTING}&type=test",

@@ -107,8 +107,29 @@ def test_from_no_host_to_vms_to_choose_from_by_clicks(fresh, crowd, tmp_path):
             assert "\n".join(anna.troubles) == ""
             anna.close()
             every_look(fresh, browser, axe)
+            this_machine_goes(fresh, browser)
         finally:
             host.stop()
+
+
+def this_machine_goes(stand, browser):
+    """From the Hosts page, by clicks."""
+    anna = Visitor(browser, stand.server.url).sign_in("anna")
+    page = anna.go("/hosts")
+    page.click("text=Remove…")
+    page.wait_for_url("**/hosts/remove?host=north")
+    page.fill("#f-confirm", "south")
+    page.press("#f-confirm", "Enter")
+    page.wait_for_selector("#why-confirm")
+    assert page.input_value("#f-confirm") == "south"
+    page.fill("#f-confirm", "north")
+    page.press("#f-confirm", "Enter")
+    page.wait_for_url("**/hosts")
+    page.wait_for_selector("text=kvm01")
+    assert page.locator("text=Remove…").count() == 0
+    assert stand.here.hosts() == ()
+    assert "\n".join(anna.troubles) == ""
+    anna.close()
 
 
 def every_look(stand, browser, axe):
@@ -123,6 +144,7 @@ def every_look(stand, browser, axe):
         "done": f"{WAY}/done",
         "hosts-page": "/hosts",
         "revoke": f"/hosts/agents/{link.id}/revoke",
+        "remove": "/hosts/remove?host=north",
     }
     for look in LOOKS:
         visitor = Visitor(browser, stand.server.url, **LOOKS[look]).sign_in("anna")

@@ -76,6 +76,7 @@ def test_what_changes_vms_needs_an_operator_and_what_changes_the_console_an_admi
         "/services/recovery/host/{address}/key",
         "/services/recovery/host/{address}/install",
         "/hosts/agents/{agent_id}/revoke",
+        "/hosts/remove",
     }
     own = {path for (method, path), needed in least.items() if method == "POST" and needed is Role.VIEWER}
     assert own == {"/sign-out", "/settings/password", "/settings/tokens", "/settings/tokens/{ref}/remove"}

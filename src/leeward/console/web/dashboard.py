@@ -8,6 +8,7 @@ from leeward.console.access import unguarded
 from leeward.console.agents import Agents
 from leeward.console.alerts.center import AlertCenter
 from leeward.console.checks import VaultOpener
+from leeward.console.host_removal import HostRemoval
 from leeward.console.identity import Identity
 from leeward.console.integration import Integration
 from leeward.console.plans import Plans
@@ -59,6 +60,7 @@ def add_dashboard(
     agents: Agents,
     scans: Scans,
     machine: OwnMachine,
+    removal: HostRemoval,
 ) -> Watch:
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
@@ -80,6 +82,7 @@ def add_dashboard(
         agents,
         integration,
         machine,
+        removal,
     )
     painter.tell("alerts_open", parts.open_alerts)
     install_pages(app, painter)

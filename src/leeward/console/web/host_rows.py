@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
+from types import MappingProxyType
 
 from leeward.console.agent_views import AgentView
 from leeward.console.views import HostView
@@ -18,7 +19,8 @@ _SOON_S = 20 * 86_400.0
 
 @dataclass(frozen=True, slots=True)
 class AgentLine:
-    """One agent with its hosts. own: the console's. heard, enrolled, expires: UTC, "" where there is none. ending:
+    """One agent with its hosts. own: the console's; files: host → configuration file in which it stands, "" for one
+    that was added by clicks, which can be removed. heard, enrolled, expires: UTC, "" where there is none. ending:
     its certificate ends soon, or has. revocable: it is one that can be revoked."""
 
     key: str
@@ -35,6 +37,7 @@ class AgentLine:
     protected: int
     hosts: tuple[HostView, ...]
     revocable: bool
+    files: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def vms(self) -> int:
@@ -42,20 +45,28 @@ class AgentLine:
 
 
 def agent_lines(
-    moment: Moment, agents: Sequence[AgentView], own: str, software: str, revoked: bool = False
+    moment: Moment,
+    agents: Sequence[AgentView],
+    own: str,
+    software: str,
+    revoked: bool = False,
+    files: Mapping[str, str] = MappingProxyType({}),
 ) -> list[AgentLine]:
-    """The console's own agent first. own: what it is called. revoked: these as well."""
+    """The console's own agent first. own: what it is called; files: as `AgentLine` has them. revoked: these as
+    well."""
     known = {host.name: host for host in moment.hosts}
     theirs = {name for agent in agents if not agent.revoked for name in agent.hosts}
     ours = tuple(host for host in moment.hosts if host.name not in theirs)
-    lines = [_own(ours, moment, own, software)] if ours else []
+    lines = [_own(ours, moment, own, software, files)] if ours else []
     for agent in agents:
         if revoked or not agent.revoked:
             lines.append(_agent(agent, known, moment.taken))
     return lines
 
 
-def _own(hosts: tuple[HostView, ...], moment: Moment, name: str, software: str) -> AgentLine:
+def _own(
+    hosts: tuple[HostView, ...], moment: Moment, name: str, software: str, files: Mapping[str, str]
+) -> AgentLine:
     names = {host.name for host in hosts}
     protected = sum(one.policy is not None and one.host in names for one in moment.statuses)
     return AgentLine(
@@ -73,6 +84,7 @@ def _own(hosts: tuple[HostView, ...], moment: Moment, name: str, software: str) 
         protected=protected,
         hosts=hosts,
         revocable=False,
+        files=files,
     )
 
 

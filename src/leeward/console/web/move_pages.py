@@ -9,13 +9,21 @@ from fastapi import APIRouter, Query, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, operator
 from leeward.console.views import FailoverRequest, StatusView
+from leeward.console.web.advanced_form import (
+    ADVANCED,
+    KEEP,
+    advanced,
+    advanced_filled,
+    changes_of,
+    read_advanced,
+)
 from leeward.console.web.forms import Form, Posted, timeout_field
 from leeward.console.web.offers import newest_of, offers, without
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.points import newest_app
-from leeward.console.web.policy_form import DRILL, drill_filled, filled, read_drill, read_policy
+from leeward.console.web.policy_form import DRILL, SPANS, drill_filled, filled, read_drill, read_policy
 from leeward.console.web.possible import Act, no_point, of_vm
 from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Moment
@@ -70,35 +78,55 @@ def statuses_of(moment: Moment, vm_ids: list[str] | tuple[str, ...]) -> list[Sta
 
 
 def _add_enabling(pages: APIRouter, parts: Parts) -> None:
-    paint, watch, service = parts.painter.page, parts.watch, parts.service
+    watch, service = parts.watch, parts.service
+
+    def policy_page(
+        request: Request,
+        moment: Moment,
+        found: list[StatusView],
+        values: dict[str, str],
+        status: int = 200,
+        trouble: Trouble | None = None,
+    ) -> Response:
+        more = advanced(found, moment.statuses, moment.hosts)
+        open_ = more.used or any(values[name] not in ("", KEEP) for name in ADVANCED)
+        return parts.painter.page(
+            request, "enable.html", status, trouble=trouble, vms=found, values=values, more=more, unfolded=open_
+        )
 
     @pages.get("/enable", dependencies=operator)
     def enable_page(request: Request, vm: Chosen) -> Response:
-        found = statuses_of(watch.fresh(), vm)
+        moment = watch.fresh()
+        found = statuses_of(moment, vm)
         policy = found[0].policy if len(found) == 1 and found[0].policy else PolicyMessage()
         drill = service.drills.of(found[0].vm_id) if len(found) == 1 else None
-        return paint(request, "enable.html", vms=found, values=filled(policy) | drill_filled(drill))
+        values = filled(policy) | drill_filled(drill) | advanced_filled(found)
+        return policy_page(request, moment, found, values)
 
     @pages.post("/enable", dependencies=operator)
     def protect(request: Request, form: Posted) -> Response:
-        found = statuses_of(watch.fresh(), form.all("vm"))
+        moment = watch.fresh()
+        found = statuses_of(moment, form.all("vm"))
         about(request, ", ".join(one.vm for one in found)[:200])
-        names = ("rpo_s", "retain_s", "hourly_s", "daily_s", "app_interval_s", "bandwidth", *DRILL)
+        typed = form.values(*SPANS, "bandwidth", *DRILL, *ADVANCED)
         wanted, bad = read_policy(form)
         drill = read_drill(form, bad)
+        more = read_advanced(form, found, moment.statuses, moment.hosts, bad)
         if wanted is None or bad:
-            return paint(request, "enable.html", 422, trouble=wrong(bad), vms=found, values=form.values(*names))
+            return policy_page(request, moment, found, typed, 422, wrong(bad))
         for done, one in enumerate(found):
             try:
-                service.protect(one.vm_id, wanted)
+                service.protect(one.vm_id, wanted.model_copy(update=changes_of(one, more)))
                 # Of several VMs an empty field means that theirs are left as they are.
                 if drill is not None and (drill.request is not None or len(found) == 1):
                     service.drills.wish(one.vm_id, one.vm, drill.request, acting.get())
             except LeewardError as error:
-                trouble, status = trouble_of(request, error)
-                left = found[done:]
-                trouble = Trouble(phrase(N_("{vm}: {why}"), vm=one.vm, why=trouble.message), trouble.hint)
-                return paint(request, "enable.html", status, trouble=trouble, vms=left, values=form.values(*names))
+                beside = {str(more[name]): name for name in ("warm", "group") if more.get(name)}
+                trouble, status = trouble_of(request, error, **beside)
+                trouble = replace(trouble, message=phrase(N_("{vm}: {why}"), vm=one.vm, why=trouble.message))
+                moment = watch.fresh()  # some of them may have been changed
+                left = statuses_of(moment, [other.vm_id for other in found[done:]])
+                return policy_page(request, moment, left, typed, status, trouble)
         watch.fresh()
         return go(request, f"/vms/{found[0].vm_id}" if len(found) == 1 else "/recovery?show=protected")
 

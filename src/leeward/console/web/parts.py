@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from leeward.console.agents import Agents
 from leeward.console.alerts.center import AlertCenter
+from leeward.console.host_removal import HostRemoval
 from leeward.console.identity import Identity
 from leeward.console.integration import Integration
 from leeward.console.plans import Plans
@@ -36,6 +37,7 @@ class Parts:
     agents: Agents
     integration: Integration
     machine: OwnMachine
+    removal: HostRemoval
 
     def open_alerts(self) -> int:
         return sum(self.alerts.book.open_counts().values())

@@ -88,6 +88,14 @@ PATTERNS = (
     N_("there is no application-consistent recovery point"),
     N_("it cannot be protected: {why}"),
     N_("it stays off here: {why}"),
+    N_("no agent has this host"),
+    N_("a warm replica is kept at another host than the VM's own"),
+    N_("the agent of {host} has not told of it"),
+    N_("this host is not set up to run recovered VMs: give it a storage folder"),
+    N_(
+        "the group is on host {host} ({other}), and {vm} is not: VMs agree on an instant only while all of them "
+        "stand still, which nobody can promise across hosts"
+    ),
     N_("there is no such VM"),
     N_("no VM was chosen"),
     N_("there is no such run"),
@@ -200,6 +208,15 @@ PATTERNS = (
     N_("this console does not listen for agents"),
     N_("no libvirt answers on this machine"),
     N_("this machine's libvirt is a host already"),
+    N_("there is no such host"),
+    N_("it stands in {file}"),
+    N_("VMs are replicated from it: {vms}"),
+    N_("VMs are kept off there: {vms}"),
+    N_("VMs that were made out of recovery points are there: {vms}"),
+    N_("warm replicas are there, or are just being removed: {vms}"),
+    N_("VMs are on their way home to it: {vms}"),
+    N_("its agent is at work on it for {vms}"),
+    N_("the list of added hosts cannot be written: {why}"),
     N_("See whether libvirtd runs on the host"),
     N_("the host's folders cannot be made: {why}"),
     N_("consoles that share a database have no hosts of their own"),
@@ -266,6 +283,7 @@ PATTERNS = (
     N_("this console was not installed from a clone of Leeward, so it has nothing to send"),
     # what to do next
     N_("Wait for it, or cancel it"),
+    N_("Look again in a moment"),
     N_("Scan in several steps"),
     N_("Write it like 10.77.0.0/24, 10.77.0.5-20, 10.77.0.5, fd00::5 or a host name"),
     N_('Set agents_listen = "0.0.0.0:8444" in the [console] section of leeward.toml and start it anew'),

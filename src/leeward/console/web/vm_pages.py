@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, actor_of, viewer
+from leeward.console.once import once
 from leeward.console.troubles import late
 from leeward.console.views import RunView, StatusView, TestView
+from leeward.console.web.advanced_form import members_of
 from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
@@ -87,6 +89,17 @@ def _acts(status: StatusView) -> list[Act]:
     return [*acts, Act.POLICY, Act.RESUME if paused else Act.PAUSE, Act.DISABLE]
 
 
+@once
+def _groups(moment: Moment) -> Mapping[str, Sequence[StatusView]]:
+    return members_of(moment.statuses)
+
+
+def fellows_of(moment: Moment, one: StatusView) -> tuple[StatusView, ...]:
+    """The other VMs of its consistency group, by name."""
+    group = one.policy.group if one.policy else ""
+    return tuple(other for other in _groups(moment).get(group, ()) if other.vm_id != one.vm_id)
+
+
 def onward(status: StatusView) -> tuple[str, str] | None:
     """(label, address) of what brings the VM up from an older point, None where nothing does."""
     phase, vm = Phase(status.phase), status.vm_id
@@ -154,6 +167,7 @@ def router(parts: Parts) -> APIRouter:
             events=events,
             drill=moment.drill(vm_id),
             plan_drills=moment.plan_drills(vm_id),
+            fellows=fellows_of(moment, head.status),
             tests=parts.service.evidence.of(vm_id),
         )
 
@@ -164,7 +178,9 @@ def router(parts: Parts) -> APIRouter:
 
         def view(moment: Moment) -> Sequence[Piece]:
             head = head_of(moment, vm_id, role)
-            age = head.status.rpo_actual_s
+            age, drill, plan_drills = head.status.rpo_actual_s, moment.drill(vm_id), moment.plan_drills(vm_id)
+            fellows = fellows_of(moment, head.status)
+            names = [(one.vm_id, one.vm) for one in fellows]
             return [
                 Piece("vm-head", (head.words, head.level, head.power, head.status.reason, head.status.host),
                       lambda: str(pieces.head(head))),
@@ -174,12 +190,21 @@ def router(parts: Parts) -> APIRouter:
                 Piece("vm-run", _steps(head), lambda: str(pieces.run(head))),
                 Piece("vm-tests", (head.tested, _steps(head)[0], head.status.test_failover),
                       lambda: str(pieces.tests(vm_id, parts.service.evidence.of(vm_id)))),
+                Piece("vm-policy", (head.status.policy, _replica(head.status), drill, plan_drills, names,
+                                    head.status.marked_at),
+                      lambda: str(pieces.policy(head, drill, plan_drills, fellows))),
                 Piece("vm-curve", head.curve, lambda: str(pieces.curve(head))),
             ]  # fmt: skip
 
         return stream(request, watch, view)
 
     return pages
+
+
+def _replica(status: StatusView) -> object:
+    """As it is shown; what it holds changes with every point."""
+    replica = status.replica
+    return replica and (replica.host, replica.state, replica.reason, int(replica.fraction * 100), replica.bytes >> 24)
 
 
 def _steps(head: Head) -> tuple[object, ...]:

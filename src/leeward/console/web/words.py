@@ -108,6 +108,7 @@ EVENTS = {
     "drill done": N_("drill done"),
     "drill failed": N_("drill failed"),
     "host added": N_("host added"),
+    "host removed": N_("host removed"),
     "network scan begun": N_("network scan begun"),
     "agent token made": N_("token for an agent made"),
     "agent installation begun": N_("installation of an agent begun"),

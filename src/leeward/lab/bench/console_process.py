@@ -22,6 +22,7 @@ from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.heap import calm
+from leeward.console.host_removal import HostRemoval
 from leeward.console.identity import build_identity
 from leeward.console.routers import all_routers
 from leeward.console.vault_care import VaultCare
@@ -64,14 +65,16 @@ def main(folder: Path, agents: int, vms: int) -> None:
     console.start()
     alerts = AlertCenter(database, authority, From("bench", ""))
     identity = build_identity(database)
+    own = build_agent(AgentConfig("here", (), vault_folder.as_uri(), folder / "own"))
+    here = LibvirtHere(own, folder / "own")
+    removal = HostRemoval(database, console.fleet, console.desk, here)
     api = build_api(
         console.service,
         identity,
-        all_routers(console_agents, console.plans, Consoles(None, Member("bench", "")), alerts),
+        all_routers(console_agents, console.plans, Consoles(None, Member("bench", "")), alerts, removal),
     )
     store = LocalStore(vault_folder)
     door = VaultDoor(vault_folder.as_uri(), lambda create: store, lambda: keys, lambda new: None)
-    own = build_agent(AgentConfig("here", (), vault_folder.as_uri(), folder / "own"))
     watch = add_dashboard(
         api,
         console.service,
@@ -84,7 +87,8 @@ def main(folder: Path, agents: int, vms: int) -> None:
         VaultCare(database, console.vault),
         console_agents,
         Scans(),
-        LibvirtHere(own, folder / "own"),
+        here,
+        removal,
     )
     watch.start()
     print(server.port, flush=True)
