@@ -36,8 +36,8 @@ class Language:
     def __init__(self, code: str) -> None:
         self.code = code
         self.locale = Locale.parse(code)
-        self.catalogue = _catalogue(code)
-        self._told = Told(self.gettext)
+        self.catalogue, patterns = _catalogue(code)
+        self._told = Told(self.gettext, patterns)
 
     def gettext(self, text: str) -> str:
         # The catalogue's own header stands under the empty text.
@@ -148,14 +148,16 @@ def instant(moment: str | float | None) -> datetime | None:
     return datetime.fromtimestamp(moment, UTC)
 
 
-def _catalogue(code: str) -> gettext.NullTranslations:
+def _catalogue(code: str) -> tuple[gettext.NullTranslations, list[str]]:
+    """And the texts in it with values in braces: those of pages have theirs after a % sign."""
     if code == "en":
-        return gettext.NullTranslations()
+        return gettext.NullTranslations(), []
     source = files("leeward.console.web") / "locale" / code / "LC_MESSAGES" / "leeward.po"
-    compiled = io.BytesIO()
-    write_mo(compiled, read_po(io.BytesIO(source.read_bytes()), locale=code))
+    compiled, found = io.BytesIO(), read_po(io.BytesIO(source.read_bytes()), locale=code)
+    write_mo(compiled, found)
     compiled.seek(0)
-    return gettext.GNUTranslations(compiled)
+    patterns = [message.id for message in found if isinstance(message.id, str) and "{" in message.id]
+    return gettext.GNUTranslations(compiled), patterns
 
 
 def chosen(wanted: str | None, accepted: str) -> str:
