@@ -26,7 +26,7 @@ def shows_text_under_a_title(image):
     """What the tiny guest draws (guest/start.sh): a light bar, then light text on black."""
     grey = image.convert("L")
     width, height = grey.size
-    bar = grey.crop((0, 2, width // 3, 3)).getextrema()
+    bar = grey.crop((width // 3, 2, width // 2, 3)).getextrema()
     text = grey.crop((0, height // 16, width, height // 3)).histogram()
     return bar[0] > 100 and 0.02 < sum(text[100:]) / sum(text) < 0.5
 

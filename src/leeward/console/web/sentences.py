@@ -216,6 +216,10 @@ PATTERNS = (
     N_("the mail server refused recipients: {why}"),
     N_("no host can have this name"),
     N_("an error inside Leeward ({name})"),
+    # history and audit log
+    N_("found at {host}: moved by another console"),
+    N_("{kind}, recovery point {point}"),
+    N_("token {name} of {owner}"),
     # integrating
     N_("no libvirt answers on this machine"),
     N_("consoles that share a database have no hosts of their own"),

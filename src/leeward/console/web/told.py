@@ -69,6 +69,8 @@ def _own(pattern: str) -> int:
 def shape(pattern: str) -> re.Pattern[str]:
     """What a sentence of this pattern looks like. A name that comes twice stands for the same both times."""
     expression, names = "", set[str]()
+    # What begins with a value would else take what stands before it for a part of that: "web: its run has stalled".
+    value = f"(?:(?!{_JOINTS.pattern}).)*" if pattern.startswith("{") else ".*"
     for number, piece in enumerate(re.split(r"{(\w+)}", pattern)):
         if not number % 2:
             expression += re.escape(piece)
@@ -76,5 +78,6 @@ def shape(pattern: str) -> re.Pattern[str]:
             expression += f"(?P={piece})"
         else:
             names.add(piece)
-            expression += f"(?P<{piece}>.*)"
+            expression += f"(?P<{piece}>{value})"
+            value = ".*"
     return re.compile(expression, re.DOTALL)
