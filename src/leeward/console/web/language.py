@@ -148,6 +148,12 @@ def instant(moment: str | float | None) -> datetime | None:
     return datetime.fromtimestamp(moment, UTC)
 
 
+def took(begun_ended: tuple[str, str | None]) -> float | None:
+    """Seconds from one UTC time to the other; None while it goes on."""
+    begun, ended = (instant(moment) for moment in begun_ended)
+    return (ended - begun).total_seconds() if begun and ended else None
+
+
 def _catalogue(code: str) -> tuple[gettext.NullTranslations, list[str]]:
     """And the texts in it with values in braces: those of pages have theirs after a % sign."""
     if code == "en":
