@@ -2,6 +2,7 @@
 
 import ast
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -137,6 +138,15 @@ def test_what_was_told_is_taken_apart_and_said_again():
     assert language.told("nobody has ever said this {here}") == "nobody has ever said this {here}"
     assert Language("en").told("the vault cannot be read: x") == "the vault cannot be read: x"
     assert not re.search("[a-z]{3} [a-z]{2}", language.told("it runs at the recovery site; its run has stalled"))
+
+
+@pytest.mark.parametrize("text", ["host a has a VM b already (c) ", "it runs at a: b; c. d (e) ", "a" * 40])
+def test_nothing_takes_long_to_be_taken_apart(text):
+    language = Language("ja")
+    for length in (300, 999, 100_000):
+        begun = time.process_time()
+        language.told((text * length)[:length])
+        assert time.process_time() - begun < 0.5
 
 
 @pytest.mark.parametrize("code", OTHERS)

@@ -12,6 +12,8 @@ from functools import lru_cache
 
 # A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything.
 _FEWEST = 4
+# What is longer, or has more joints, is no sentence of ours, and would take long to take apart.
+_LONGEST, _MOST_JOINTS = 1000, 12
 # Between sentences that were put together: each is said by itself.
 _JOINTS = re.compile(r"; |: | \(|\)$|\. ")
 
@@ -27,16 +29,18 @@ class Told:
         self._whole = lru_cache(maxsize=4096)(self._said)
 
     def __call__(self, text: str) -> str:
-        return self._whole(text) if text else ""
+        return self._whole(text) if len(text) <= _LONGEST else text
 
     def _said(self, text: str) -> str:
+        joints = list(_JOINTS.finditer(text))
+        if len(joints) > _MOST_JOINTS:
+            return text
         parts = [self._known(part) for part in text.split("; ")]
         if None not in parts:  # else a value at the end of the first one would take in all the others
             return "; ".join(filter(None, parts))
         found = self._known(text)
         if found is not None:
             return found
-        joints = list(_JOINTS.finditer(text))
         for joint in reversed(joints):
             before = self._known(text[: joint.start()])
             if before is not None:
