@@ -41,11 +41,10 @@ def said() -> Catalog:
         found.add(text, locations=[(place, 0)], flags=flags, auto_comments=comments)
     for text in sorted(set(_domain())):
         found.add(text, locations=[("domain/procedures.py", 0)])
-    forms = {spoken.form(message.id) for message in found if isinstance(message.id, str)}
+    forms = {spoken.form(message.id): message.id for message in found if isinstance(message.id, str)}
     for place, text in spoken.texts():
-        if spoken.form(text) not in forms:
-            forms.add(spoken.form(text))
-            found.add(text, locations=[(place, 0)], flags=["python-brace-format"] if "{" in text else [])
+        known = forms.setdefault(spoken.form(text), text)
+        found.add(known, locations=[(place, 0)], flags=["python-brace-format"] if "{" in text else [])
     return found
 
 

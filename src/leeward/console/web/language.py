@@ -23,7 +23,7 @@ from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
 from leeward.console.web.phrases import Phrase, Quote
-from leeward.console.web.told import Told
+from leeward.console.web.told import Told, patterns_in
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -155,15 +155,14 @@ def took(begun_ended: tuple[str, str | None]) -> float | None:
 
 
 def _catalogue(code: str) -> tuple[gettext.NullTranslations, list[str]]:
-    """And the texts in it with values in braces: those of pages have theirs after a % sign."""
+    """And the patterns in it, see `told`."""
     if code == "en":
         return gettext.NullTranslations(), []
     source = files("leeward.console.web") / "locale" / code / "LC_MESSAGES" / "leeward.po"
     compiled, found = io.BytesIO(), read_po(io.BytesIO(source.read_bytes()), locale=code)
     write_mo(compiled, found)
     compiled.seek(0)
-    patterns = [message.id for message in found if isinstance(message.id, str) and "{" in message.id]
-    return gettext.GNUTranslations(compiled), patterns
+    return gettext.GNUTranslations(compiled), patterns_in(found)
 
 
 def chosen(wanted: str | None, accepted: str) -> str:

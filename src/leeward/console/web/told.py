@@ -10,12 +10,31 @@ import re
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
+from babel.messages.catalog import Catalog
+
 # A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything.
 _FEWEST = 4
 # What is longer, or has more joints, is no sentence of ours, and would take long to take apart.
 _LONGEST, _MOST_JOINTS = 1000, 12
 # Between sentences that were put together: each is said by itself.
 _JOINTS = re.compile(r"; |: | \(|\)$|\. ")
+
+
+def patterns_in(catalogue: Catalog) -> list[str]:
+    """Texts with {names} that other parts say. Those of pages alone are never taken apart again, and would fit much
+    that they are not, as "{kind} begun" does."""
+    return [
+        message.id
+        for message in catalogue
+        if isinstance(message.id, str)
+        and "{" in message.id
+        and any(_elsewhere(place) for place, _ in message.locations)
+    ]
+
+
+def _elsewhere(place: str) -> bool:
+    """Places of pages are told from their own folder on, see `catalogue`."""
+    return place == "sentences.py" or ("/" in place and not place.startswith("templates/"))
 
 
 class Told:
