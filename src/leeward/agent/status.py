@@ -107,4 +107,4 @@ def _first_copy(facts: Facts) -> tuple[ProtectionState, str]:
 
 
 def _waiting(points: int) -> str:
-    return f"{points} point{'' if points == 1 else 's'} wait{'s' if points == 1 else ''} in the local spool"
+    return "1 point waits in the local spool" if points == 1 else f"{points} points wait in the local spool"

@@ -186,7 +186,7 @@ class Checks:
         lost = f"what is newer than point {point.id} of {utc(point.time_ns)} is lost"
         theirs = move is not None and move.info.get("host") == run.away
         if not theirs or (move is not None and point.epoch < move.epoch):
-            lost += f": {run.away} has brought no recovery point of its own into the vault"
+            lost = f"{lost}: {run.away} has brought no recovery point of its own into the vault"
         return Done(lost, {"claim": claim, "definition": definition})
 
     def _wish(self, vm_id: str) -> ProtectionMessage | None:

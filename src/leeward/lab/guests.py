@@ -46,7 +46,7 @@ class Wish:
     disks: sizes in MiB, the first the boot disk, the second a data disk; format: qcow2 or raw.
     ip: "" picks a free one of the site's LAN; bridge: of the site's host.
     uefi: it boots by an entry in its UEFI variable store, and by nothing else. tpm: with an emulated TPM.
-    screen: it has one to look at.
+    screen: it has one to look at, which tells its name, address and records.
     """
 
     kind: str = "tiny"
@@ -60,7 +60,7 @@ class Wish:
     bridge: str = "br0"
     uefi: bool = False
     tpm: bool = False
-    screen: bool = False
+    screen: bool = True
 
 
 class Guests:

@@ -130,6 +130,30 @@ def test_the_list_of_vms_is_whole_in_windows_of_all_widths(office, visit, width)
     assert page.evaluate("(box => box.scrollWidth - box.clientWidth)(document.getElementById('list'))") <= 0
 
 
+@pytest.mark.parametrize("look", ["light", "phone"])
+def test_a_name_of_63_letters_pushes_nothing_out_of_its_page(office, visit, look):
+    name, hypervisor = "W" * 63, office.world.office.hypervisor
+    hypervisor.add(vm_id(name), name, {"vda": bytes(1 << 16)})
+    try:
+        office.world.wait(lambda: name in {vm.name for vm in office.service.vms()[0]})
+        office.watch.fresh()
+        visitor = visit(**LOOKS[look])
+        for path in (
+            "/",
+            "/recovery",
+            f"/vms/{vm_id(name)}",
+            f"/enable?vm={vm_id(name)}",
+            f"/failover?vm={vm_id(name)}",
+        ):
+            page = visitor.go(path)
+            page.wait_for_selector(f"text={name}" if path != "/" else "#tiles")
+            assert visitor.too_wide() <= 0, path
+            boxes = "[...document.querySelectorAll('.table-box')].map(box => box.scrollWidth - box.clientWidth)"
+            assert max(page.evaluate(boxes), default=0) <= 0, path
+    finally:
+        hypervisor.remove(vm_id(name))
+
+
 def test_the_first_page_is_light(office, browser):
     visitor = Visitor(browser, office.server.url)
     weights = []

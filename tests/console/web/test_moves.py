@@ -164,6 +164,7 @@ def test_a_vm_goes_there_and_comes_back_by_clicks(protected, operator):
     assert "Delete the old disks at home" in operator.get(f"/do/commit?vm={DB}").text
     assert operator.post("/do/commit", {"vm": DB}).status_code == 204
     until_phase(protected, "db", Phase.HOME)
+    until(lambda: "Commit of a failback done" in operator.get(f"/vms/{DB}").text)  # written after the VM has moved
     history = operator.get(f"/vms/{DB}").text
     for words in ("Planned failover begun", "Planned failover done", "Failback done", "Commit of a failback done"):
         assert words in history

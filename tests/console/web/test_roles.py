@@ -7,6 +7,7 @@ from fastapi.routing import iter_route_contexts
 from tests.console.plan_world import DB
 
 from leeward.console.access import GuardedRoute, Needs
+from leeward.console.web.acts import ACTS
 from leeward.console.web.errors import FOR_PROGRAMS
 from leeward.domain.access import Role
 
@@ -145,3 +146,14 @@ def test_a_role_that_is_taken_away_counts_at_once(stand):
     assert browser.get(f"/enable?vm={DB}").status_code == 403
     assert browser.post("/enable", {"vm": DB}).status_code == 403
     assert stand.database.desired().protections == ()
+
+
+def test_the_audit_log_has_words_for_everything_that_can_be_done(shared):
+    done = set()
+    for context in iter_route_contexts(shared.app.routes):
+        route = context.original_route
+        if isinstance(route, GuardedRoute) and set(context.methods) - {"GET", "HEAD"}:
+            needed = next(one.dependency for one in route.dependencies if isinstance(one.dependency, Needs))
+            if needed.keeps:
+                done.add(route.name.replace("_", " "))
+    assert done == set(ACTS)

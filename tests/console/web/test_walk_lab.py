@@ -169,6 +169,9 @@ def test_a_real_vm_is_tested_moved_and_brought_home_by_clicks(office, walker, la
     walker.until("web", "Enabled")
     page.click('tr.row th a:text-is("web")')
     page.wait_for_selector("#timeline svg")
+    page.locator("a.screen img").scroll_into_view_if_needed()  # the browser fetches it when it is looked at
+    walker.visitor.until("document.querySelector('a.screen img').naturalWidth >= 300")
+    page.evaluate("scrollTo(0, 0)")
     walker.picture("vm", full=True)
     walker.visitor.go("/runs")
     page.wait_for_selector("#runs tbody tr >> nth=5")

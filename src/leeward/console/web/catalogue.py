@@ -13,6 +13,7 @@ from babel.messages.catalog import Catalog
 from babel.messages.extract import extract_from_dir
 from babel.messages.pofile import read_po, write_po
 
+from leeward.console.web import spoken
 from leeward.console.web.language import LANGUAGES
 from leeward.domain.procedures import STEPS, UNDO_TELLS
 
@@ -40,6 +41,10 @@ def said() -> Catalog:
         found.add(text, locations=[(place, 0)], flags=flags, auto_comments=comments)
     for text in sorted(set(_domain())):
         found.add(text, locations=[("domain/procedures.py", 0)])
+    forms = {spoken.form(message.id): message.id for message in found if isinstance(message.id, str)}
+    for place, text in spoken.texts():
+        known = forms.setdefault(spoken.form(text), text)
+        found.add(known, locations=[(place, 0)], flags=["python-brace-format"] if "{" in text else [])
     return found
 
 

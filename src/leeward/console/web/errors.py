@@ -15,7 +15,7 @@ from leeward.console.errors import Internal, status_of, told
 from leeward.console.gate import changes
 from leeward.console.web.painter import HEADERS, HTMX, Painter, for_terminals, go, here
 from leeward.console.web.phrases import N_
-from leeward.domain.errors import Forbidden, LeewardError, NotFound, NotSignedIn
+from leeward.domain.errors import BadInput, Forbidden, LeewardError, NotFound, NotSignedIn
 from leeward.logs import log
 
 _TITLES = {
@@ -54,7 +54,9 @@ def install_pages(app: FastAPI, painter: Painter) -> None:
         return await run_in_threadpool(show, request, error)
 
     async def unusable(request: Request, error: RequestValidationError) -> Response:
-        return await run_in_threadpool(show, request, told(error))
+        # What Pydantic says of it is for programmers, and in English alone.
+        bad = BadInput(f"in the address or the form, this cannot be used: {told(error).subject}")
+        return await run_in_threadpool(show, request, bad)
 
     async def http(request: Request, error: HTTPException) -> Response:
         known: LeewardError = LeewardError(str(error.detail).lower())

@@ -23,7 +23,7 @@ from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
 from leeward.console.web.phrases import Phrase, Quote
-from leeward.console.web.told import Told
+from leeward.console.web.told import Told, patterns_in
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -36,8 +36,8 @@ class Language:
     def __init__(self, code: str) -> None:
         self.code = code
         self.locale = Locale.parse(code)
-        self.catalogue = _catalogue(code)
-        self._told = Told(self.gettext)
+        self.catalogue, patterns = _catalogue(code)
+        self._told = Told(self.gettext, patterns)
 
     def gettext(self, text: str) -> str:
         # The catalogue's own header stands under the empty text.
@@ -148,14 +148,21 @@ def instant(moment: str | float | None) -> datetime | None:
     return datetime.fromtimestamp(moment, UTC)
 
 
-def _catalogue(code: str) -> gettext.NullTranslations:
+def took(begun_ended: tuple[str, str | None]) -> float | None:
+    """Seconds from one UTC time to the other; None while it goes on."""
+    begun, ended = (instant(moment) for moment in begun_ended)
+    return (ended - begun).total_seconds() if begun and ended else None
+
+
+def _catalogue(code: str) -> tuple[gettext.NullTranslations, list[str]]:
+    """And the patterns in it, see `told`."""
     if code == "en":
-        return gettext.NullTranslations()
+        return gettext.NullTranslations(), []
     source = files("leeward.console.web") / "locale" / code / "LC_MESSAGES" / "leeward.po"
-    compiled = io.BytesIO()
-    write_mo(compiled, read_po(io.BytesIO(source.read_bytes()), locale=code))
+    compiled, found = io.BytesIO(), read_po(io.BytesIO(source.read_bytes()), locale=code)
+    write_mo(compiled, found)
     compiled.seek(0)
-    return gettext.GNUTranslations(compiled)
+    return gettext.GNUTranslations(compiled), patterns_in(found)
 
 
 def chosen(wanted: str | None, accepted: str) -> str:

@@ -180,7 +180,7 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
     def begin_failover(request: Request, form: Posted) -> Response:
         (one,) = statuses_of(watch.fresh(), [form["vm"]])
         kind = form["type"] if form["type"] in {kind.value for kind in _KINDS} else ""
-        about(request, one.vm, f"{kind} point {form['point'] or 'latest'}")
+        about(request, one.vm, f"{kind}, recovery point {form['point'] or 'latest'}")
         bad: dict[str, Phrase] = {} if kind else {"type": phrase(N_("Choose one of the three."))}
         timeout = timeout_field(form, bad)
         if kind in ("planned", "unplanned") and form["confirm"].strip() != one.vm:

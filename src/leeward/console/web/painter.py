@@ -21,7 +21,7 @@ from leeward.console.errors import status_of
 from leeward.console.keys import masked
 from leeward.console.web import words
 from leeward.console.web.assets import Assets
-from leeward.console.web.language import LANGUAGES, Language, chosen, language_named, zone_named
+from leeward.console.web.language import LANGUAGES, Language, chosen, language_named, took, zone_named
 from leeward.console.web.phrases import Phrase, Quote
 from leeward.domain.access import Role
 from leeward.domain.errors import Forbidden, LeewardError
@@ -128,6 +128,7 @@ def _room(language: Language, assets: Assets) -> Environment:
     room.filters |= {
         "size": language.size,
         "span": language.span,
+        "took": took,
         "number": language.number,
         "percent": language.percent,
         "say": language.say,

@@ -30,7 +30,7 @@ def router(parts: Parts, pushes: Pushes, host_page: HostPage) -> APIRouter:
 
     @pages.post("/services/recovery/host/{address}/key", dependencies=admin)
     def ask_for_host_key(request: Request, address: str, form: Posted) -> Response:
-        about(request, address, f"{form['user'][:64]} port {form['port'][:5]}")
+        about(request, address, f"{form['user'][:64]}, port {form['port'][:5]}")
         integration.progress().pick(address)
         bad = required(form, "user", "port")
         port = whole_field(form, "port", bad)

@@ -1,329 +1,106 @@
 """What other parts of Leeward say in English (reasons, errors, steps), said in the reader's language.
 
-They speak in finished sentences, with names and numbers in them; a pattern here takes one apart again. A sentence
-that no pattern knows is shown as it is: an English reason is better than none.
+They speak in finished sentences, with names and numbers in them; a pattern of the catalogue takes one apart again.
+A sentence that no pattern knows is shown as it is: an English reason is better than none.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import lru_cache
 
-from leeward.console.web.phrases import N_
+from babel.messages.catalog import Catalog
 
-PATTERNS = (
-    # states of protection
-    N_("starting"),
-    N_("starting: reading the vault"),
-    N_("not protected"),
-    N_("it is not protected"),
-    N_("cannot be protected: {why}"),
-    N_("the VM is not on its host now"),
-    N_("its agent does not answer"),
-    N_("the first copy is under way; failover opens when it is complete"),
-    N_("the first copy cannot go on: {why}"),
-    N_("the first copy waits in the local spool: {why}"),
-    N_("paused by the operator; existing recovery points stay usable{more}"),
-    N_("the vault's newest point is not known: {why}"),
-    N_("comparing every block with the vault: {why}"),
-    N_("comparing every block ({why}) cannot go on: {failure}"),
-    N_("change tracking was lost"),
-    N_("retrying: {why}"),
-    N_("catching up: {what} to be sent"),
-    N_("stays off on this host: {why}"),
-    N_("held still: a failover is under way"),
-    N_("the agent is stopped"),
-    N_("old points could not be pruned: {why}"),
-    N_("its host {host} cannot be asked; it can be recovered from the vault"),
-    N_("its host {host} cannot be asked, and the vault has no recovery point of it"),
-    N_("the vault cannot be read: {why}"),
-    N_("it runs at {host}"),
-    N_("it does not answer"),
-    N_("the newest point of each: group {group} has no instant yet that all of its VMs have"),
-    N_("one instant of group {group}, {behind} older than the newest point"),
-    N_("one instant of group {group}"),
-    N_("the VMs of group {group} last agree {behind} before their newest points"),
-    N_("the instant of {vm}, {behind} older than the newest point"),
-    # runs
-    N_("newest usable point: {point}"),
-    N_("bringing the last changes into the vault"),
-    N_("making the VM out of point {point}"),
-    N_("{copy} at point {point}, on {network}{source}"),
-    N_("no network"),
-    N_("giving the home site the time to find out and stop its VM"),
-    N_("waiting for the guest"),
-    N_("no picture: {why}"),
-    N_("the VM has no screen"),
-    N_("its agent sent none"),
-    N_("more pictures were taken at once than its agent can send"),
-    N_("the guest is shutting down"),
-    N_("the guest shut down by itself"),
-    N_("powered off: the guest did not obey within {seconds} s"),
-    N_("point {point} holds everything: {what} compared, no difference"),
-    N_("all that could have changed"),
-    N_("it was running and has been stopped"),
-    N_("it is off"),
-    N_("epoch {epoch} has begun after point {point}"),
-    N_("{host} did not stop it in time; its log is closed instead"),
-    N_("{host} cannot be reached; its log is closed instead"),
-    N_("replicated from {host}"),
-    N_("it is not protected; nothing to move"),
-    N_("the agent of {what} does not answer"),
-    N_("the recovery host"),
-    N_("the home host"),
-    N_("libvirt does not answer: not a word for {seconds} s"),  # before the next one, which fits it too
-    N_("{what} does not answer: {why}"),
-    N_("a test failover exists already ({copy}, point {point})"),
-    N_("a test failover of it is just being started"),
-    N_("its test failover is just being removed"),
-    N_("there is no test failover of it to clean up"),
-    N_("a test failover of it exists"),
-    N_("it goes on already"),
-    N_("somebody else is moving it at this moment"),
-    N_("clients can reach the VM at its new site: there is no way back, only forward"),
-    N_("no recovery host is known"),
-    N_("it runs there already"),
-    N_("a planned failover always brings the newest data"),
-    N_("there is no recovery point {point}"),
-    N_("there is no application-consistent recovery point"),
-    N_("it cannot be protected: {why}"),
-    N_("it stays off here: {why}"),
-    N_("no agent has this host"),
-    N_("a warm replica is kept at another host than the VM's own"),
-    N_("the agent of {host} has not told of it"),
-    N_("this host is not set up to run recovered VMs: give it a storage folder"),
-    N_(
-        "the group is on host {host} ({other}), and {vm} is not: VMs agree on an instant only while all of them "
-        "stand still, which nobody can promise across hosts"
-    ),
-    N_("there is no such VM"),
-    N_("no VM was chosen"),
-    N_("there is no such run"),
-    N_("there is no such plan"),
-    # plans
-    N_("a name has up to 63 letters, digits, spaces and _ . + -"),
-    N_("a plan without VMs does nothing"),
-    N_("a group without VMs does nothing"),
-    N_("another group has this name too"),
-    N_("another network has this name too"),
-    N_("{count} VMs are called {vm}: use the id"),
-    N_("there is no group before the first one to wait after"),
-    N_("this VM is not in the group"),
-    N_("a port from 1 to 65535 is needed"),
-    N_("{address} is no IP address, like 10.0.0.5 or 10.0.0.5/24"),
-    N_("a path begins with / and has no spaces"),
-    N_("a status is a number from 100 to 599"),
-    N_("it must be more than 0"),
-    N_("a script that is never run"),
-    N_("it names no script"),
-    N_("it is missing"),
-    N_("it is empty"),
-    N_("it is too long"),
-    N_("a whole number is needed"),
-    N_("at most 7 days"),
-    N_("{text} is not a duration; write it like 30s or 5m"),
-    N_("{vm} is not protected"),
-    N_("there is no protected VM {vm}"),
-    N_("there is no such field"),
-    N_("a list is needed here"),
-    N_("fields with values are needed here"),
-    N_("a plan has a name and groups"),
-    N_("a plan is not that large"),
-    N_("it is nested too deeply"),
-    N_("a plan with aliases (*name) is taken by the command line only"),
-    N_("a plan of more than 200,000 letters is taken by the command line only"),
-    N_("a line with more than 100 dots is taken by the command line only"),
-    N_("a plan of this name exists"),
-    N_("a run of it is under way: it cannot be renamed now"),
-    N_("somebody else has changed this plan meanwhile"),
-    N_("Somebody approves of group {group}: {question}"),
-    N_("Somebody approves of group {group}"),
-    N_("See that {vm} can go"),
-    N_("Shut {vm} down at home"),
-    N_("Bring the last changes of {vm} into the vault and make it ready"),
-    N_("Take {vm} back where that is possible"),
-    N_("Remove the copy of {vm}"),
-    N_("Start a copy of {vm}, apart from production"),
-    N_("Start {vm} at the recovery site"),
-    N_("Fail {vm} over"),
-    N_("Wait {seconds} s"),
-    N_("Check {vm}: {what}"),
-    N_("{vm} is not protected any more"),
-    N_("a run of it is under way"),
-    N_("its run waits for an approval"),
-    N_("its run is paused"),
-    N_("its run has stalled"),
-    N_("its run is being aborted"),
-    N_("its test is being cleaned up"),
-    N_("its last run was aborted"),
-    N_("its last run has ended"),
-    N_("its last run was cleaned up"),
-    N_("nothing of it has failed"),
-    N_("there is nothing to clean up: this was no test"),
-    # signing in
-    N_("user name or password is wrong"),
-    N_("too many attempts to sign in"),
-    N_("this set-up code is wrong or over"),
-    N_("there are users already"),
-    N_("a password has {least} to {most} characters"),
-    N_("this password is too easy to guess"),
-    N_("this is no user name"),
-    N_("Leeward uses this name itself"),
-    N_("the present password is wrong"),
-    N_("there is such a user already"),
-    N_("there is no such user"),
-    N_("this is the last admin"),
-    N_("only an admin changes another's password"),
-    N_("a token cannot make tokens"),
-    N_("there is such a token already"),
-    N_("there is no such token"),
-    N_("this is no name for a token"),
-    N_("this needs the role {role}, and {who} is {other}"),
-    N_("there is a vault already"),
-    N_("this machine does not hold the vault's key"),
-    N_("the passphrase is too easy to guess"),
-    N_("this request does not come from a page of this console"),
-    N_("the address is wrong, or what it led to is gone"),
-    N_("an error inside Leeward"),
-    # alerts
-    N_("{percent} % in use, {free} GiB free"),
-    N_("this alert is over"),
-    N_("there is no such alert"),
-    N_("the mail server cannot be reached: {why}"),
-    N_("the mail server refused the login: {why}"),
-    N_("the mail server refused the sender: {why}"),
-    N_("the mail server refused recipients: {why}"),
-    N_("the mail server refused the message: {why}"),
-    N_("the mail server cannot do this: {why}"),
-    N_("the mail server's certificate is not trusted: {why}"),
-    N_("no TLS with the mail server: {why}"),
-    N_("the mail server broke off: {why}"),
-    N_("the login takes ASCII characters only, in user name and password"),
-    N_("the message has characters that no mail can have"),
-    N_("no host can have this name"),
-    N_("the receiver cannot be reached: {why}"),
-    N_("the receiver did not answer within {seconds} s"),
-    N_("the receiver answered with status {status}"),
-    # integrating
-    N_("this console does not listen for agents"),
-    N_("no libvirt answers on this machine"),
-    N_("this machine's libvirt is a host already"),
-    N_("there is no such host"),
-    N_("it stands in {file}"),
-    N_("VMs are replicated from it: {vms}"),
-    N_("VMs are kept off there: {vms}"),
-    N_("VMs that were made out of recovery points are there: {vms}"),
-    N_("warm replicas are there, or are just being removed: {vms}"),
-    N_("VMs are on their way home to it: {vms}"),
-    N_("its agent is at work on it for {vms}"),
-    N_("the list of added hosts cannot be written: {why}"),
-    N_("See whether libvirtd runs on the host"),
-    N_("the host's folders cannot be made: {why}"),
-    N_("consoles that share a database have no hosts of their own"),
-    N_("this version cannot bring VMs up there"),
-    N_("a name has letters, digits, dots and dashes, at most 63"),
-    N_("a host of this name exists"),
-    N_("this machine has no such network, or it is not active"),
-    N_("write the folder from the root on, like /var/lib/leeward/images"),
-    N_("this folder cannot be written to: {why}"),
-    N_("an agent or host of this name exists"),
-    N_("an agent of another name is on this host"),
-    N_("It is {what}"),
-    N_("another host in the list has this name"),
-    N_("the scan has not found this"),
-    N_("this host was not picked"),
-    N_("give one address or one host name"),
-    N_("another scan is running"),
-    N_("no addresses are given"),
-    N_("the range does not go upwards"),
-    N_("it holds multicast, broadcast or reserved addresses"),
-    N_("a link-local address needs its interface"),
-    N_("this is neither an address range nor a host name"),
-    N_("this is not an address range: {why}"),
-    N_("libvirt, which wants sign-in ({ways})"),
-    N_("TLS server{whose} on libvirt's port, probably libvirt"),
-    N_("Windows with remote management"),
-    N_("Windows with an SSH server"),
-    N_("WS-Management of {vendor}, not Windows"),
-    N_("probably Hyper-V: Windows with the port of VM consoles open"),
-    N_("something on the port of Hyper-V's VM consoles, perhaps Hyper-V"),
-    N_("machine with an SSH server ({software})"),
-    N_("accepts every connection and says nothing known: rather a firewall or a trap than a host"),
-    N_("something that is no known hypervisor (open: {ports})"),
-    N_("whether QEMU/KVM runs under it shows only after sign-in"),
-    N_("whether it runs VMs shows only after sign-in"),
-    N_("what it manages shows only after sign-in"),
-    N_("it speaks only to those who show a client certificate"),
-    N_("its {program} is too old to track changed blocks: {version} is needed"),
-    N_("nothing shows what it is"),
-    N_("what came out of its ports was not what belongs there"),
-    N_("Hyper-V is confirmed only after sign-in, and {why}"),
-    N_("confirmed only after sign-in, and {why}"),
-    N_("this version protects the VMs of libvirt hosts with QEMU/KVM only"),
-    N_("its agent {agent} has not been heard of since {time}"),
-    N_("revoked by the operator at {time}"),
-    N_("replaced by a new enrolment at {time}"),
-    N_("there is no such agent, or it is revoked already"),
-    N_("Sign in to the host"),
-    N_("Copy Leeward onto it"),
-    N_("Install what it needs"),
-    N_("Configure, enrol and start the agent"),
-    N_("Let it open the vault"),
-    N_("this machine has no SSH client"),
-    N_("no SSH server answers there"),
-    N_("a port is a number from 1 to 65535"),
-    N_("the host does not let this user in"),
-    N_("the host has shown another key than before"),
-    N_("the line to the host broke: {why}"),
-    N_("the host took too long"),
-    N_("a command on the host failed: {why}"),
-    N_("an agent is being installed there already"),
-    N_("agents are being installed on several hosts"),
-    N_("{file} was not written by the console and has no host {name}: name it there, or take the file away"),
-    N_("this console was not installed from a clone of Leeward, so it has nothing to send"),
-    # what to do next
-    N_("Wait for it, or cancel it"),
-    N_("Look again in a moment"),
-    N_("Scan in several steps"),
-    N_("Write it like 10.77.0.0/24, 10.77.0.5-20, 10.77.0.5, fd00::5 or a host name"),
-    N_('Set agents_listen = "0.0.0.0:8444" in the [console] section of leeward.toml and start it anew'),
-    N_("Under systemd the console may write below /var/lib/leeward and /var/lib/libvirt/images only"),
-    N_("Take a longer sentence"),
-    N_("Load the page again"),
-    N_("An admin can change the role"),
-    N_("Try again in {seconds} s"),
-    N_("Up to 64 of a-z, 0-9, '.', '_', '-' and '@', beginning with a letter or digit"),
-    N_("Up to 64 letters, digits and .@:/+-_"),
-    N_("Make another user admin first"),
-    N_("Revoke it, or take another name"),
-    N_("Wait until it is gone"),
-    N_("Use the newest one"),
-    N_("Start it, then retry"),
-    N_("See the daemon's log"),
-)
+# A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything.
+_FEWEST = 4
+# What is longer, or has more joints, is no sentence of ours, and would take long to take apart.
+_LONGEST, _MOST_JOINTS = 1000, 12
+# Between sentences that were put together: each is said by itself.
+_JOINTS = re.compile(r"; |: | \(|\)$|\. ")
+
+
+def patterns_in(catalogue: Catalog) -> list[str]:
+    """Texts with {names} that other parts say. Those of pages alone are never taken apart again, and would fit much
+    that they are not, as "{kind} begun" does."""
+    return [
+        message.id
+        for message in catalogue
+        if isinstance(message.id, str)
+        and "{" in message.id
+        and any(_elsewhere(place) for place, _ in message.locations)
+    ]
+
+
+def _elsewhere(place: str) -> bool:
+    """Places of pages are told from their own folder on, see `catalogue`."""
+    return place == "sentences.py" or ("/" in place and not place.startswith("templates/"))
 
 
 class Told:
-    def __init__(self, gettext: Callable[[str], str]) -> None:
+    """patterns: texts with {names}, as gettext knows them."""
+
+    def __init__(self, gettext: Callable[[str], str], patterns: Iterable[str]) -> None:
         self._gettext = gettext
-        self._shapes = [(text, shape(text)) for text in PATTERNS if "{" in text]
+        # What says more by itself is tried first: "libvirt does not answer: …" before "{what} does not answer: …".
+        known = sorted((text for text in patterns if _own(text) >= _FEWEST), key=_own, reverse=True)
+        self._shapes = [(text, shape(text)) for text in known]
+        self._whole = lru_cache(maxsize=4096)(self._said)
 
     def __call__(self, text: str) -> str:
-        whole = self._gettext(text) if text else ""
+        return self._whole(text) if len(text) <= _LONGEST else text
+
+    def _said(self, text: str) -> str:
+        joints = list(_JOINTS.finditer(text))
+        if len(joints) > _MOST_JOINTS:
+            return text
+        parts = [self._known(part) for part in text.split("; ")]
+        if None not in parts:  # else a value at the end of the first one would take in all the others
+            return "; ".join(filter(None, parts))
+        found = self._known(text)
+        if found is not None:
+            return found
+        for joint in reversed(joints):
+            before = self._known(text[: joint.start()])
+            if before is not None:
+                return before + joint[0] + self._said(text[joint.end() :])
+        return text[: joints[0].end()] + self._said(text[joints[0].end() :]) if joints else text
+
+    def _known(self, text: str) -> str | None:
+        """The sentence as it is said here; None: no pattern knows it."""
+        if not text:
+            return None
+        whole = self._gettext(text)
         if whole != text:
             return whole  # before the patterns: "Shut the VM down" is no VM of the name "the VM"
         for pattern, expression in self._shapes:
             match = expression.fullmatch(text)
             if match:
-                values = {name: self(value) for name, value in match.groupdict().items()}
+                values = {name: self._value(value) for name, value in match.groupdict().items()}
                 return self._gettext(pattern).format(**values)
-        return text
+        return None
+
+    def _value(self, value: str) -> str:
+        """A VM may be called Recovery: one word is a name, not a text of ours, unless it comes with a space."""
+        return self(value) if " " in value else value
+
+
+def _own(pattern: str) -> int:
+    return len(re.sub(r"{\w+}|\W", "", pattern))
 
 
 def shape(pattern: str) -> re.Pattern[str]:
-    """What a sentence of this pattern looks like."""
-    pieces = re.split(r"{(\w+)}", pattern)
-    return re.compile(
-        "".join(f"(?P<{piece}>.*)" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)),
-        re.DOTALL,
-    )
+    """What a sentence of this pattern looks like. A name that comes twice stands for the same both times."""
+    expression, names = "", set[str]()
+    # What begins with a value would else take what stands before it for a part of that: "web: its run has stalled".
+    value = f"(?:(?!{_JOINTS.pattern}).)*" if pattern.startswith("{") else ".*"
+    for number, piece in enumerate(re.split(r"{(\w+)}", pattern)):
+        if not number % 2:
+            expression += re.escape(piece)
+        elif piece in names:
+            expression += f"(?P={piece})"
+        else:
+            names.add(piece)
+            expression += f"(?P<{piece}>{value})"
+            value = ".*"
+    return re.compile(expression, re.DOTALL)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from leeward.console.web.phrases import N_, Phrase, phrase
+from leeward.console.web.acts import ACTS
+from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 
 ROLES = {"viewer": N_("Viewer"), "operator": N_("Operator"), "admin": N_("Administrator")}
 STEPS = {
@@ -118,12 +119,29 @@ EVENTS = {
     "plan changed": N_("plan changed"),
     "plan deleted": N_("plan deleted"),
     "plan adopted from the vault": N_("plan adopted from the vault"),
+    "renamed": N_("renamed"),
 }
 _ENDS = {
     "begun": N_("{kind} begun"),
     "done": N_("{kind} done"),
     "undone": N_("{kind} taken back"),
     "stalled": N_("{kind} has stalled"),
+}
+# of a plan's run: its ends, and what was asked of it
+_PLAN_ENDS = {
+    "begun": N_("the plan's run has begun ({kind})"),
+    "waits for an approval": N_("the plan's run waits for an approval ({kind})"),
+    "stalled": N_("the plan's run has stalled ({kind})"),
+    "paused": N_("the plan's run is paused ({kind})"),
+    "aborted": N_("the plan's run was aborted ({kind})"),
+    "done": N_("the plan's run has ended ({kind})"),
+    "cleaned": N_("the plan's run was cleaned up ({kind})"),
+    "approve": N_("the plan's next group was approved of ({kind})"),
+    "pause": N_("the plan's run was asked to pause ({kind})"),
+    "resume": N_("the plan's run was asked to go on ({kind})"),
+    "abort": N_("the plan's run was asked to end ({kind})"),
+    "retry": N_("the plan's run was asked to try again ({kind})"),
+    "cleanup": N_("the plan's test was asked to be cleaned up ({kind})"),
 }
 
 
@@ -133,9 +151,17 @@ def pick(state: str, vms: int) -> tuple[Phrase, str]:
     return phrase(text, vms=vms), level
 
 
-def event(what: str) -> Phrase | str:
+def event(what: str) -> Phrase | Quote | str:
     """What the history says of a run, or of something else."""
     kind, _, end = what.partition(" ")
-    if kind in KINDS and end in _ENDS:
-        return Phrase(_ENDS[end], (("kind", Phrase(KINDS[kind])),))
-    return EVENTS.get(what, what)
+    ends = _ENDS
+    if kind == "plan":
+        (kind, _, end), ends = end.partition(" "), _PLAN_ENDS
+    if kind in KINDS and end in ends:
+        return Phrase(ends[end], (("kind", Phrase(KINDS[kind])),))
+    return EVENTS.get(what) or Quote(what)
+
+
+def act(what: str) -> str:
+    """What the audit log says that somebody did."""
+    return ACTS.get(what, what)

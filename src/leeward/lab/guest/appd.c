@@ -2,12 +2,14 @@
  * appd: the application inside a lab guest. It writes numbered records that can be proven whole after a crash, and
  * tells over HTTP how long the disk took to make each of them durable.
  *
- * usage: appd INTERVAL_MS PORT FILE [FILE_ON_SECOND_DISK]
+ * usage: [SCREEN=/dev/tty1] appd INTERVAL_MS PORT FILE [FILE_ON_SECOND_DISK]
  *
  * Record n (1, 2, 3, ...) is 64 bytes of text: "%012llu %020llu", number and UTC nanoseconds, padded with '.', ended
  * by '\n'. It lies at byte 64 * ((n - 1) % CAPACITY), so the file grows to 64 * CAPACITY bytes and is then reused as
  * a ring. Record n + 1 is not written before record n is durable on every disk, first disk first. The reader is
  * leeward.lab.guest.sequence; change both together.
+ *
+ * On SCREEN, if it is given, the status is told to who looks at it (or takes a picture of it), in rows 5 to 8.
  *
  * GET /            status as JSON
  * GET /reset       status, then forget the latencies and the error
@@ -348,6 +350,41 @@ static int listen_on(unsigned short port)
 	return listener;
 }
 
+/* --- the screen ------------------------------------------------------------------------------------------ */
+
+/* Who takes a picture and cannot ask the guest's agent waits for three seconds in which nothing moves. */
+#define SHOW_EVERY_S 5
+
+static void draw(FILE *screen)
+{
+	pthread_mutex_lock(&lock);
+	unsigned long long newest = seq;
+	int number = error_number;
+	pthread_mutex_unlock(&lock);
+	fprintf(screen, "\0337\033[5H"); /* the cursor is somebody else's: back to where it was in the end */
+	for (int i = 0; i < disk_count; i++)
+		fprintf(screen, "  %-16srecord %llu newest at boot, %s\033[K\r\n", i ? "Second disk" : "First disk",
+			(unsigned long long)disks[i].boot_seq, disks[i].boot_intact ? "none missing" : "SOME MISSING");
+	fprintf(screen, "  %-16s%llu%s%s\033[K\r\n", "Newest record", newest, number ? ", FAILED: " : "",
+		number ? strerror(number) : "");
+	fprintf(screen, "  %-16s%llu s\033[K\0338", "Running for",
+		(unsigned long long)(now_ns(CLOCK_BOOTTIME) / 1000000000ULL));
+	fflush(screen);
+}
+
+static void *show(void *path)
+{
+	FILE *screen = fopen(path, "w");
+	if (!screen) {
+		perror(path);
+		return NULL;
+	}
+	for (;;) {
+		draw(screen);
+		sleep(SHOW_EVERY_S);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	if (argc < 4) {
@@ -360,7 +397,9 @@ int main(int argc, char **argv)
 	seq = disks[0].boot_seq;
 	catch_up();
 	write_next(); /* who gets an answer may rely on it that there is a durable record */
-	pthread_t server;
+	pthread_t server, shower;
 	pthread_create(&server, NULL, serve, (void *)(intptr_t)listen_on((unsigned short)atoi(argv[2])));
+	if (getenv("SCREEN"))
+		pthread_create(&shower, NULL, show, getenv("SCREEN"));
 	write_forever(strtoull(argv[1], NULL, 10) * 1000000ULL);
 }

@@ -21,9 +21,18 @@ if [ -n "$ADDRESS" ]; then
     [ -n "$GATEWAY" ] && ip route add default via "$GATEWAY"
 fi
 
+# What a picture of the screen shows; appd fills in rows 5 to 8. \033[?25l: a cursor that blinks never stands still.
+# In a shell of its own: this one, as the session's first, would make the screen its terminal, and its end would hang up
+# on all that it has started.
+read -r release </proc/sys/kernel/osrelease
+(
+    printf '\033[?25l\033[H\033[2J\033[7m  %-50.50s%26s  \033[0m\r\n\r\n' "$NAME" 'Leeward lab guest'
+    printf '  %-16s%s\r\n  %-16s%s\033[10H' 'Address' "${ADDRESS:-none}" 'Kernel' "Linux $release"
+) >/dev/tty1
+
 second=''
 [ -b /dev/vdb ] && mount -t ext4 -o rw,noatime /dev/vdb /data2 && second=/data2/seq.log
-appd "$INTERVAL_MS" 80 /data/seq.log $second >/dev/console 2>&1 &
+SCREEN=/dev/tty1 appd "$INTERVAL_MS" 80 /data/seq.log $second >/dev/console 2>&1 &
 
 if [ "$ACPI" = 1 ]; then
     for module in $(cat /modules/acpi); do insmod "/modules/$module"; done

@@ -15,6 +15,7 @@ _SOURCES = ("start.sh", "stop.sh", "tiny.py")
 _INITTAB = """\
 ::sysinit:/etc/start
 ttyS0::respawn:/bin/sh
+tty1::askfirst:/bin/sh
 ::shutdown:/etc/stop
 """
 # The guest agent's shutdown command runs `/sbin/shutdown -h|-r -P +0`, which busybox does not have.
