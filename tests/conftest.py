@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.longest_first import longest_first
 
 from leeward.lab.guests import Guest
 from leeward.lab.lab import Lab, take_down_dead
@@ -19,6 +20,8 @@ from leeward.lab.places import CACHE_VARIABLE, DEFAULT_ROOT
 # need short paths.
 LABS = Path("/var/tmp")
 PREFIX = "lwtest-"
+
+HERE = Path(__file__).parent
 
 GuestFactory = Callable[..., Guest]
 
@@ -38,6 +41,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("lab"):
                 item.add_marker(pytest.mark.skip(reason="the lab needs root"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        _sort(items)
+
+
+def _sort(items: list[pytest.Item]) -> None:
+    """Several share the work, file by file in this order (with --no-loadscope-reorder): see longest_first."""
+    names = [item.path.relative_to(HERE).as_posix() for item in items]
+    place = {name: number for number, name in enumerate(longest_first(names))}
+    items.sort(key=lambda item: place[item.path.relative_to(HERE).as_posix()])
 
 
 def pytest_collection_finish() -> None:
