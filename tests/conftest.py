@@ -29,6 +29,8 @@ GuestFactory = Callable[..., Guest]
 def pytest_configure() -> None:
     """A runner in the background has SIGINT ignored, and so would every program that is started here."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hundreds of commands are started: each would compile all of Leeward anew, a sixth of a console's start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
