@@ -4,6 +4,8 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3.11 /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Whole files, in the order of tests/longest_first.py.
+SHARED := -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: all setup system demo test test-fast lint format docs tour lab lock clean
 
@@ -30,11 +32,11 @@ lab: setup
 
 # Everything, real guests included. Two at a time, each with a lab of its own: guests that boot wait more than they work.
 test: setup lint
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest $(SHARED)
 
 # No root, no guests: a few minutes.
 test-fast: $(READY)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not lab and not slow and not cloudstore"
+	@$(BIN)/python -m pytest $(SHARED) -m "not lab and not slow and not cloudstore"
 
 lint: $(READY)
 	@$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.longest_first import longest_first
 
 from leeward.lab.guests import Guest
 from leeward.lab.lab import Lab, take_down_dead
@@ -19,12 +21,16 @@ from leeward.lab.places import CACHE_VARIABLE, DEFAULT_ROOT
 LABS = Path("/var/tmp")
 PREFIX = "lwtest-"
 
+HERE = Path(__file__).parent
+
 GuestFactory = Callable[..., Guest]
 
 
 def pytest_configure() -> None:
     """A runner in the background has SIGINT ignored, and so would every program that is started here."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Hundreds of commands are started: each would compile all of Leeward anew, a sixth of a console's start.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -37,6 +43,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for item in items:
             if item.get_closest_marker("lab"):
                 item.add_marker(pytest.mark.skip(reason="the lab needs root"))
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        _sort(items)
+
+
+def _sort(items: list[pytest.Item]) -> None:
+    """Several share the work, file by file in this order (with --no-loadscope-reorder): see longest_first."""
+    names = [item.path.relative_to(HERE).as_posix() for item in items]
+    place = {name: number for number, name in enumerate(longest_first(names))}
+    items.sort(key=lambda item: place[item.path.relative_to(HERE).as_posix()])
+
+
+def pytest_collection_finish() -> None:
+    """What is imported stays to the end: looking through it for garbage again and again took a fifth of the time."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from leeward.domain.errors import HypervisorError
 from leeward.domain.runs import RunState, StepState
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.orchestrator import assignments, turns, waiting
+from leeward.orchestrator import assignments, plan_conductor, turns, waiting
 from leeward.recovery.memory import MemoryCopies
 from leeward.replication.spool import SpoolingStore
 from leeward.state.runs import Runs
@@ -36,6 +36,7 @@ def hurry(monkeypatch):
     monkeypatch.setattr(waiting, "FENCE_ABSENT_S", 0.1)
     monkeypatch.setattr(waiting, "FENCE_S", 1.5)
     monkeypatch.setattr(turns, "_AGAIN_S", 0.02)
+    monkeypatch.setattr(plan_conductor, "_POLL_S", 0.02)
     monkeypatch.setattr(assignments, "GRACE_S", 1.0)
     monkeypatch.setattr(checks, "_PATIENCE_S", 0.5)
     monkeypatch.setattr(guard, "_LOOK_S", 0.02)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 from tests.console.caller import Console
+from tests.console.chaos import hurry
 from tests.console.plan_world import DB, PlanWorld
 
 from leeward.console import drills
@@ -17,6 +18,11 @@ from leeward.domain.runs import Run, RunState
 
 DAY = 86_400.0
 MONTHLY = DrillRequest(every_s=30 * DAY, mode="run", keep_s=600.0)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 class Drilled(PlanWorld):

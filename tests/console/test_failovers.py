@@ -5,6 +5,7 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
+from tests.console.chaos import hurry
 from tests.console.world import VM
 
 from leeward.agent import room
@@ -14,6 +15,11 @@ from leeward.console.views import FailbackRequest, FailoverRequest, ProtectReque
 from leeward.domain.errors import Fenced, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 def planned(world):

@@ -5,6 +5,7 @@ import random
 import time
 
 import pytest
+from tests.console.chaos import hurry
 from tests.console.plan_world import NAMES, Killed, PlanWorld
 
 from leeward.console.plan_views import PlanApproveRequest
@@ -32,6 +33,11 @@ ONCE = {
     "unplanned": (JobKind.TAKE_EPOCH, JobKind.COPY_BUILD, JobKind.COPY_START),
     "test": (JobKind.COPY_BUILD, JobKind.COPY_START),
 }
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 class Operator:

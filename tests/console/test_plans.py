@@ -6,6 +6,7 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from tests.console.chaos import hurry
 from tests.console.plan_world import APP, DB, NAMES, START, STOP, PlanWorld
 
 from leeward.console.plan_views import PlanApproveRequest, PlanAskRequest, PlanRetryRequest, PlanRunRequest
@@ -19,6 +20,11 @@ from leeward.wire.jobs import JobKind
 pytestmark = pytest.mark.slow
 
 EVERYWHERE = list(NAMES.values())
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 @pytest.fixture

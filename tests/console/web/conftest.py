@@ -1,5 +1,20 @@
 import pytest
+from tests.console.web.kept_templates import keeping
 from tests.console.web.stand import Stand
+
+from leeward.console.web import painter
+
+
+@pytest.fixture(scope="session")
+def rooms():
+    return keeping(painter._room)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept_templates(rooms):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(painter, "_room", rooms)
+        yield
 
 
 @pytest.fixture
