@@ -81,3 +81,23 @@ def test_a_bug_is_not_hidden(vault):
     vault.error = KeyError("bug")
     with pytest.raises(KeyError):
         Teller(vault).tell("life", {"1": dict})
+
+
+def test_what_was_not_written_yet_is_replaced(vault):
+    vault.gate.clear()
+    teller = Teller(vault, patience_s=0.05)
+    for number in range(10):
+        teller.tell("life", {"1": lambda number=number: {"number": number}})
+    vault.gate.set()
+    teller.settle()
+    assert [data["number"] for _, _, data in vault.taken] == [0, 9]
+
+
+def test_after_a_bug_the_next_is_told(vault):
+    vault.error = KeyError("bug")
+    teller = Teller(vault)
+    with pytest.raises(KeyError):
+        teller.tell("life", {"1": dict, "2": dict})
+    vault.error = None
+    teller.tell("life", {"3": dict})
+    assert [vm_id for vm_id, _, _ in vault.taken] == ["2", "3"]

@@ -51,7 +51,7 @@ class Desk:
         self._database = database
         self._fleet = fleet
         self._vault = vault
-        self._teller = Teller(vault)
+        self.teller = Teller(vault)
         self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
         self._left: dict[str, Run] | None = None
@@ -216,7 +216,7 @@ class Desk:
     def publish(self, life: Life) -> None:
         """Write into the vault where the VM stands, so that a console elsewhere finds out: the epochs in the log are
         what keeps two sites apart, this only explains them."""
-        self._teller.tell(LIFE, {life.vm_id: lambda: life_document(self._database.lives.get(life.vm_id) or life)})
+        self.teller.tell(LIFE, {life.vm_id: lambda: life_document(self._database.lives.get(life.vm_id) or life)})
 
 
 def picture_of(told: Mapping[str, Any]) -> tuple[bytes, str]:

@@ -39,7 +39,7 @@ class Plans:
         self._plans = database.plans
         self._fleet = fleet
         self._vault = vault
-        self._teller = Teller(vault)
+        self.teller = Teller(vault)
         self._scripts = scripts
         self.runs = runs
 
@@ -141,12 +141,13 @@ class Plans:
 
     def _publish(self, members: Iterable[Member]) -> None:
         """Write beside each VM which plans it is in."""
-        self._teller.tell(PLANS, {member.vm_id: partial(self._document, member.vm_id) for member in members})
+        plans = cache(lambda: [kept.plan for kept in self._plans.all()])  # read once, when the first is written
 
-    def _document(self, vm_id: str) -> dict[str, Any]:
-        plans = [kept.plan for kept in self._plans.all()]
-        having = [plan for plan in plans if any(vm.vm_id == vm_id for vm in plan.members)]
-        return {"plans": _PLANS.dump_python(having, mode="json")}
+        def document(vm_id: str) -> dict[str, Any]:
+            having = [plan for plan in plans() if any(vm.vm_id == vm_id for vm in plan.members)]
+            return {"plans": _PLANS.dump_python(having, mode="json")}
+
+        self.teller.tell(PLANS, {member.vm_id: partial(document, member.vm_id) for member in members})
 
     def adopt(self) -> list[str]:
         """Plans that the vault knows and this console does not; their names. A plan that is known stays as it is."""

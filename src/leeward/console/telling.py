@@ -6,10 +6,8 @@ Best effort: what counts stands in the logs and in the console's database.
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
 from collections.abc import Callable, Mapping
-from concurrent.futures import wait
-from functools import partial
+from concurrent.futures import Future, wait
 from typing import Any
 
 from leeward.console.checks import VaultOpener
@@ -20,27 +18,45 @@ from leeward.network.apart import apart
 Document = Callable[[], dict[str, Any]]
 # A vault that is away is tried for a minute: whoever begins a failover then must not wait for that.
 _PATIENCE_S = 1.0
+_LAST_S = 3.0
 
 
 class Teller:
-    """Thread-safe."""
+    """Thread-safe. One document after the other, in a thread that lives while there are any."""
 
     def __init__(self, vault: VaultOpener, patience_s: float = _PATIENCE_S) -> None:
         self._vault = vault
         self._patience_s = patience_s
-        self._turns: defaultdict[tuple[str, str], threading.Lock] = defaultdict(threading.Lock)
+        self._lock = threading.Lock()
+        # (VM id, kind) → the newest document, which takes the place of one that was not written yet.
+        self._waiting: dict[tuple[str, str], Document] = {}
+        self._work: Future[None] | None = None
 
     def tell(self, kind: str, documents: Mapping[str, Document]) -> None:
-        """Write a document of this kind beside each VM. Goes on in the background where it takes long; each is made
+        """Write a document of this kind beside each VM; goes on in the background where it takes long. Each is made
         when it is its turn, so that the last one to be written is the newest."""
-        asked = [
-            apart(partial(self._tell, vm_id, kind, document), "vault-teller") for vm_id, document in documents.items()
-        ]
-        for done in wait(asked, self._patience_s).done:
+        with self._lock:
+            self._waiting |= {(vm_id, kind): document for vm_id, document in documents.items()}
+            if self._work is None or self._work.done():
+                self._work = apart(self._tell_all, "vault-teller")
+            work = self._work
+        for done in wait([work], self._patience_s).done:
             done.result()
 
-    def _tell(self, vm_id: str, kind: str, document: Document) -> None:
-        with self._turns[(vm_id, kind)]:
+    def settle(self) -> None:
+        """Before this process ends: what is just being told gets a moment."""
+        work = self._work
+        if work is not None:
+            wait([work], _LAST_S)
+
+    def _tell_all(self) -> None:
+        while True:
+            with self._lock:
+                if not self._waiting:
+                    self._work = None
+                    return
+                (vm_id, kind), document = next(iter(self._waiting.items()))
+                del self._waiting[(vm_id, kind)]
             try:
                 self._vault.open().put_document(vm_id, kind, document())
             except LeewardError as error:

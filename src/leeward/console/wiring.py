@@ -124,6 +124,8 @@ class Console:
     def stop(self) -> None:
         self._stopping.set()
         self._engine.shutdown()
+        self.desk.teller.settle()
+        self.plans.teller.settle()
 
     def _take_over(self) -> None:
         """Again and again: a frozen console that woke may have got hold of one more workflow before it ended."""
