@@ -16,6 +16,8 @@ from babel.messages.catalog import Catalog
 _FEWEST = 4
 # What is longer, or has more joints, is no sentence of ours, and would take long to take apart.
 _LONGEST, _MOST_JOINTS = 1000, 12
+# A value in a value in a value: what goes deeper repeats itself, and is shown as it is.
+_DEEPEST = 3
 # Between sentences that were put together: each is said by itself.
 _JOINTS = re.compile(r"; |: | \(|\)$|\. ")
 
@@ -48,25 +50,28 @@ class Told:
         self._whole = lru_cache(maxsize=4096)(self._said)
 
     def __call__(self, text: str) -> str:
-        return self._whole(text) if len(text) <= _LONGEST else text
+        try:
+            return self._whole(text, 0) if len(text) <= _LONGEST else text
+        except RecursionError:  # whoever wrote the text must not be able to end a page
+            return text
 
-    def _said(self, text: str) -> str:
+    def _said(self, text: str, depth: int) -> str:
         joints = list(_JOINTS.finditer(text))
         if len(joints) > _MOST_JOINTS:
             return text
-        parts = [self._known(part) for part in text.split("; ")]
+        parts = [self._known(part, depth) for part in text.split("; ")]
         if None not in parts:  # else a value at the end of the first one would take in all the others
             return "; ".join(filter(None, parts))
-        found = self._known(text)
+        found = self._known(text, depth)
         if found is not None:
             return found
         for joint in reversed(joints):
-            before = self._known(text[: joint.start()])
+            before = self._known(text[: joint.start()], depth)
             if before is not None:
-                return before + joint[0] + self._said(text[joint.end() :])
-        return text[: joints[0].end()] + self._said(text[joints[0].end() :]) if joints else text
+                return before + joint[0] + self._said(text[joint.end() :], depth)
+        return text[: joints[0].end()] + self._said(text[joints[0].end() :], depth) if joints else text
 
-    def _known(self, text: str) -> str | None:
+    def _known(self, text: str, depth: int) -> str | None:
         """The sentence as it is said here; None: no pattern knows it."""
         if not text:
             return None
@@ -76,13 +81,13 @@ class Told:
         for pattern, expression in self._shapes:
             match = expression.fullmatch(text)
             if match:
-                values = {name: self._value(value) for name, value in match.groupdict().items()}
+                values = {name: self._value(value, depth) for name, value in match.groupdict().items()}
                 return self._gettext(pattern).format(**values)
         return None
 
-    def _value(self, value: str) -> str:
+    def _value(self, value: str, depth: int) -> str:
         """A VM may be called Recovery: one word is a name, not a text of ours, unless it comes with a space."""
-        return self(value) if " " in value else value
+        return self._whole(value, depth + 1) if " " in value and depth < _DEEPEST else value
 
 
 def _own(pattern: str) -> int:
