@@ -13,7 +13,7 @@ import leeward
 from leeward.console.web import catalogue, spoken
 from leeward.console.web.language import LANGUAGES, Language
 from leeward.console.web.sentences import PATTERNS
-from leeward.console.web.told import Told
+from leeward.console.web.told import Told, patterns_in, tells_enough
 from leeward.domain.procedures import STEPS
 
 TEMPLATES = sorted((Path(catalogue.__file__).parent / "templates").glob("*.html"))
@@ -96,6 +96,16 @@ def test_every_pattern_is_a_sentence_that_leeward_really_says():
 def test_no_sentence_is_listed_that_is_found_in_the_code_anyway():
     found = {spoken.form(text) for _, text in spoken.texts()}
     assert [pattern for pattern in PATTERNS if spoken.form(pattern) in found] == []
+
+
+def test_no_pattern_fits_what_other_programs_say():
+    """List the whole sentences in sentences.py instead."""
+    patterns = patterns_in(catalogue.said())
+    assert [pattern for pattern in patterns if not tells_enough(pattern)] == []
+    language = Language("ja")
+    for said in ("Requested operation is not valid: domain is not running", "It is too late", "x is not y"):
+        assert language.told(said) == said
+    assert "時間" in language.told("'soon' is not a duration")
 
 
 def test_errors_and_hints_are_found_in_the_code(tmp_path):

@@ -162,6 +162,7 @@ PATTERNS = (
     N_("it is too long"),
     N_("a whole number is needed"),
     N_("at most 7 days"),
+    N_("{text} is not a duration"),
     N_("{text} is not a duration; write it like 30s or 5m"),
     N_("there is no such field"),
     N_("a list is needed here"),

@@ -12,8 +12,9 @@ from functools import lru_cache
 
 from babel.messages.catalog import Catalog
 
-# A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything.
-_FEWEST = 4
+# A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything; one that begins with a value
+# fits what other programs say too: "{text} is not {what}".
+_FEWEST, _FEWEST_AFTER_A_VALUE = 5, 8
 # What is longer, or has more joints, is no sentence of ours, and would take long to take apart.
 _LONGEST, _MOST_JOINTS = 1000, 12
 # A value in a value in a value: what goes deeper repeats itself, and is shown as it is.
@@ -45,7 +46,7 @@ class Told:
     def __init__(self, gettext: Callable[[str], str], patterns: Iterable[str]) -> None:
         self._gettext = gettext
         # What says more by itself is tried first: "libvirt does not answer: …" before "{what} does not answer: …".
-        known = sorted((text for text in patterns if _own(text) >= _FEWEST), key=_own, reverse=True)
+        known = sorted((text for text in patterns if tells_enough(text)), key=_own, reverse=True)
         self._shapes = [(text, shape(text)) for text in known]
         self._whole = lru_cache(maxsize=4096)(self._said)
 
@@ -88,6 +89,11 @@ class Told:
     def _value(self, value: str, depth: int) -> str:
         """A VM may be called Recovery: one word is a name, not a text of ours, unless it comes with a space."""
         return self._whole(value, depth + 1) if " " in value and depth < _DEEPEST else value
+
+
+def tells_enough(pattern: str) -> bool:
+    """So that what it fits is most likely ours."""
+    return _own(pattern) >= (_FEWEST_AFTER_A_VALUE if pattern.startswith("{") else _FEWEST)
 
 
 def _own(pattern: str) -> int:
