@@ -98,6 +98,17 @@ def test_no_sentence_is_listed_that_is_found_in_the_code_anyway():
     assert [pattern for pattern in PATTERNS if spoken.form(pattern) in found] == []
 
 
+@pytest.mark.parametrize("name", ["Mail", "Recovery", "Vault", "Test", "Home", "Hosts"])
+def test_the_name_of_a_vm_or_plan_is_left_though_the_catalogue_has_that_word(name):
+    language = Language("ja")
+    assert language.gettext(name) != name
+    assert language.told(f"{name}: start: no memory left") == f"{name}: start: no memory left"
+    assert language.told(f"a ({name})") == f"a ({name})"
+    said = language.told(f"{name}: change tracking was lost; {name}: nobody knows ({name})")
+    assert said == f"{name}: {language.gettext('change tracking was lost')}; {name}: nobody knows ({name})"
+    assert language.told("starting; nobody knows") == f"{language.gettext('starting')}; nobody knows"
+
+
 def test_no_pattern_fits_what_other_programs_say():
     """List the whole sentences in sentences.py instead."""
     patterns = patterns_in(catalogue.said())

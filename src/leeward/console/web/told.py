@@ -67,7 +67,7 @@ class Told:
         if found is not None:
             return found
         for joint in reversed(joints):
-            before = self._known(text[: joint.start()], depth)
+            before = None if _a_name(text, joint) else self._known(text[: joint.start()], depth)
             if before is not None:
                 return before + joint[0] + self._said(text[joint.end() :], depth)
         return text[: joints[0].end()] + self._said(text[joints[0].end() :], depth) if joints else text
@@ -89,6 +89,11 @@ class Told:
     def _value(self, value: str, depth: int) -> str:
         """A VM may be called Recovery: one word is a name, not a text of ours, unless it comes with a space."""
         return self._whole(value, depth + 1) if " " in value and depth < _DEEPEST else value
+
+
+def _a_name(text: str, joint: re.Match[str]) -> bool:
+    """What an error is about, as in "Mail: no memory left", is a name, though the catalogue may have that word."""
+    return joint[0] != "; " and " " not in text[: joint.start()]
 
 
 def tells_enough(pattern: str) -> bool:
