@@ -74,6 +74,13 @@ def test_no_template_says_anything_that_cannot_be_translated(path):
         assert PLAIN.fullmatch(piece), piece
 
 
+def test_texts_are_marked_only_where_the_catalogue_looks_for_them():
+    root = Path(leeward.__file__).parent
+    marked = {path for path in root.rglob("*.py") if re.search(r"\bN_\(", path.read_text())}
+    assert {path for path in marked if catalogue.HERE not in path.parents} == set()
+    assert marked
+
+
 def heard():
     """Texts in the rest of Leeward, with {} where a value comes in; some begin with what joins them to others."""
     for path in Path(leeward.__file__).parent.rglob("*.py"):
