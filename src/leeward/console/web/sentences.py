@@ -10,7 +10,6 @@ from leeward.console.web.phrases import N_
 
 PATTERNS = (
     # why a host cannot be let go
-    N_("it stands in {file}"),
     N_("VMs are replicated from it: {vms}"),
     N_("VMs are kept off there: {vms}"),
     N_("VMs that were made out of recovery points are there: {vms}"),
