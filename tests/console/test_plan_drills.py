@@ -119,6 +119,21 @@ def test_a_test_that_somebody_makes_counts(world):
     assert world.runs()[1:] == [DONE]
 
 
+def test_a_plan_that_gets_its_schedule_or_its_name_after_it_was_tested_is_not_due(world):
+    """Who looks often keeps for a while what was tested, and asks for the schedules anew."""
+    world.create()
+    world.begin("test")
+    world.until_state("done")
+    kept = world.drills.tested()
+    world.drills.put_plan("shop", MONTHLY, "anna")
+    (view,) = world.drills.all(kept)
+    assert (view.overdue, view.last_good is None) == (False, False)
+    kept = world.drills.tested()
+    world.plans.change("shop", {**SHOP, "name": "store"}, None, "anna")
+    (view,) = world.drills.all(kept)
+    assert (view.plan, view.overdue) == ("store", False)
+
+
 def test_copies_that_somebody_makes_after_a_drill_are_not_touched(world):
     world.plan_drill()
     world.tick()
