@@ -64,6 +64,8 @@ class Drills:
         self.minute = minute
         self._looking = threading.Lock()
         self._good: dict[str, float] = {}
+        # Plans that were looked through for a good test: for one that never had any that takes long.
+        self._looked: set[str] = set()
         self._open: set[str] = set()
         # Subject → until when (UTC seconds) another one's drill goes first: this one could not be begun.
         self._waits: dict[str, float] = {}
@@ -90,9 +92,11 @@ class Drills:
 
     def _plans_tested(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        for subject in (drill.schedule.subject for drill in self._wished()):
-            if (plan := self._plan(subject)) is not None:
+        plans = {drill.schedule.subject: self._plan(drill.schedule.subject) for drill in self._wished()}
+        for subject, plan in plans.items():
+            if plan is not None:
                 found |= self._plan_tested(subject, plan)
+        self._looked = set(plans)
         return found
 
     def _plan_tested(self, subject: str, plan: Plan) -> dict[str, float]:
@@ -115,7 +119,7 @@ class Drills:
             if subject in wishes:
                 views.append(drill_view(drill, tested, now, vm=wishes[subject].vm_name))
             elif (plan := self._plan(subject)) is not None:
-                if subject not in tested:
+                if subject not in tested and subject not in self._looked:
                     tested |= self._plan_tested(subject, plan)
                 views.append(drill_view(drill, tested, now, plan=plan))
         return sorted(views, key=lambda view: (view.next_due, view.plan, view.vm))
