@@ -1,11 +1,13 @@
 """Drills of recovery plans in a whole console in memory; only the clock is not real."""
 
+import threading
 from contextlib import suppress
 
 import pytest
 from tests.console.plan_world import DB, SHOP, Killed
 from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events
 
+from leeward.console.plan_views import PlanRetryRequest
 from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S, Mode, subject_of
 from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused, StoreUnavailable
@@ -119,6 +121,21 @@ def test_a_test_that_somebody_makes_counts(world):
     assert world.runs()[1:] == [DONE]
 
 
+def test_a_plan_that_gets_its_schedule_or_its_name_after_it_was_tested_is_not_due(world):
+    """Who looks often keeps for a while what was tested, and asks for the schedules anew."""
+    world.create()
+    world.begin("test")
+    world.until_state("done")
+    kept = world.drills.tested()
+    world.drills.put_plan("shop", MONTHLY, "anna")
+    (view,) = world.drills.all(kept)
+    assert (view.overdue, view.last_good is None) == (False, False)
+    kept = world.drills.tested()
+    world.plans.change("shop", {**SHOP, "name": "store"}, None, "anna")
+    (view,) = world.drills.all(kept)
+    assert (view.plan, view.overdue) == ("store", False)
+
+
 def test_copies_that_somebody_makes_after_a_drill_are_not_touched(world):
     world.plan_drill()
     world.tick()
@@ -175,6 +192,34 @@ def test_a_drill_that_stalls_is_seen_cleaned_up_and_tried_again(world):
     world.tick()
     assert world.plan_view().last_outcome == "passed"
     assert events(world) == ["drill scheduled", "drill failed", "drill scheduled", "drill done", "drill done"]
+
+
+def test_one_that_has_stalled_and_is_retried_by_somebody_is_left_to_them(world):
+    world.plan_drill(MONTHLY.model_copy(update={"keep_s": DAY}))
+    there, start = world.recovery.copies, world.recovery.copies.start
+
+    def broken(*_, **__):
+        raise HypervisorError("no memory left")
+
+    there.start = broken
+    world.tick()
+    world.until_state("stalled")
+    world.tick()
+    there.start = start
+    world.ahead = LONGEST_S + 60.0
+    go, retried = threading.Event(), threading.Event()
+
+    def slow(*given, **more):
+        retried.set()
+        assert go.wait(20)
+        return start(*given, **more)
+
+    there.start = slow
+    world.plans.runs.retry("shop", PlanRetryRequest(), "anna")
+    assert retried.wait(20)
+    world.drills.tick()
+    go.set()
+    world.until_state("done")
 
 
 def test_one_that_stalls_before_there_is_a_copy_holds_up_nothing_for_good(world):

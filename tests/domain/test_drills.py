@@ -123,6 +123,7 @@ def test_one_that_never_comes_up_is_taken_back():
     assert deeds(going) == []
     assert deeds(going, now=NOW + 1) == [Deed(Do.TAKE_BACK, "v1")]
     assert deeds(replace(going, ending=True), now=NOW + 1) == []  # once
+    assert deeds(replace(going, noted=True), now=NOW + 1) == []  # it had stalled, and somebody goes on with it
 
 
 def test_what_a_plan_asks_for_is_given_while_it_is_not_too_late():

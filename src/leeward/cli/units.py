@@ -14,7 +14,7 @@ _BYTES |= {"kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40}
 
 def size(text: str) -> int:
     """ "10MiB", "2.5 GB", "512k"; a plain number is bytes. Raises BadInput."""
-    return int(number(text, _BYTES, "a size", "10MiB or 500k"))
+    return int(number(text, _BYTES, f"{text!r} is not a size", "10MiB or 500k"))
 
 
 def show_bytes(count: float) -> str:

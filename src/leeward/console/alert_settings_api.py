@@ -10,8 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from leeward.console.access import GuardedRoute, about, admin
 from leeward.console.alerts.center import AlertCenter
-from leeward.console.alerts.checking import SECRETS, Checked, Wrong, check_channel, check_rules
 from leeward.console.alerts.settings import MAIL, WEBHOOK, Channel, MailSettings, Rules, Security, WebhookSettings
+from leeward.console.web.alert_checking import SECRETS, Checked, Wrong, check_channel, check_rules
 from leeward.console.web.language import language_named
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.state.clock import stamp

@@ -64,6 +64,8 @@ class Drills:
         self.minute = minute
         self._looking = threading.Lock()
         self._good: dict[str, float] = {}
+        # Plans that were looked through for a good test: for one that never had any that takes long.
+        self._looked: set[str] = set()
         self._open: set[str] = set()
         # Subject → until when (UTC seconds) another one's drill goes first: this one could not be begun.
         self._waits: dict[str, float] = {}
@@ -89,28 +91,36 @@ class Drills:
             return dict(self._good) | self._plans_tested()
 
     def _plans_tested(self) -> dict[str, float]:
-        found = {}
-        for subject in (drill.schedule.subject for drill in self._wished()):
-            plan = self._plan(subject)
-            at = self._plans.tested(plan) if self._plans is not None and plan is not None else None
-            if at is not None:
-                found[subject] = at
+        found: dict[str, float] = {}
+        plans = {drill.schedule.subject: self._plan(drill.schedule.subject) for drill in self._wished()}
+        for subject, plan in plans.items():
+            if plan is not None:
+                found |= self._plan_tested(subject, plan)
+        self._looked = set(plans)
         return found
+
+    def _plan_tested(self, subject: str, plan: Plan) -> dict[str, float]:
+        """Empty where it has never been."""
+        at = self._plans.tested(plan) if self._plans is not None else None
+        return {} if at is None else {subject: at}
 
     def _plan(self, subject: str) -> Plan | None:
         """None for a VM, and for a plan that is gone."""
         return self._plans.plan(subject) if self._plans is not None and plan_of(subject) is not None else None
 
     def all(self, tested: Mapping[str, float] | None = None) -> list[DrillView]:
-        """Of VMs that are protected and of plans, the one that is due first first. tested: as of just now."""
+        """Of VMs that are protected and of plans, the one that is due first first. tested: as of just now; plans that
+        have got their schedule, or their name, since then are looked for anew."""
         now = self.clock()
-        tested = self.tested() if tested is None else tested
+        tested = dict(self.tested() if tested is None else tested)
         wishes, views = self._database.wishes(), []
         for drill in self._wished():
             subject = drill.schedule.subject
             if subject in wishes:
                 views.append(drill_view(drill, tested, now, vm=wishes[subject].vm_name))
             elif (plan := self._plan(subject)) is not None:
+                if subject not in tested and subject not in self._looked:
+                    tested |= self._plan_tested(subject, plan)
                 views.append(drill_view(drill, tested, now, plan=plan))
         return sorted(views, key=lambda view: (view.next_due, view.plan, view.vm))
 

@@ -225,7 +225,9 @@ class Integration:
         check_host_name(name)
         if own is not None:
             if name != own.name:
-                raise BadInput("an agent of another name is on this host", subject="name", hint=f"It is {own.name}")
+                raise BadInput(
+                    "an agent of another name is on this host", subject="name", hint=f"Its name is {own.name}"
+                )
             return
         taken = any(view.name == name and not view.revoked for view in self._agents.views())
         if taken or any(name in (host.name for host in link.hosts()) for link in self._agents.links()):

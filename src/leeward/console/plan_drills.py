@@ -85,6 +85,7 @@ class PlanDrills:
             copy=bool(ours) or state is PlanState.STALLED,
             cleaned=drill.cleaned,
             cleaning=state is PlanState.CLEANING,
+            noted=bool(drill.outcome),
             longest_s=LONGEST_S + (sum(group.delay_s for group in run.plan.groups) if run else 0.0),
         )
 

@@ -40,6 +40,7 @@ class VmDrills:
             copy=ours,
             cleaned=drill.cleaned,
             cleaning=any(other.state in GOING for other in cleaning),
+            noted=bool(drill.outcome),
         )
 
     def verdict(self, drill: KeptDrill) -> Verdict | None:

@@ -65,7 +65,8 @@ class Known:
 
     Of its last drill: tried: when it was begun; going: its run is under way; asks: and waits for an approval; ending:
     and that is being taken back already; ended: when that came to its end; copy: of what it made something is there;
-    cleaned: when its removal was last asked for; cleaning: that is under way. Times: UTC seconds.
+    cleaned: when its removal was last asked for; cleaning: that is under way; noted: it had come to its end before,
+    and goes on because somebody has asked for it. Times: UTC seconds.
     """
 
     enabled: bool
@@ -79,6 +80,7 @@ class Known:
     copy: bool = False
     cleaned: float | None = None
     cleaning: bool = False
+    noted: bool = False
     longest_s: float = LONGEST_S
 
 
@@ -133,7 +135,7 @@ def _end(schedule: Schedule, known: Known, now: float) -> Deed | None:
     its end."""
     if known.going:
         late = known.tried is not None and now - known.tried > known.longest_s
-        if late and not known.ending:
+        if late and not known.ending and not known.noted:
             return Deed(Do.TAKE_BACK, schedule.subject)
         return Deed(Do.APPROVE, schedule.subject) if known.asks else None
     if known.cleaning:

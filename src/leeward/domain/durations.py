@@ -9,17 +9,17 @@ from leeward.domain.errors import BadInput
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 
 
-def number(text: str, units: dict[str, int], what: str, example: str) -> float:
-    """A number with one of these units. Raises BadInput, which says what it should have been."""
+def number(text: str, units: dict[str, int], wrong: str, example: str) -> float:
+    """A number with one of these units. wrong: what BadInput says of a text that is none."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]*)\s*", text)
     if not match or match[2].lower() not in units:
-        raise BadInput(f"{text!r} is not {what}", hint=f"Write it like {example}")
+        raise BadInput(wrong, hint=f"Write it like {example}")
     return float(match[1]) * units[match[2].lower()]
 
 
 def seconds(text: str) -> float:
     """ "1s", "5m", "24h", "7d"; a plain number is seconds. Raises BadInput."""
-    return number(text, _SECONDS, "a duration", "1s, 5m, 24h or 7d")
+    return number(text, _SECONDS, f"{text!r} is not a duration", "1s, 5m, 24h or 7d")
 
 
 def show(seconds: float) -> str:

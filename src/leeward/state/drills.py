@@ -8,10 +8,10 @@ from typing import Any
 from sqlalchemy import Engine, delete, select, update
 from sqlalchemy.orm import Session
 
-from leeward.domain.drills import Mode, Schedule, subject_of
-from leeward.domain.errors import Refused
+from leeward.domain.drills import Mode, Schedule, plan_of, subject_of
+from leeward.domain.errors import NotFound, Refused
 from leeward.state.engine import reading
-from leeward.state.tables import DrillRow
+from leeward.state.tables import DrillRow, PlanRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,10 +37,15 @@ class Drills:
             return [_kept(row) for row in session.scalars(select(DrillRow).order_by(DrillRow.subject))]
 
     def put(self, schedule: Schedule) -> None:
-        """Who has one keeps when it was made; also of one that is off, what became of its last drill."""
+        """Who has one keeps when it was made; also of one that is off, what became of its last drill. Raises NotFound
+        for a plan that is gone: it could not take its schedule with it any more."""
         values = {"every_s": schedule.every_s, "mode": schedule.mode.value, "keep_s": schedule.keep_s}
         values |= {"begins": schedule.begins, "ends": schedule.ends}
         with Session(self._engine) as session, session.begin():
+            plan = plan_of(schedule.subject)
+            # Kept from going, and from another name, until this is written.
+            if plan is not None and session.get(PlanRow, plan, with_for_update=True) is None:
+                raise NotFound("there is no such plan", subject=plan)
             row = session.get(DrillRow, schedule.subject)
             if row is None:
                 session.add(DrillRow(subject=schedule.subject, since=schedule.since, run_id="", outcome="", **values))

@@ -90,12 +90,15 @@ class Plans:
         a plan that is to be renamed is under way.
         """
         with Session(self._engine) as session:
-            row = session.get(PlanRow, name)
+            # In the order in which a schedule is written: first the plan, then its drill.
+            row = session.get(PlanRow, name, with_for_update=plan.name != name)
             if row is None:
                 raise NotFound("there is no such plan", subject=name)
             if seen is not None and _kept(row).digest != seen:
                 raise Changed("somebody else has changed this plan meanwhile", subject=name)
             if plan.name != name:
+                if session.get(PlanRow, plan.name) is not None:
+                    raise Refused("a plan of this name exists", subject=plan.name)
                 _rename_runs(session, name, plan.name)
                 rename_plan(session, name, plan.name)
             done = session.execute(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from leeward.console.alerts.checking import (
+from leeward.console.alerts.settings import MAIL, Channel, ChannelSettings, MailSettings, Rules
+from leeward.console.web.alert_checking import (
     SECRETS,
     SPANS,
     Checked,
@@ -13,7 +14,6 @@ from leeward.console.alerts.checking import (
     check_channel,
     check_rules,
 )
-from leeward.console.alerts.settings import MAIL, Channel, ChannelSettings, MailSettings, Rules
 from leeward.console.web.forms import Form, required, span_field, whole_field
 from leeward.console.web.phrases import N_, phrase
 from leeward.console.web.policy_form import short

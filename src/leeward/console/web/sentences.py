@@ -10,7 +10,6 @@ from leeward.console.web.phrases import N_
 
 PATTERNS = (
     # why a host cannot be let go
-    N_("it stands in {file}"),
     N_("VMs are replicated from it: {vms}"),
     N_("VMs are kept off there: {vms}"),
     N_("VMs that were made out of recovery points are there: {vms}"),
@@ -162,6 +161,7 @@ PATTERNS = (
     N_("it is too long"),
     N_("a whole number is needed"),
     N_("at most 7 days"),
+    N_("{text} is not a duration"),
     N_("{text} is not a duration; write it like 30s or 5m"),
     N_("there is no such field"),
     N_("a list is needed here"),

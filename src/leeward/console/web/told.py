@@ -12,10 +12,13 @@ from functools import lru_cache
 
 from babel.messages.catalog import Catalog
 
-# A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything.
-_FEWEST = 4
+# A pattern with fewer letters of its own, like "{what}: {why}", fits almost everything; one that begins with a value
+# fits what other programs say too: "{text} is not {what}".
+_FEWEST, _FEWEST_AFTER_A_VALUE = 5, 8
 # What is longer, or has more joints, is no sentence of ours, and would take long to take apart.
 _LONGEST, _MOST_JOINTS = 1000, 12
+# A value in a value in a value: what goes deeper repeats itself, and is shown as it is.
+_DEEPEST = 3
 # Between sentences that were put together: each is said by itself.
 _JOINTS = re.compile(r"; |: | \(|\)$|\. ")
 
@@ -43,30 +46,33 @@ class Told:
     def __init__(self, gettext: Callable[[str], str], patterns: Iterable[str]) -> None:
         self._gettext = gettext
         # What says more by itself is tried first: "libvirt does not answer: …" before "{what} does not answer: …".
-        known = sorted((text for text in patterns if _own(text) >= _FEWEST), key=_own, reverse=True)
+        known = sorted((text for text in patterns if tells_enough(text)), key=_own, reverse=True)
         self._shapes = [(text, shape(text)) for text in known]
         self._whole = lru_cache(maxsize=4096)(self._said)
 
     def __call__(self, text: str) -> str:
-        return self._whole(text) if len(text) <= _LONGEST else text
+        try:
+            return self._whole(text, 0) if len(text) <= _LONGEST else text
+        except RecursionError:  # whoever wrote the text must not be able to end a page
+            return text
 
-    def _said(self, text: str) -> str:
+    def _said(self, text: str, depth: int) -> str:
         joints = list(_JOINTS.finditer(text))
         if len(joints) > _MOST_JOINTS:
             return text
-        parts = [self._known(part) for part in text.split("; ")]
+        parts = [self._known(part, depth) for part in text.split("; ")]
         if None not in parts:  # else a value at the end of the first one would take in all the others
             return "; ".join(filter(None, parts))
-        found = self._known(text)
+        found = self._known(text, depth)
         if found is not None:
             return found
         for joint in reversed(joints):
-            before = self._known(text[: joint.start()])
+            before = None if _a_name(text, joint) else self._known(text[: joint.start()], depth)
             if before is not None:
-                return before + joint[0] + self._said(text[joint.end() :])
-        return text[: joints[0].end()] + self._said(text[joints[0].end() :]) if joints else text
+                return before + joint[0] + self._said(text[joint.end() :], depth)
+        return text[: joints[0].end()] + self._said(text[joints[0].end() :], depth) if joints else text
 
-    def _known(self, text: str) -> str | None:
+    def _known(self, text: str, depth: int) -> str | None:
         """The sentence as it is said here; None: no pattern knows it."""
         if not text:
             return None
@@ -76,13 +82,23 @@ class Told:
         for pattern, expression in self._shapes:
             match = expression.fullmatch(text)
             if match:
-                values = {name: self._value(value) for name, value in match.groupdict().items()}
+                values = {name: self._value(value, depth) for name, value in match.groupdict().items()}
                 return self._gettext(pattern).format(**values)
         return None
 
-    def _value(self, value: str) -> str:
+    def _value(self, value: str, depth: int) -> str:
         """A VM may be called Recovery: one word is a name, not a text of ours, unless it comes with a space."""
-        return self(value) if " " in value else value
+        return self._whole(value, depth + 1) if " " in value and depth < _DEEPEST else value
+
+
+def _a_name(text: str, joint: re.Match[str]) -> bool:
+    """What an error is about, as in "Mail: no memory left", is a name, though the catalogue may have that word."""
+    return joint[0] != "; " and " " not in text[: joint.start()]
+
+
+def tells_enough(pattern: str) -> bool:
+    """So that what it fits is most likely ours."""
+    return _own(pattern) >= (_FEWEST_AFTER_A_VALUE if pattern.startswith("{") else _FEWEST)
 
 
 def _own(pattern: str) -> int:
