@@ -6,6 +6,7 @@ which dies in between knows it for its own, or finds that it never began and beg
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -33,6 +34,8 @@ from leeward.state.drills import KeptDrill
 _WISHED = set(DrillRequest.model_fields)
 # So many tests are looked through for each VM's last good one: at first, and for what has begun and ended since.
 _FIRST, _SINCE = 10_000, 200
+# Pictures of everything are taken twice a second, and what was tested is asked for every few.
+_LOOKED_S = 5.0
 # What could not be begun, since the vault is away or somebody was quicker, is tried again after this.
 _WAIT_S = 300.0
 
@@ -64,8 +67,8 @@ class Drills:
         self.minute = minute
         self._looking = threading.Lock()
         self._good: dict[str, float] = {}
-        # Plans that were looked through for a good test: for one that never had any that takes long.
-        self._looked: set[str] = set()
+        # Plans that were looked through for a good test, when, and what was found: it takes long where there is none.
+        self._looked: dict[str, tuple[float, dict[str, float]]] = {}
         self._open: set[str] = set()
         # Subject → until when (UTC seconds) another one's drill goes first: this one could not be begun.
         self._waits: dict[str, float] = {}
@@ -92,17 +95,19 @@ class Drills:
 
     def _plans_tested(self) -> dict[str, float]:
         found: dict[str, float] = {}
-        plans = {drill.schedule.subject: self._plan(drill.schedule.subject) for drill in self._wished()}
-        for subject, plan in plans.items():
-            if plan is not None:
+        for subject in (drill.schedule.subject for drill in self._wished()):
+            if (plan := self._plan(subject)) is not None:
                 found |= self._plan_tested(subject, plan)
-        self._looked = set(plans)
         return found
 
-    def _plan_tested(self, subject: str, plan: Plan) -> dict[str, float]:
-        """Empty where it has never been."""
-        at = self._plans.tested(plan) if self._plans is not None else None
-        return {} if at is None else {subject: at}
+    def _plan_tested(self, subject: str, plan: Plan, old_s: float = 0.0) -> dict[str, float]:
+        """Empty where it has never been. old_s: how old what is known may be."""
+        now, (looked, found) = time.monotonic(), self._looked.get(subject, (-math.inf, {}))
+        if now - looked >= old_s:
+            at = self._plans.tested(plan) if self._plans is not None else None
+            found = {} if at is None else {subject: at}
+            self._looked[subject] = now, found
+        return found
 
     def _plan(self, subject: str) -> Plan | None:
         """None for a VM, and for a plan that is gone."""
@@ -119,8 +124,8 @@ class Drills:
             if subject in wishes:
                 views.append(drill_view(drill, tested, now, vm=wishes[subject].vm_name))
             elif (plan := self._plan(subject)) is not None:
-                if subject not in tested and subject not in self._looked:
-                    tested |= self._plan_tested(subject, plan)
+                if subject not in tested:
+                    tested |= self._plan_tested(subject, plan, _LOOKED_S)
                 views.append(drill_view(drill, tested, now, plan=plan))
         return sorted(views, key=lambda view: (view.next_due, view.plan, view.vm))
 
