@@ -7,8 +7,9 @@ import pytest
 from tests.console.plan_world import APP, BARE, DB, FRONT
 from tests.console.web.test_moves import POLICY, beside, until
 
-from leeward.console.views import ProtectRequest
-from leeward.domain.errors import NotFound
+from leeward.console.views import DrillRequest, ProtectRequest
+from leeward.console.web.advanced_form import KEEP
+from leeward.domain.errors import NotFound, Unavailable
 
 EDGE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b09"  # lives on the recovery host
 
@@ -180,3 +181,38 @@ def test_a_replica_s_host_that_is_gone_keeps_nobody_from_changing_the_rest(stand
     assert operator.post("/enable", {"vm": DB, **POLICY, "rpo_s": "4s", "warm": "recovery"}).status_code == 204
     assert (policies(stand)["db"].rpo_s, policies(stand)["db"].warm) == (4, "recovery")
     assert "the agent of recovery has not told of it" in card(operator.get(f"/vms/{DB}").text)
+
+
+def test_who_posts_the_rest_again_after_a_failure_half_way_leaves_the_last_vm_what_it_has(stand, monkeypatch):
+    stand.world.protect_all()
+    stand.service.protect("db", ProtectRequest(group="shop", warm=True))
+    stand.service.drills.wish(DB, "db", DrillRequest(every_s=86_400), "anna")
+    operator = stand.as_role("operator")
+    page = operator.get(f"/enable?vm={APP}&vm={DB}").text
+    assert '<input type="hidden" name="several" value="1">' in page
+    assert 'name="several"' not in operator.get(f"/enable?vm={DB}").text
+    kept = {**POLICY, "rpo_s": "2s", "warm": KEEP, "group": "", "group_s": "", "drill_every": "", "drill_keep": ""}
+    protect = stand.service.protect
+
+    def fails(vm_id, request):
+        if vm_id == DB:
+            raise Unavailable("the agent is away", subject="db")
+        return protect(vm_id, request)
+
+    monkeypatch.setattr(stand.service, "protect", fails)
+    answer = operator.post("/enable", {"vm": [APP, DB], "several": "1", **kept})
+    assert answer.status_code == 503
+    monkeypatch.undo()
+    # One is left, and the form is still one for several.
+    assert (answer.text.count('name="vm"'), answer.text.count('name="several" value="1"')) == (1, 1)
+    assert options(answer.text, "warm")[0] == (KEEP, "Leave each VM's as it is", True)
+    assert "Empty: each VM stays in the group it has" in answer.text
+    assert "Empty: each VM keeps the schedule" in answer.text
+    again = operator.post("/enable", {"vm": DB, "several": "1", **kept})
+    assert (again.status_code, again.headers["hx-redirect"]) == (204, "/recovery?show=protected")
+    found = policies(stand)["db"]
+    assert (found.rpo_s, found.warm, found.group) == (2, "recovery", "shop")
+    assert [drill.vm for drill in stand.service.drills.all()] == ["db"]
+    # What is said in so many words ends it for several as well.
+    operator.post("/enable", {"vm": [APP, DB], "several": "1", **kept, "drill_every": "0s"})
+    assert stand.service.drills.all() == []
