@@ -19,8 +19,8 @@ from leeward.console.web.policy_form import short
 from leeward.wire.messages import PolicyMessage
 
 ADVANCED = ("warm", "group", "group_s")
-# Of several VMs: what each has.
-KEEP = "keep"
+# Of several VMs: what each has. No host can be called that.
+KEEP = "*"
 _GROUP_NAME = N_("Up to 64 letters from A to Z, digits, dots, dashes and underscores, without spaces.")
 
 
@@ -100,7 +100,7 @@ def read_advanced(
 ) -> dict[str, Any]:
     """Fields of a request to protect, see `changes_of`; what cannot be goes to `wrong`. several: see `advanced`."""
     values: dict[str, Any] = {}
-    if form.has("warm") and form["warm"] != KEEP:
+    if form.has("warm") and not (several and form["warm"] == KEEP):
         values["warm"] = form["warm"] or False
         if why := _wrong_host(form["warm"], found, hosts):
             wrong["warm"] = why

@@ -91,7 +91,7 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
     ) -> Response:
         more = advanced(found, moment.statuses, moment.hosts, several)
         open_ = more.used or any(values[name] not in ("", KEEP) for name in ADVANCED)
-        shown = {"vms": found, "several": several, "values": values, "more": more, "unfolded": open_}
+        shown = {"vms": found, "several": several, "keep": KEEP, "values": values, "more": more, "unfolded": open_}
         return parts.painter.page(request, "enable.html", status, trouble=trouble, **shown)
 
     @pages.get("/enable", dependencies=operator)
