@@ -182,7 +182,32 @@ def at_work(agent, tmp_path):
         threading.Event().wait(0.01)
 
 
-WAYS = (wished, standing_down, held_still, copied, replica_wished, replica_left, coming_home, at_work)
+def left_standing(agent, tmp_path):
+    """Nobody else would let it go on: whoever has stopped it has died, and the vault cannot be asked whose it is."""
+    stop(agent)
+    yield f"VMs stand still there, and have to go on first: {VM}"
+    agent.agent.source("north").hypervisor.resume(VM)  # as its operator does it: we are not told
+
+
+def stop(agent):
+    """As a round does that cannot let it go on again."""
+    standstill = agent.agent._groups._standstill
+    standstill.begin("north", [VM])
+    agent.agent.source("north").hypervisor.pause(VM)
+    standstill.abandon("north", VM)
+
+
+WAYS = (
+    wished,
+    standing_down,
+    held_still,
+    copied,
+    replica_wished,
+    replica_left,
+    coming_home,
+    at_work,
+    left_standing,
+)
 
 
 @pytest.mark.parametrize("way", WAYS)

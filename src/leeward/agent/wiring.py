@@ -141,11 +141,15 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
     def remove(name: str, last: Callable[[], None]) -> None:
         def checked() -> None:
-            if (why := refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs))) is not None:
+            why = refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs, standstill))
+            if why is not None:
                 raise why
             last()
 
-        gone: list[object] = [agent.source(name)]
+        leaving = agent.source(name)
+        standstill.forget_gone_on(name, leaving.hypervisor)  # not under the agent's lock: libvirt may hang
+        gone: list[object] = [leaving]
+        del leaving
         agent.remove(name, checked)
         # Whoever goes through these now finds nothing to do for it, or goes through a copy of theirs.
         gone += [kept.pop(name, None) for kept in (copies, homes, replicas, reaches)]
@@ -165,7 +169,13 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
 
 def _traces(
-    state: Path, host: str, ledger: Ledger, copies: Mapping[str, Copies], follower: Follower, jobs: JobRunner
+    state: Path,
+    host: str,
+    ledger: Ledger,
+    copies: Mapping[str, Copies],
+    follower: Follower,
+    jobs: JobRunner,
+    standstill: Standstill,
 ) -> Traces:
     wished = ledger.desired
     known = {off.vm_id: off.vm_name for off in ledger.standdowns()}
@@ -184,6 +194,7 @@ def _traces(
         copies=tuple(copy.vm_name for copy in copies[host].reports()) if host in copies else (),
         homes=names(HomeRecords(state / "home" / host).vm_ids()),
         jobs=names(jobs.at_work(host)),
+        standing=names(standstill.standing(host)),
     )
 
 
