@@ -17,13 +17,14 @@ from leeward.agent.leaving import Traces, refusal
 from leeward.agent.ledger import StandDown
 from leeward.agent.wiring import build_agent
 from leeward.domain.errors import LeewardError, NotFound, Refused
+from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.ports.recovery_provider import Wanted
 from leeward.recovery.durable import save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.wire.jobs import Job, JobKind
-from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage
+from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 TEST = "test:///default"
 VM = "6695eb01-f6a4-8304-79aa-97f2502e193f"  # of the test driver
@@ -189,11 +190,29 @@ def left_standing(agent, tmp_path):
     agent.agent.source("north").hypervisor.resume(VM)  # as its operator does it: we are not told
 
 
+@pytest.mark.parametrize("off", [False, True])
+def test_a_guest_left_standing_goes_on_when_its_protection_ends_and_it_is_not_kept_off(agent, here, off):
+    wish = ProtectionMessage(vm_id=VM, vm_name="test", host="north")
+    apply(agent, protections=(wish,))
+    stop(agent)
+    agent.agent._release_left()
+    driver = agent.agent.source("north").hypervisor
+    assert driver.vm(VM).power is Power.PAUSED  # the vault does not tell whose it is
+    kept_off = StandDownMessage(vm_id=VM, vm_name="test", host="north", reason="it runs at office")
+    apply(agent, standdowns=(kept_off,) if off else ())
+    until(lambda: driver.vm(VM).power is (Power.OFF if off else Power.RUNNING))
+    until(lambda: agent.agent._groups.left() == [])
+    if not off:
+        here.remove("north")
+
+
 def stop(agent):
     """As a round does that cannot let it go on again."""
-    standstill = agent.agent._groups._standstill
+    standstill, driver = agent.agent._groups._standstill, agent.agent.source("north").hypervisor
+    if driver.vm(VM).power is Power.OFF:  # the test driver's VM is all tests'
+        driver.start(VM)
     standstill.begin("north", [VM])
-    agent.agent.source("north").hypervisor.pause(VM)
+    assert driver.pause(VM)
     standstill.abandon("north", VM)
 
 
