@@ -30,6 +30,7 @@ class Why(StrEnum):
     PLAN = "plan"
     MOVED = "moved"
     COPY = "copy"
+    MADE = "made"
     PROTECTED = "protected"
     KEPT_OFF = "kept-off"
     WARM = "warm"
@@ -47,6 +48,7 @@ _TOLD = {
         "Bring them home and commit that: `leeward failover failback {first}`",
     ),
     Why.COPY: ("copies of VMs are there: {names}", "Remove them: `leeward failover cleanup {first}`"),
+    Why.MADE: ("VMs that failovers had made are just being removed there: {names}", "Look again in a moment"),
     Why.PROTECTED: ("VMs are protected there: {names}", "End that: `leeward unprotect {first}`"),
     Why.KEPT_OFF: ("VMs are kept off there: {names}", "See `leeward status {first}`"),
     Why.WARM: (
@@ -74,14 +76,15 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one host, as of one moment. copies, kept_off, replicas: VM id → name, there now. plans: names of those that
-    are being run and may bring VMs up there."""
+    """Of one host, as of one moment. copies (of tests), made (by failovers), kept_off, replicas: VM id → name, there
+    now. plans: names of those that are being run and may bring VMs up there."""
 
     wishes: tuple[ProtectionMessage, ...]
     lives: tuple[Life, ...]
     runs: tuple[Run, ...]
     plans: tuple[str, ...]
     copies: Mapping[str, str]
+    made: Mapping[str, str]
     kept_off: Mapping[str, str]
     replicas: Mapping[str, str]
 
@@ -101,6 +104,7 @@ def obstacles(host: str, facts: Facts) -> list[Obstacle]:
         Obstacle(Why.PLAN, facts.plans),
         _of_vms(Why.MOVED, moved, runs),
         _of_vms(Why.COPY, facts.copies, runs, moved),
+        _of_vms(Why.MADE, facts.made, runs, moved),
         _of_vms(Why.PROTECTED, protected, moved),
         _of_vms(Why.KEPT_OFF, facts.kept_off, runs, moved),
         _of_vms(Why.WARM, warm, moved),
@@ -168,7 +172,7 @@ class HostRemoval:
             tuple(self._database.lives.all().values()),
             tuple(self._database.runs.unfinished()),
             self._plans(host, site),
-            _named(copy for copy in view.copies if copy.host == host),
+            *copies_at(host, view.copies),
             kept_off,
             replicas,
         )
@@ -195,5 +199,12 @@ class HostRemoval:
             self._database.record("host removed", host, outlook.site)
 
 
-def _named(copies: Iterable[CopyReport]) -> dict[str, str]:
-    return {copy.vm_id: copy.vm_name for copy in copies}
+def copies_at(host: str, copies: Iterable[CopyReport]) -> tuple[dict[str, str], dict[str, str]]:
+    """(of tests, made by failovers): VM id → name. Those are somebody's to clean up, these go with what they
+    were made for. Pure."""
+    test: dict[str, str] = {}
+    made: dict[str, str] = {}
+    for copy in copies:
+        if copy.host == host:
+            (test if copy.purpose == "test" else made)[copy.vm_id] = copy.vm_name
+    return test, made
