@@ -242,6 +242,17 @@ def test_it_stays_while_anything_there_needs_its_agent(agent, here, tmp_path, wa
     assert kept(tmp_path) == []
 
 
+def test_a_vm_that_is_kept_off_and_not_there_any_more_holds_none_back(agent, here, tmp_path):
+    gone = VM.replace("6", "7")
+    agent.agent._ledger.stand_down(StandDown(gone, "web", "north", "it runs at office"))
+    agent.agent.hold(gone, "north")
+    with pytest.raises(Refused, match="VMs are kept off there: web"):
+        here.remove("north")  # something is under way
+    agent.agent._ledger.unhold(gone, "north")
+    here.remove("north")
+    assert kept(tmp_path) == []
+
+
 def test_what_concerns_another_host_holds_none_back(agent, here):
     agent.agent._ledger.stand_down(StandDown(VM, "test", "elsewhere", "it runs at office"))
     here.remove("north")

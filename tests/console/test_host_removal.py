@@ -12,7 +12,7 @@ from leeward.wire.messages import CopyReport, PolicyMessage, ProtectionMessage
 
 def facts(**more):
     nothing = {"wishes": (), "lives": (), "runs": (), "plans": ()}
-    nothing |= {"copies": {}, "made": {}, "kept_off": {}, "replicas": {}}
+    nothing |= {"copies": {}, "made": {}, "kept_off": {}, "replicas": {}, "there": {}}
     return Facts(**{**nothing, **more})
 
 
@@ -45,6 +45,9 @@ def found(host, **more):
 ELSEWHERE = {"wishes": (wish("db"), wish("app", warm="other")), "lives": (life("db", Phase.AWAY, away="other"),)}
 
 
+EXISTS = {"there": {"north": {"id-db"}}}
+
+
 def test_nothing_stands_against_a_host_that_nothing_needs():
     assert found("north") == []
     assert found("north", **ELSEWHERE, runs=(run("db", away="other"),)) == []
@@ -64,7 +67,11 @@ def test_nothing_stands_against_a_host_that_nothing_needs():
         ({"made": {"id-db": "db"}}, Why.MADE, ("db",)),
         ({"kept_off": {"id-db": "db"}}, Why.KEPT_OFF, ("db",)),
         ({"replicas": {"id-db": "db"}}, Why.REPLICA, ("db",)),
-        *(({"lives": (life("db", phase),)}, Why.MOVED, ("db",)) for phase in Phase if phase is not Phase.HOME),
+        *(
+            ({"lives": (life("db", phase),), **EXISTS}, Why.MOVED, ("db",))
+            for phase in Phase
+            if phase is not Phase.HOME
+        ),
         ({"lives": (life("db", Phase.AWAY, home="north", away="x"),)}, Why.MOVED, ("db",)),
     ],
 )
@@ -121,3 +128,36 @@ def test_only_copies_of_tests_are_there_to_be_cleaned_up():
     assert copies_at("north", copies) == ({"id-db": "db"}, {"id-web": "web"})
     assert "cleanup" in Obstacle(Why.COPY, ("db",)).told[1]
     assert Obstacle(Why.MADE, ("web",)).told[1] == "Look again in a moment"
+
+
+SETTLED = {"lives": (life("db", Phase.SETTLED),), "kept_off": {}}
+NOWHERE = {"office": {"id-x"}, "north": {"id-y"}}
+
+
+@pytest.mark.parametrize(
+    ("more", "away", "home"),
+    [
+        ({}, True, True),
+        ({"there": {"north": ()}}, True, True),  # nobody has the other host any more
+        ({"there": {**NOWHERE, "north": {"id-db"}}}, False, False),
+        ({"there": {**NOWHERE, "office": {"id-db"}}}, True, False),
+        ({"there": {**NOWHERE, "north": None}}, False, False),  # it cannot be asked
+        ({"there": {**NOWHERE, "office": None}}, True, False),
+        ({"wishes": (wish("db", "elsewhere"),)}, False, False),
+        *(
+            ({"lives": (life("db", phase),)}, False, False)
+            for phase in Phase
+            if phase not in (Phase.HOME, Phase.SETTLED)
+        ),
+    ],
+)
+def test_a_vm_that_was_committed_away_and_is_no_more_keeps_no_host(more, away, home):
+    told = {**SETTLED, "there": NOWHERE, **more}
+    assert found("north", **told) == ([] if away else [(Why.MOVED, ("db",))])
+    # Of one that keeps its home nothing but that is told, and of one that does not nothing at all.
+    assert found(
+        "office",
+        **told,
+    ) == ([] if home else [(Why.MOVED, ("db",))])
+    kept_off = {**told, "kept_off": {"id-db": "db"}}
+    assert found("office", **kept_off) == ([] if home else [(Why.MOVED, ("db",))])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from leeward.agent.restoring import HostCopies, HostHomes
 from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
-from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
+from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable, VmGone
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
@@ -141,13 +141,15 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
     def remove(name: str, last: Callable[[], None]) -> None:
         def checked() -> None:
-            why = refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs, standstill))
+            why = refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs, standstill, absent))
             if why is not None:
                 raise why
             last()
 
         leaving = agent.source(name)
-        standstill.forget_gone_on(name, leaving.hypervisor)  # not under the agent's lock: libvirt may hang
+        # Not under the agent's lock: libvirt may hang.
+        standstill.forget_gone_on(name, leaving.hypervisor)
+        absent = {off.vm_id for off in ledger.standdowns() if off.host == name and _is_gone(leaving, off.vm_id)}
         gone: list[object] = [leaving]
         del leaving
         agent.remove(name, checked)
@@ -176,7 +178,9 @@ def _traces(
     follower: Follower,
     jobs: JobRunner,
     standstill: Standstill,
+    absent: Collection[str],
 ) -> Traces:
+    """absent: ids of VMs that are kept off there and not defined there any more."""
     wished = ledger.desired
     known = {off.vm_id: off.vm_name for off in ledger.standdowns()}
     known |= {wish.vm_id: wish.vm_name for wish in wished.replicas}
@@ -190,12 +194,23 @@ def _traces(
     return Traces(
         replicated=tuple(wish.vm_name for wish in wished.protections if wish.host == host),
         replicas=names(replicas),
-        held=names(ledger.held_at(host)),
+        held=names(ledger.held_at(host, absent)),
         copies=tuple(copy.vm_name for copy in copies[host].reports()) if host in copies else (),
         homes=names(HomeRecords(state / "home" / host).vm_ids()),
         jobs=names(jobs.at_work(host)),
         standing=names(standstill.standing(host)),
     )
+
+
+def _is_gone(source: Source, vm_id: str) -> bool:
+    """A host that cannot tell may have it still."""
+    try:
+        source.hypervisor.vm(vm_id)
+    except VmGone:
+        return True
+    except LeewardError:
+        pass
+    return False
 
 
 def _wished_replicas(ledger: Ledger) -> Sequence[ReplicaMessage] | None:

@@ -77,7 +77,8 @@ class Obstacle:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """Of one host, as of one moment. copies (of tests), made (by failovers), kept_off, replicas: VM id → name, there
-    now. plans: names of those that are being run and may bring VMs up there."""
+    now. plans: names of those that are being run and may bring VMs up there. there: by host, of all that anybody has,
+    ids of the VMs that are defined there or were made there; None where that cannot be told now."""
 
     wishes: tuple[ProtectionMessage, ...]
     lives: tuple[Life, ...]
@@ -87,16 +88,19 @@ class Facts:
     made: Mapping[str, str]
     kept_off: Mapping[str, str]
     replicas: Mapping[str, str]
+    there: Mapping[str, Collection[str] | None]
 
 
 def obstacles(host: str, facts: Facts) -> list[Obstacle]:
     """In the order in which they are best done away with. Pure."""
+    ended = _ended(host, facts)
     runs = {run.vm_id: run.vm_name for run in facts.runs if host in (run.home, run.away)}
     moved = {
         life.vm_id: life.vm_name
         for life in facts.lives
-        if life.phase is not Phase.HOME and host in (life.home, life.away)
+        if life.phase is not Phase.HOME and host in (life.home, life.away) and life.vm_id not in ended
     }
+    kept_off = {vm_id: name for vm_id, name in facts.kept_off.items() if vm_id not in ended}
     protected = {wish.vm_id: wish.vm_name for wish in facts.wishes if wish.host == host}
     warm = {wish.vm_id: wish.vm_name for wish in facts.wishes if wish.policy.warm == host}
     found = [
@@ -106,11 +110,28 @@ def obstacles(host: str, facts: Facts) -> list[Obstacle]:
         _of_vms(Why.COPY, facts.copies, runs, moved),
         _of_vms(Why.MADE, facts.made, runs, moved),
         _of_vms(Why.PROTECTED, protected, moved),
-        _of_vms(Why.KEPT_OFF, facts.kept_off, runs, moved),
+        _of_vms(Why.KEPT_OFF, kept_off, runs, moved),
         _of_vms(Why.WARM, warm, moved),
         _of_vms(Why.REPLICA, facts.replicas, runs, moved, warm),
     ]
     return [one for one in found if one.names]
+
+
+def _ended(host: str, facts: Facts) -> set[str]:
+    """Ids of VMs that were committed away and exist no more: nobody could bring them home, and they would keep their
+    hosts for ever. The host away may go when it has none of the VM; home is needed as well while either has it."""
+    wished = {wish.vm_id for wish in facts.wishes}
+    found = set()
+    for life in facts.lives:
+        places = {life.away} if host == life.away else {life.away, life.home}
+        gone = all(_has_not(facts.there.get(place, ()), life.vm_id) for place in places)
+        if gone and life.phase is Phase.SETTLED and life.vm_id not in wished:
+            found.add(life.vm_id)
+    return found
+
+
+def _has_not(there: Collection[str] | None, vm_id: str) -> bool:
+    return there is not None and vm_id not in there
 
 
 def _of_vms(why: Why, vms: Mapping[str, str], *told: Collection[str]) -> Obstacle:
@@ -175,6 +196,7 @@ class HostRemoval:
             *copies_at(host, view.copies),
             kept_off,
             replicas,
+            _there(view),
         )
         return obstacles(host, facts)
 
@@ -208,3 +230,13 @@ def copies_at(host: str, copies: Iterable[CopyReport]) -> tuple[dict[str, str], 
         if copy.host == host:
             (test if copy.purpose == "test" else made)[copy.vm_id] = copy.vm_name
     return test, made
+
+
+def _there(view: FleetView) -> dict[str, Collection[str] | None]:
+    made: dict[str, set[str]] = {}
+    for copy in view.copies:
+        made.setdefault(copy.host, set()).add(copy.vm_id)
+    return {
+        name: {vm.id for vm in told.vms} | made.get(name, set()) if view.present(name) and not told.error else None
+        for name, told in view.hosts.items()
+    }
