@@ -209,8 +209,9 @@ class HostRemoval:
     def remove(self, host: str) -> None:
         """At once and for good; its VMs stay as they are. Raises NotFound, Refused.
 
-        Somebody who begins something with the host at this very instant is told by its agent that there is no such
-        host, and nothing has been done then.
+        A run that is begun with the host at this very instant is told that there is no such host, and nothing has
+        been done then. Who protects a VM there at this instant is not told: nothing is sent for a host that nobody
+        has, and the VM shows as an error until its protection is ended.
         """
         with self._lock:
             outlook = self.look(host)
