@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 
 import pytest
 from tests.console.stand import until
@@ -251,6 +252,27 @@ def test_a_vm_that_is_kept_off_and_not_there_any_more_holds_none_back(agent, her
     agent.agent._ledger.unhold(gone, "north")
     here.remove("north")
     assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "stays"),
+    [
+        ({}, False),
+        ({"copy_id": VM}, True),  # the VM is there
+        ({"settled": False}, True),
+        ({"hydrated": False}, True),
+        ({"pin": "p"}, True),
+        ({"purpose": "test"}, True),
+    ],
+)
+def test_of_a_vm_that_came_for_good_and_is_no_more_the_record_holds_none_back(agent, here, tmp_path, more, stays):
+    gone = VM.replace("6", "7")
+    told = {"purpose": "failover", "copy_id": gone, "hydrated": True, "settled": True, **more}
+    record = CopyRecord(gone, "web", told.pop("purpose"), "7", "tag", "web", "north", **told)
+    CopyRecords(tmp_path / "state" / "copy" / "north").save(record)
+    with pytest.raises(Refused, match="made out of recovery points are there: web") if stays else nullcontext():
+        here.remove("north")
+    assert kept(tmp_path) == (["north"] if stays else [])
 
 
 def test_what_concerns_another_host_holds_none_back(agent, here):

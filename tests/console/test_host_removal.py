@@ -2,7 +2,7 @@
 
 import pytest
 
-from leeward.console.host_removal import Facts, Obstacle, Why, copies_at, obstacles
+from leeward.console.host_removal import Facts, Obstacle, Why, copies_at, obstacles, there
 from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run
@@ -160,4 +160,15 @@ def test_a_vm_that_was_committed_away_and_is_no_more_keeps_no_host(more, away, h
         **told,
     ) == ([] if home else [(Why.MOVED, ("db",))])
     kept_off = {**told, "kept_off": {"id-db": "db"}}
+    assert found("north", **told, made={"id-db": "db"}) == ([] if away else [(Why.MOVED, ("db",))])
     assert found("office", **kept_off) == ([] if home else [(Why.MOVED, ("db",))])
+
+
+def test_a_record_alone_is_no_vm():
+    web = copy("web", "failover")
+    assert there("north", ["copy-web"], [web]) == {"copy-web", "id-web"}
+    assert there("north", ["id-x"], [web]) == {"id-x"}
+    assert there("south", [], [web]) == set()
+    # One that is being made, or of a test, is somebody's still.
+    assert there("north", [], [web.model_copy(update={"hydrated": False})]) == {"id-web"}
+    assert there("north", [], [copy("db", "test")]) == {"id-db"}

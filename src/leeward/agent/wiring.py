@@ -35,6 +35,7 @@ from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
 from leeward.ports.objects import ObjectStore
 from leeward.recovery.home_records import HomeRecords
+from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.recovery.replica import Replicas, records_in
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
@@ -141,7 +142,9 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
     def remove(name: str, last: Callable[[], None]) -> None:
         def checked() -> None:
-            why = refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs, standstill, absent))
+            why = refusal(
+                name, _traces(config.state_dir, name, ledger, copies, follower, jobs, standstill, absent, over)
+            )
             if why is not None:
                 raise why
             last()
@@ -150,6 +153,8 @@ def build_agent(config: AgentConfig) -> RunningAgent:
         # Not under the agent's lock: libvirt may hang.
         standstill.forget_gone_on(name, leaving.hypervisor)
         absent = {off.vm_id for off in ledger.standdowns() if off.host == name and _is_gone(leaving, off.vm_id)}
+        records = CopyRecords(config.state_dir / "copy" / name).all()
+        over = {record.vm_id for record in records if _is_over(record) and _is_gone(leaving, record.copy_id)}
         gone: list[object] = [leaving]
         del leaving
         agent.remove(name, checked)
@@ -179,14 +184,17 @@ def _traces(
     jobs: JobRunner,
     standstill: Standstill,
     absent: Collection[str],
+    over: Collection[str],
 ) -> Traces:
-    """absent: ids of VMs that are kept off there and not defined there any more."""
+    """Of VMs that are not defined there any more, by id: absent: kept off there; over: come there for good."""
     wished = ledger.desired
     known = {off.vm_id: off.vm_name for off in ledger.standdowns()}
     known |= {wish.vm_id: wish.vm_name for wish in wished.replicas}
     known |= {wish.vm_id: wish.vm_name for wish in wished.protections}
     replicas = {wish.vm_id for wish in wished.replicas if wish.host == host} | follower.at_work(host)
     replicas |= {record.vm_id for record in records_in(state / "replica" / host)}
+
+    reports = copies[host].reports() if host in copies else []
 
     def names(vm_ids: Iterable[str]) -> tuple[str, ...]:
         return tuple(known.get(vm_id, vm_id) for vm_id in vm_ids)
@@ -195,11 +203,16 @@ def _traces(
         replicated=tuple(wish.vm_name for wish in wished.protections if wish.host == host),
         replicas=names(replicas),
         held=names(ledger.held_at(host, absent)),
-        copies=tuple(copy.vm_name for copy in copies[host].reports()) if host in copies else (),
+        copies=tuple(copy.vm_name for copy in reports if copy.purpose == Purpose.TEST or copy.vm_id not in over),
         homes=names(HomeRecords(state / "home" / host).vm_ids()),
         jobs=names(jobs.at_work(host)),
         standing=names(standstill.standing(host)),
     )
+
+
+def _is_over(record: CopyRecord) -> bool:
+    """The operator has committed, and nothing but the VM itself was left: no point is kept, none is served."""
+    return record.purpose == Purpose.FAILOVER and record.settled and record.hydrated and not record.pin
 
 
 def _is_gone(source: Source, vm_id: str) -> bool:

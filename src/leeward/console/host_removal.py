@@ -101,6 +101,7 @@ def obstacles(host: str, facts: Facts) -> list[Obstacle]:
         if life.phase is not Phase.HOME and host in (life.home, life.away) and life.vm_id not in ended
     }
     kept_off = {vm_id: name for vm_id, name in facts.kept_off.items() if vm_id not in ended}
+    made = {vm_id: name for vm_id, name in facts.made.items() if vm_id not in ended}
     protected = {wish.vm_id: wish.vm_name for wish in facts.wishes if wish.host == host}
     warm = {wish.vm_id: wish.vm_name for wish in facts.wishes if wish.policy.warm == host}
     found = [
@@ -108,7 +109,7 @@ def obstacles(host: str, facts: Facts) -> list[Obstacle]:
         Obstacle(Why.PLAN, facts.plans),
         _of_vms(Why.MOVED, moved, runs),
         _of_vms(Why.COPY, facts.copies, runs, moved),
-        _of_vms(Why.MADE, facts.made, runs, moved),
+        _of_vms(Why.MADE, made, runs, moved),
         _of_vms(Why.PROTECTED, protected, moved),
         _of_vms(Why.KEPT_OFF, kept_off, runs, moved),
         _of_vms(Why.WARM, warm, moved),
@@ -234,10 +235,19 @@ def copies_at(host: str, copies: Iterable[CopyReport]) -> tuple[dict[str, str], 
 
 
 def _there(view: FleetView) -> dict[str, Collection[str] | None]:
-    made: dict[str, set[str]] = {}
-    for copy in view.copies:
-        made.setdefault(copy.host, set()).add(copy.vm_id)
     return {
-        name: {vm.id for vm in told.vms} | made.get(name, set()) if view.present(name) and not told.error else None
+        name: there(name, [vm.id for vm in told.vms], view.copies) if view.present(name) and not told.error else None
         for name, told in view.hosts.items()
     }
+
+
+def there(host: str, defined: Iterable[str], copies: Iterable[CopyReport]) -> set[str]:
+    """Ids of the VMs that a host has or is made to have. What a failover has made whole and is not defined any more
+    was removed behind our back: a record is all that is left of it. Pure."""
+    known = set(defined)
+    found = set(known)
+    for copy in copies:
+        left = copy.purpose == "failover" and copy.hydrated and copy.copy_id not in known
+        if copy.host == host and not left:
+            found.add(copy.vm_id)
+    return found
