@@ -4,6 +4,7 @@ import gc
 import threading
 import time
 import weakref
+from contextlib import nullcontext
 
 import pytest
 from tests.console.stand import until
@@ -17,13 +18,14 @@ from leeward.agent.leaving import Traces, refusal
 from leeward.agent.ledger import StandDown
 from leeward.agent.wiring import build_agent
 from leeward.domain.errors import LeewardError, NotFound, Refused
+from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.ports.recovery_provider import Wanted
 from leeward.recovery.durable import save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.wire.jobs import Job, JobKind
-from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage
+from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 TEST = "test:///default"
 VM = "6695eb01-f6a4-8304-79aa-97f2502e193f"  # of the test driver
@@ -182,7 +184,50 @@ def at_work(agent, tmp_path):
         threading.Event().wait(0.01)
 
 
-WAYS = (wished, standing_down, held_still, copied, replica_wished, replica_left, coming_home, at_work)
+def left_standing(agent, tmp_path):
+    """Nobody else would let it go on: whoever has stopped it has died, and the vault cannot be asked whose it is."""
+    stop(agent)
+    yield f"VMs stand still there, and have to go on first: {VM}"
+    agent.agent.source("north").hypervisor.resume(VM)  # as its operator does it: we are not told
+
+
+@pytest.mark.parametrize("off", [False, True])
+def test_a_guest_left_standing_goes_on_when_its_protection_ends_and_it_is_not_kept_off(agent, here, off):
+    wish = ProtectionMessage(vm_id=VM, vm_name="test", host="north")
+    apply(agent, protections=(wish,))
+    stop(agent)
+    agent.agent._release_left()
+    driver = agent.agent.source("north").hypervisor
+    assert driver.vm(VM).power is Power.PAUSED  # the vault does not tell whose it is
+    kept_off = StandDownMessage(vm_id=VM, vm_name="test", host="north", reason="it runs at office")
+    apply(agent, standdowns=(kept_off,) if off else ())
+    until(lambda: driver.vm(VM).power is (Power.OFF if off else Power.RUNNING))
+    until(lambda: agent.agent._groups.left() == [])
+    if not off:
+        here.remove("north")
+
+
+def stop(agent):
+    """As a round does that cannot let it go on again."""
+    standstill, driver = agent.agent._groups._standstill, agent.agent.source("north").hypervisor
+    if driver.vm(VM).power is Power.OFF:  # the test driver's VM is all tests'
+        driver.start(VM)
+    standstill.begin("north", [VM])
+    assert driver.pause(VM)
+    standstill.abandon("north", VM)
+
+
+WAYS = (
+    wished,
+    standing_down,
+    held_still,
+    copied,
+    replica_wished,
+    replica_left,
+    coming_home,
+    at_work,
+    left_standing,
+)
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -196,6 +241,38 @@ def test_it_stays_while_anything_there_needs_its_agent(agent, here, tmp_path, wa
     next(story, None)
     here.remove("north")
     assert kept(tmp_path) == []
+
+
+def test_a_vm_that_is_kept_off_and_not_there_any_more_holds_none_back(agent, here, tmp_path):
+    gone = VM.replace("6", "7")
+    agent.agent._ledger.stand_down(StandDown(gone, "web", "north", "it runs at office"))
+    agent.agent.hold(gone, "north")
+    with pytest.raises(Refused, match="VMs are kept off there: web"):
+        here.remove("north")  # something is under way
+    agent.agent._ledger.unhold(gone, "north")
+    here.remove("north")
+    assert kept(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "stays"),
+    [
+        ({}, False),
+        ({"copy_id": VM}, True),  # the VM is there
+        ({"settled": False}, True),
+        ({"hydrated": False}, True),
+        ({"pin": "p"}, True),
+        ({"purpose": "test"}, True),
+    ],
+)
+def test_of_a_vm_that_came_for_good_and_is_no_more_the_record_holds_none_back(agent, here, tmp_path, more, stays):
+    gone = VM.replace("6", "7")
+    told = {"purpose": "failover", "copy_id": gone, "hydrated": True, "settled": True, **more}
+    record = CopyRecord(gone, "web", told.pop("purpose"), "7", "tag", "web", "north", **told)
+    CopyRecords(tmp_path / "state" / "copy" / "north").save(record)
+    with pytest.raises(Refused, match="made out of recovery points are there: web") if stays else nullcontext():
+        here.remove("north")
+    assert kept(tmp_path) == (["north"] if stays else [])
 
 
 def test_what_concerns_another_host_holds_none_back(agent, here):

@@ -77,6 +77,7 @@ class Agent:
         self._troubles: dict[str, str] = {}
         self._lock = threading.RLock()
         self._asked: set[tuple[str, str]] = set()
+        self._let_go: set[tuple[str, str]] = set()
         # When, of which hosts, and what they told.
         self._hosts_cache: tuple[float, Mapping[str, Source], list[HostReport]] | None = None
         self._running = False
@@ -158,6 +159,7 @@ class Agent:
             for vm_id, wish in before.items():
                 if vm_id not in wanted and self._ledger.standdown(vm_id, wish.host) is None:
                     self._ledger.unhold(vm_id, wish.host)
+                    self._let_go.add((wish.host, vm_id))
                     self._forget(wish)
         self._guard.wake()
 
@@ -224,7 +226,17 @@ class Agent:
         standdown = self._ledger.standdown(vm_id, host)
         if standdown is not None:
             return self._guard.keep_off(standdown)
-        return (host, vm_id) in self._asked or self._ledger.epoch_of(vm_id, host) is not None
+        return (
+            (host, vm_id) in self._asked or self._ledger.epoch_of(vm_id, host) is not None or self._free(host, vm_id)
+        )
+
+    def _free(self, host: str, vm_id: str) -> bool:
+        """The console has ended its protection since we began, and wants it neither kept off here nor replicated
+        anywhere: had it not been stopped it would run on, and nobody would let it go on later."""
+        desired = self._ledger.desired
+        wished = any(wish.vm_id == vm_id for wish in desired.protections)
+        off = any((off.vm_id, off.host) == (vm_id, host) for off in desired.standdowns)
+        return (host, vm_id) in self._let_go and not (wished or off or self._ledger.holds(vm_id, host))
 
     # --- what jobs do -------------------------------------------------------------------------------
 

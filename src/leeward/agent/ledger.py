@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -160,12 +160,12 @@ class Ledger:
         with self._lock:
             return any((host, vm_id) in found for found in (self._held, self._standdowns, self._owed))
 
-    def held_at(self, host: str) -> set[str]:
-        """Ids of the VMs that are held still or kept off at this host, or owe an epoch there."""
+    def held_at(self, host: str, gone: Collection[str] = ()) -> set[str]:
+        """Ids of the VMs that are held still or kept off at this host, or owe an epoch there. gone: of those that are
+        not defined there any more, so that nothing is kept off."""
         with self._lock:
-            return {
-                vm_id for found in (self._held, self._standdowns, self._owed) for at, vm_id in found if at == host
-            }
+            kept_off = {(at, vm_id) for at, vm_id in self._standdowns if vm_id not in gone}
+            return {vm_id for found in (self._held, kept_off, self._owed) for at, vm_id in found if at == host}
 
     # --- owed -----------------------------------------------------------------------------------------
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from leeward.agent.ledger import write_durably
 from leeward.domain.errors import LeewardError, VmGone
+from leeward.domain.vm import Power
 from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 
@@ -64,6 +65,17 @@ class Standstill:
         with self._lock:
             return sorted(self._noted - self._active)
 
+    def standing(self, host: str) -> set[str]:
+        """Ids of the VMs there that are stopped just now or were left standing."""
+        with self._lock:
+            return {vm_id for at, vm_id in self._noted if at == host}
+
+    def forget_gone_on(self, host: str, hypervisor: Hypervisor) -> None:
+        """Strike out those left there who stand still no more: somebody else has let them go on, or ended them."""
+        for at, vm_id in self.left():
+            if at == host and not _stands(hypervisor, vm_id):
+                self._strike(host, vm_id)
+
     def release_left(
         self, hypervisors: Mapping[str, Hypervisor], may: Callable[[str, str], bool] = lambda host, vm_id: True
     ) -> None:
@@ -71,10 +83,13 @@ class Standstill:
         for host, vm_id in self.left():
             hypervisor = hypervisors.get(host)
             if hypervisor is not None and may(host, vm_id) and _released(hypervisor, vm_id):
-                with self._lock:
-                    if (host, vm_id) not in self._active:  # nor stopped anew meanwhile
-                        self._noted.discard((host, vm_id))
-                        self._try_write()
+                self._strike(host, vm_id)
+
+    def _strike(self, host: str, vm_id: str) -> None:
+        with self._lock:
+            if (host, vm_id) not in self._active:  # nor stopped anew meanwhile
+                self._noted.discard((host, vm_id))
+                self._try_write()
 
     def _try_write(self) -> None:
         """A name too many does no harm: the guest goes on already."""
@@ -85,6 +100,16 @@ class Standstill:
 
     def _write(self) -> None:
         write_durably(self._path, {"vms": sorted(self._noted)})
+
+
+def _stands(hypervisor: Hypervisor, vm_id: str) -> bool:
+    """A host that cannot tell may have it standing."""
+    try:
+        return hypervisor.vm(vm_id).power is Power.PAUSED
+    except VmGone:
+        return False
+    except LeewardError:
+        return True
 
 
 def _released(hypervisor: Hypervisor, vm_id: str) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -26,7 +26,7 @@ from leeward.agent.restoring import HostCopies, HostHomes
 from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
-from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
+from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable, VmGone
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
@@ -35,6 +35,7 @@ from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
 from leeward.ports.objects import ObjectStore
 from leeward.recovery.home_records import HomeRecords
+from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.recovery.replica import Replicas, records_in
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
@@ -141,11 +142,21 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
     def remove(name: str, last: Callable[[], None]) -> None:
         def checked() -> None:
-            if (why := refusal(name, _traces(config.state_dir, name, ledger, copies, follower, jobs))) is not None:
+            why = refusal(
+                name, _traces(config.state_dir, name, ledger, copies, follower, jobs, standstill, absent, over)
+            )
+            if why is not None:
                 raise why
             last()
 
-        gone: list[object] = [agent.source(name)]
+        leaving = agent.source(name)
+        # Not under the agent's lock: libvirt may hang.
+        standstill.forget_gone_on(name, leaving.hypervisor)
+        absent = {off.vm_id for off in ledger.standdowns() if off.host == name and _is_gone(leaving, off.vm_id)}
+        records = CopyRecords(config.state_dir / "copy" / name).all()
+        over = {record.vm_id for record in records if _is_over(record) and _is_gone(leaving, record.copy_id)}
+        gone: list[object] = [leaving]
+        del leaving
         agent.remove(name, checked)
         # Whoever goes through these now finds nothing to do for it, or goes through a copy of theirs.
         gone += [kept.pop(name, None) for kept in (copies, homes, replicas, reaches)]
@@ -165,8 +176,17 @@ def build_agent(config: AgentConfig) -> RunningAgent:
 
 
 def _traces(
-    state: Path, host: str, ledger: Ledger, copies: Mapping[str, Copies], follower: Follower, jobs: JobRunner
+    state: Path,
+    host: str,
+    ledger: Ledger,
+    copies: Mapping[str, Copies],
+    follower: Follower,
+    jobs: JobRunner,
+    standstill: Standstill,
+    absent: Collection[str],
+    over: Collection[str],
 ) -> Traces:
+    """Of VMs that are not defined there any more, by id: absent: kept off there; over: come there for good."""
     wished = ledger.desired
     known = {off.vm_id: off.vm_name for off in ledger.standdowns()}
     known |= {wish.vm_id: wish.vm_name for wish in wished.replicas}
@@ -174,17 +194,36 @@ def _traces(
     replicas = {wish.vm_id for wish in wished.replicas if wish.host == host} | follower.at_work(host)
     replicas |= {record.vm_id for record in records_in(state / "replica" / host)}
 
+    reports = copies[host].reports() if host in copies else []
+
     def names(vm_ids: Iterable[str]) -> tuple[str, ...]:
         return tuple(known.get(vm_id, vm_id) for vm_id in vm_ids)
 
     return Traces(
         replicated=tuple(wish.vm_name for wish in wished.protections if wish.host == host),
         replicas=names(replicas),
-        held=names(ledger.held_at(host)),
-        copies=tuple(copy.vm_name for copy in copies[host].reports()) if host in copies else (),
+        held=names(ledger.held_at(host, absent)),
+        copies=tuple(copy.vm_name for copy in reports if copy.purpose == Purpose.TEST or copy.vm_id not in over),
         homes=names(HomeRecords(state / "home" / host).vm_ids()),
         jobs=names(jobs.at_work(host)),
+        standing=names(standstill.standing(host)),
     )
+
+
+def _is_over(record: CopyRecord) -> bool:
+    """The operator has committed, and nothing but the VM itself was left: no point is kept, none is served."""
+    return record.purpose == Purpose.FAILOVER and record.settled and record.hydrated and not record.pin
+
+
+def _is_gone(source: Source, vm_id: str) -> bool:
+    """A host that cannot tell may have it still."""
+    try:
+        source.hypervisor.vm(vm_id)
+    except VmGone:
+        return True
+    except LeewardError:
+        pass
+    return False
 
 
 def _wished_replicas(ledger: Ledger) -> Sequence[ReplicaMessage] | None:

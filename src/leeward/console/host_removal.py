@@ -30,6 +30,7 @@ class Why(StrEnum):
     PLAN = "plan"
     MOVED = "moved"
     COPY = "copy"
+    MADE = "made"
     PROTECTED = "protected"
     KEPT_OFF = "kept-off"
     WARM = "warm"
@@ -47,6 +48,7 @@ _TOLD = {
         "Bring them home and commit that: `leeward failover failback {first}`",
     ),
     Why.COPY: ("copies of VMs are there: {names}", "Remove them: `leeward failover cleanup {first}`"),
+    Why.MADE: ("VMs that failovers had made are just being removed there: {names}", "Look again in a moment"),
     Why.PROTECTED: ("VMs are protected there: {names}", "End that: `leeward unprotect {first}`"),
     Why.KEPT_OFF: ("VMs are kept off there: {names}", "See `leeward status {first}`"),
     Why.WARM: (
@@ -74,26 +76,32 @@ class Obstacle:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """Of one host, as of one moment. copies, kept_off, replicas: VM id → name, there now. plans: names of those that
-    are being run and may bring VMs up there."""
+    """Of one host, as of one moment. copies (of tests), made (by failovers), kept_off, replicas: VM id → name, there
+    now. plans: names of those that are being run and may bring VMs up there. there: by host, of all that anybody has,
+    ids of the VMs that are defined there or were made there; None where that cannot be told now."""
 
     wishes: tuple[ProtectionMessage, ...]
     lives: tuple[Life, ...]
     runs: tuple[Run, ...]
     plans: tuple[str, ...]
     copies: Mapping[str, str]
+    made: Mapping[str, str]
     kept_off: Mapping[str, str]
     replicas: Mapping[str, str]
+    there: Mapping[str, Collection[str] | None]
 
 
 def obstacles(host: str, facts: Facts) -> list[Obstacle]:
     """In the order in which they are best done away with. Pure."""
+    ended = _ended(host, facts)
     runs = {run.vm_id: run.vm_name for run in facts.runs if host in (run.home, run.away)}
     moved = {
         life.vm_id: life.vm_name
         for life in facts.lives
-        if life.phase is not Phase.HOME and host in (life.home, life.away)
+        if life.phase is not Phase.HOME and host in (life.home, life.away) and life.vm_id not in ended
     }
+    kept_off = {vm_id: name for vm_id, name in facts.kept_off.items() if vm_id not in ended}
+    made = {vm_id: name for vm_id, name in facts.made.items() if vm_id not in ended}
     protected = {wish.vm_id: wish.vm_name for wish in facts.wishes if wish.host == host}
     warm = {wish.vm_id: wish.vm_name for wish in facts.wishes if wish.policy.warm == host}
     found = [
@@ -101,12 +109,30 @@ def obstacles(host: str, facts: Facts) -> list[Obstacle]:
         Obstacle(Why.PLAN, facts.plans),
         _of_vms(Why.MOVED, moved, runs),
         _of_vms(Why.COPY, facts.copies, runs, moved),
+        _of_vms(Why.MADE, made, runs, moved),
         _of_vms(Why.PROTECTED, protected, moved),
-        _of_vms(Why.KEPT_OFF, facts.kept_off, runs, moved),
+        _of_vms(Why.KEPT_OFF, kept_off, runs, moved),
         _of_vms(Why.WARM, warm, moved),
         _of_vms(Why.REPLICA, facts.replicas, runs, moved, warm),
     ]
     return [one for one in found if one.names]
+
+
+def _ended(host: str, facts: Facts) -> set[str]:
+    """Ids of VMs that were committed away and exist no more: nobody could bring them home, and they would keep their
+    hosts for ever. The host away may go when it has none of the VM; home is needed as well while either has it."""
+    wished = {wish.vm_id for wish in facts.wishes}
+    found = set()
+    for life in facts.lives:
+        places = {life.away} if host == life.away else {life.away, life.home}
+        gone = all(_has_not(facts.there.get(place, ()), life.vm_id) for place in places)
+        if gone and life.phase is Phase.SETTLED and life.vm_id not in wished:
+            found.add(life.vm_id)
+    return found
+
+
+def _has_not(there: Collection[str] | None, vm_id: str) -> bool:
+    return there is not None and vm_id not in there
 
 
 def _of_vms(why: Why, vms: Mapping[str, str], *told: Collection[str]) -> Obstacle:
@@ -168,9 +194,10 @@ class HostRemoval:
             tuple(self._database.lives.all().values()),
             tuple(self._database.runs.unfinished()),
             self._plans(host, site),
-            _named(copy for copy in view.copies if copy.host == host),
+            *copies_at(host, view.copies),
             kept_off,
             replicas,
+            _there(view),
         )
         return obstacles(host, facts)
 
@@ -183,8 +210,9 @@ class HostRemoval:
     def remove(self, host: str) -> None:
         """At once and for good; its VMs stay as they are. Raises NotFound, Refused.
 
-        Somebody who begins something with the host at this very instant is told by its agent that there is no such
-        host, and nothing has been done then.
+        A run that is begun with the host at this very instant is told that there is no such host, and nothing has
+        been done then. Who protects a VM there at this instant is not told: nothing is sent for a host that nobody
+        has, and the VM shows as an error until its protection is ended.
         """
         with self._lock:
             outlook = self.look(host)
@@ -195,5 +223,31 @@ class HostRemoval:
             self._database.record("host removed", host, outlook.site)
 
 
-def _named(copies: Iterable[CopyReport]) -> dict[str, str]:
-    return {copy.vm_id: copy.vm_name for copy in copies}
+def copies_at(host: str, copies: Iterable[CopyReport]) -> tuple[dict[str, str], dict[str, str]]:
+    """(of tests, made by failovers): VM id → name. Those are somebody's to clean up, these go with what they
+    were made for. Pure."""
+    test: dict[str, str] = {}
+    made: dict[str, str] = {}
+    for copy in copies:
+        if copy.host == host:
+            (test if copy.purpose == "test" else made)[copy.vm_id] = copy.vm_name
+    return test, made
+
+
+def _there(view: FleetView) -> dict[str, Collection[str] | None]:
+    return {
+        name: there(name, [vm.id for vm in told.vms], view.copies) if view.present(name) and not told.error else None
+        for name, told in view.hosts.items()
+    }
+
+
+def there(host: str, defined: Iterable[str], copies: Iterable[CopyReport]) -> set[str]:
+    """Ids of the VMs that a host has or is made to have. What a failover has made whole and is not defined any more
+    was removed behind our back: a record is all that is left of it. Pure."""
+    known = set(defined)
+    found = set(known)
+    for copy in copies:
+        left = copy.purpose == "failover" and copy.hydrated and copy.copy_id not in known
+        if copy.host == host and not left:
+            found.add(copy.vm_id)
+    return found

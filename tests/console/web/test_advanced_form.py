@@ -7,8 +7,11 @@ import pytest
 from tests.console.plan_world import APP, BARE, DB, FRONT
 from tests.console.web.test_moves import POLICY, beside, until
 
-from leeward.console.views import ProtectRequest
-from leeward.domain.errors import NotFound
+from leeward.console.views import DrillRequest, ProtectRequest
+from leeward.console.web.advanced_form import KEEP, read_advanced
+from leeward.console.web.forms import Form
+from leeward.domain.errors import BadInput, NotFound, Unavailable
+from leeward.domain.names import check_host_name
 
 EDGE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b09"  # lives on the recovery host
 
@@ -59,7 +62,7 @@ def test_what_is_offered(odd):
     # Where it lives itself nothing is offered.
     assert options(operator.get(f"/enable?vm={EDGE}").text, "warm") == [("", "Nowhere", True)]
     several = operator.get(f"/enable?vm={DB}&vm={BARE}").text
-    assert options(several, "warm")[0] == ("keep", "Leave each VM's as it is", True)
+    assert options(several, "warm")[0] == (KEEP, "Leave each VM's as it is", True)
     assert 'name="group" type="text" value=""' in several
     # Neither has anything that could be left as it is.
     assert options(operator.get(f"/enable?vm={BARE}&vm={BARE}").text, "warm")[0] == ("", "Nowhere", True)
@@ -152,7 +155,7 @@ def test_several_get_both_and_what_is_left_empty_stays(stand):
     stand.world.protect_all()
     stand.service.protect("db", ProtectRequest(group="shop", group_s=20, warm=True))
     operator = stand.as_role("operator")
-    kept = {"vm": [DB, APP], **POLICY, "rpo_s": "2s", "warm": "keep", "group": "", "group_s": ""}
+    kept = {"vm": [DB, APP], **POLICY, "rpo_s": "2s", "warm": KEEP, "group": "", "group_s": ""}
     assert operator.post("/enable", kept).status_code == 204
     found = policies(stand)
     assert (found["db"].rpo_s, found["db"].warm, found["db"].group) == (2, "recovery", "shop")
@@ -164,7 +167,7 @@ def test_several_get_both_and_what_is_left_empty_stays(stand):
     }
     assert len(policies(stand)) == 4
     # All are in a group: its interval may be said alone.
-    operator.post("/enable", {"vm": [APP, DB], **POLICY, "warm": "keep", "group": "", "group_s": "50s"})
+    operator.post("/enable", {"vm": [APP, DB], **POLICY, "warm": KEEP, "group": "", "group_s": "50s"})
     assert {policy.group_s for policy in policies(stand).values()} == {50}
     operator.post("/enable", {"vm": [APP, DB], **POLICY, "warm": "", "group": ""})
     assert {name for name, policy in policies(stand).items() if policy.warm} == {"front", "bare"}
@@ -180,3 +183,56 @@ def test_a_replica_s_host_that_is_gone_keeps_nobody_from_changing_the_rest(stand
     assert operator.post("/enable", {"vm": DB, **POLICY, "rpo_s": "4s", "warm": "recovery"}).status_code == 204
     assert (policies(stand)["db"].rpo_s, policies(stand)["db"].warm) == (4, "recovery")
     assert "the agent of recovery has not told of it" in card(operator.get(f"/vms/{DB}").text)
+
+
+def test_who_posts_the_rest_again_after_a_failure_half_way_leaves_the_last_vm_what_it_has(stand, monkeypatch):
+    stand.world.protect_all()
+    stand.service.protect("db", ProtectRequest(group="shop", warm=True))
+    stand.service.drills.wish(DB, "db", DrillRequest(every_s=86_400), "anna")
+    operator = stand.as_role("operator")
+    page = operator.get(f"/enable?vm={APP}&vm={DB}").text
+    assert '<input type="hidden" name="several" value="1">' in page
+    assert 'name="several"' not in operator.get(f"/enable?vm={DB}").text
+    kept = {**POLICY, "rpo_s": "2s", "warm": KEEP, "group": "", "group_s": "", "drill_every": "", "drill_keep": ""}
+    protect = stand.service.protect
+
+    def fails(vm_id, request):
+        if vm_id == DB:
+            raise Unavailable("the agent is away", subject="db")
+        return protect(vm_id, request)
+
+    monkeypatch.setattr(stand.service, "protect", fails)
+    answer = operator.post("/enable", {"vm": [APP, DB], "several": "1", **kept})
+    assert answer.status_code == 503
+    monkeypatch.undo()
+    # One is left, and the form is still one for several.
+    assert (answer.text.count('name="vm"'), answer.text.count('name="several" value="1"')) == (1, 1)
+    assert options(answer.text, "warm")[0] == (KEEP, "Leave each VM's as it is", True)
+    assert "Empty: each VM stays in the group it has" in answer.text
+    assert "Empty: each VM keeps the schedule" in answer.text
+    again = operator.post("/enable", {"vm": DB, "several": "1", **kept})
+    assert (again.status_code, again.headers["hx-redirect"]) == (204, "/recovery?show=protected")
+    found = policies(stand)["db"]
+    assert (found.rpo_s, found.warm, found.group) == (2, "recovery", "shop")
+    assert [drill.vm for drill in stand.service.drills.all()] == ["db"]
+    # What is said in so many words ends it for several as well.
+    operator.post("/enable", {"vm": [APP, DB], "several": "1", **kept, "drill_every": "0s"})
+    assert stand.service.drills.all() == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "several", "warm"), [("keep", True, "keep"), ("keep", False, "keep"), (KEEP, True, None)]
+)
+def test_a_host_may_be_called_keep(odd, typed, several, warm):
+    found = [one for one in odd.service.statuses()[0] if one.vm == "db"]
+    named = odd.service.hosts()[0].model_copy(update={"name": "keep", "site": "recovery"})
+    wrong = {}
+    read = read_advanced(Form([("warm", typed)]), found, found, [named], several, wrong)
+    assert (read.get("warm"), wrong) == (warm, {})
+
+
+def test_of_one_vm_nothing_is_kept_and_no_host_can_be_called_so(odd):
+    with pytest.raises(BadInput):
+        check_host_name(KEEP)
+    answer = odd.as_role("operator").post("/enable", {"vm": DB, **POLICY, "warm": KEEP})
+    assert "There is no host * now." in html.unescape(beside(answer, "warm"))

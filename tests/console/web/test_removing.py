@@ -219,3 +219,20 @@ def test_the_only_recovery_host_goes_with_a_warning(tmp_path):
     finally:
         made.own.stop()
         made.close()
+
+
+def test_who_protects_a_vm_while_its_host_goes_sees_an_error_until_that_is_ended(north, monkeypatch):
+    write = north.service._database.protect
+
+    def after_it_went(wish):
+        north.removal.remove("north")
+        write(wish)
+
+    monkeypatch.setattr(north.service._database, "protect", after_it_went)
+    north.service.protect("test", ProtectRequest())
+    monkeypatch.undo()
+    assert kept(north) == []
+    (status,) = north.service.status("test")
+    assert (status.state, status.host) == ("error", "north")
+    north.service.unprotect("test")
+    assert "test" not in {status.vm for status in north.service.status()}

@@ -19,8 +19,8 @@ from leeward.console.web.policy_form import short
 from leeward.wire.messages import PolicyMessage
 
 ADVANCED = ("warm", "group", "group_s")
-# Of several VMs: what each has.
-KEEP = "keep"
+# Of several VMs: what each has. No host can be called that.
+KEEP = "*"
 _GROUP_NAME = N_("Up to 64 letters from A to Z, digits, dots, dashes and underscores, without spaces.")
 
 
@@ -65,16 +65,19 @@ def _group(name: str, members: Sequence[StatusView]) -> Group:
     return Group(name, members[0].host, tuple(one.vm for one in members), every_s)
 
 
-def advanced(found: Sequence[StatusView], statuses: Sequence[StatusView], hosts: Sequence[HostView]) -> Advanced:
-    """found: the VMs that were chosen; statuses: of all."""
+def advanced(
+    found: Sequence[StatusView], statuses: Sequence[StatusView], hosts: Sequence[HostView], several: bool
+) -> Advanced:
+    """found: the VMs that were chosen, or what is left of them; statuses: of all. several: the form is for several,
+    so that what is left empty stays, however many are left."""
     homes = {_home(one) for one in found}
     offered = [host.name for host in hosts if host.site == "recovery" and homes != {host.name}]
     policies = [one.policy for one in found if one.policy]
     # Another one that the policy names, known now or not, is shown all the same.
     offered += sorted({policy.warm for policy in policies if policy.warm} - set(offered))
-    every = short(policies[0].group_s) if len(found) == 1 and policies and policies[0].group else ""
+    every = short(policies[0].group_s) if not several and policies and policies[0].group else ""
     used = any(policy.warm or policy.group for policy in policies)
-    return Advanced(tuple(offered), len(found) > 1 and bool(policies), groups_of(statuses), every, used)
+    return Advanced(tuple(offered), several and bool(policies), groups_of(statuses), every, used)
 
 
 def advanced_filled(found: Sequence[StatusView]) -> dict[str, str]:
@@ -92,15 +95,15 @@ def read_advanced(
     found: Sequence[StatusView],
     statuses: Sequence[StatusView],
     hosts: Sequence[HostView],
+    several: bool,
     wrong: dict[str, Phrase],
 ) -> dict[str, Any]:
-    """Fields of a request to protect, see `changes_of`; what cannot be goes to `wrong`."""
+    """Fields of a request to protect, see `changes_of`; what cannot be goes to `wrong`. several: see `advanced`."""
     values: dict[str, Any] = {}
-    if form.has("warm") and form["warm"] != KEEP:
+    if form.has("warm") and not (several and form["warm"] == KEEP):
         values["warm"] = form["warm"] or False
         if why := _wrong_host(form["warm"], found, hosts):
             wrong["warm"] = why
-    several = len(found) > 1
     group = form["group"].strip()
     if form.has("group") and (group or not several):
         values["group"] = group

@@ -17,6 +17,7 @@ _TEXTS = {
     Why.PLAN: N_("Recovery plans are being run: {names}."),
     Why.MOVED: N_("VMs were failed over from or to it: {names}."),
     Why.COPY: N_("Copies of VMs are there: {names}."),
+    Why.MADE: N_("VMs that failovers had made are just being removed there: {names}."),
     Why.PROTECTED: N_("VMs are protected there: {names}."),
     Why.KEPT_OFF: N_("VMs are kept off there, since they run elsewhere: {names}."),
     Why.WARM: N_("Policies want warm replicas there: {names}."),
@@ -29,6 +30,7 @@ _HINTS = {
     Why.PLAN: N_("Wait until they are over, or abort them."),
     Why.MOVED: N_("Bring them home first, and commit that."),
     Why.COPY: N_("Clean them up first."),
+    Why.MADE: N_("Look again in a moment."),
     Why.PROTECTED: N_("Disable their replication first. Their recovery points stay in the vault."),
     Why.KEPT_OFF: N_("Nobody would keep them off any more, and they could run twice. See where they are."),
     Why.WARM: N_("Let them be kept at another host, or nowhere."),
@@ -62,7 +64,7 @@ def _way(host: str, obstacle: Obstacle, agents: Mapping[str, str]) -> tuple[str,
         return "/runs", N_("Runs")
     if why is Why.PLAN:
         return f"/plans/{quote(first, safe='')}", N_("Show the plan")
-    if why is Why.REPLICA:
+    if why in (Why.REPLICA, Why.MADE):
         return f"/hosts/remove?{urlencode({'host': host})}", N_("Look again")
     if not obstacle.vm_ids:
         return "", ""

@@ -84,41 +84,43 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
         request: Request,
         moment: Moment,
         found: list[StatusView],
+        several: bool,
         values: dict[str, str],
         status: int = 200,
         trouble: Trouble | None = None,
     ) -> Response:
-        more = advanced(found, moment.statuses, moment.hosts)
+        more = advanced(found, moment.statuses, moment.hosts, several)
         open_ = more.used or any(values[name] not in ("", KEEP) for name in ADVANCED)
-        return parts.painter.page(
-            request, "enable.html", status, trouble=trouble, vms=found, values=values, more=more, unfolded=open_
-        )
+        shown = {"vms": found, "several": several, "keep": KEEP, "values": values, "more": more, "unfolded": open_}
+        return parts.painter.page(request, "enable.html", status, trouble=trouble, **shown)
 
     @pages.get("/enable", dependencies=operator)
     def enable_page(request: Request, vm: Chosen) -> Response:
         moment = watch.fresh()
         found = statuses_of(moment, vm)
-        policy = found[0].policy if len(found) == 1 and found[0].policy else PolicyMessage()
-        drill = service.drills.of(found[0].vm_id) if len(found) == 1 else None
+        several = len(found) > 1
+        policy = found[0].policy if not several and found[0].policy else PolicyMessage()
+        drill = None if several else service.drills.of(found[0].vm_id)
         values = filled(policy) | drill_filled(drill) | advanced_filled(found)
-        return policy_page(request, moment, found, values)
+        return policy_page(request, moment, found, several, values)
 
     @pages.post("/enable", dependencies=operator)
     def protect(request: Request, form: Posted) -> Response:
         moment = watch.fresh()
         found = statuses_of(moment, form.all("vm"))
         about(request, ", ".join(one.vm for one in found)[:200])
+        # A form that was made for several VMs stays one, also when it failed half-way and one VM is left.
+        several = len(found) > 1 or form.given("several")
         typed = form.values(*SPANS, "bandwidth", *DRILL, *ADVANCED)
         wanted, bad = read_policy(form)
-        drill = read_drill(form, bad)
-        more = read_advanced(form, found, moment.statuses, moment.hosts, bad)
+        drill = read_drill(form, bad, several)
+        more = read_advanced(form, found, moment.statuses, moment.hosts, several, bad)
         if wanted is None or bad:
-            return policy_page(request, moment, found, typed, 422, wrong(bad))
+            return policy_page(request, moment, found, several, typed, 422, wrong(bad))
         for done, one in enumerate(found):
             try:
                 service.protect(one.vm_id, wanted.model_copy(update=changes_of(one, more)))
-                # Of several VMs an empty field means that theirs are left as they are.
-                if drill is not None and (drill.request is not None or len(found) == 1):
+                if drill is not None:
                     service.drills.wish(one.vm_id, one.vm, drill.request, acting.get())
             except LeewardError as error:
                 beside = {str(more[name]): name for name in ("warm", "group") if more.get(name)}
@@ -126,9 +128,9 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
                 trouble = replace(trouble, message=phrase(N_("{vm}: {why}"), vm=one.vm, why=trouble.message))
                 moment = watch.fresh()  # some of them may have been changed
                 left = statuses_of(moment, [other.vm_id for other in found[done:]])
-                return policy_page(request, moment, left, typed, status, trouble)
+                return policy_page(request, moment, left, several, typed, status, trouble)
         watch.fresh()
-        return go(request, f"/vms/{found[0].vm_id}" if len(found) == 1 else "/recovery?show=protected")
+        return go(request, "/recovery?show=protected" if several else f"/vms/{found[0].vm_id}")
 
 
 # --- failing over -------------------------------------------------------------------------------------------

@@ -63,8 +63,9 @@ def drill_filled(drill: DrillView | None) -> dict[str, str]:
     return {"drill_every": every, "drill_mode": drill.mode, "drill_window": drill.window, "drill_keep": keep}
 
 
-def read_drill(form: Form, wrong: dict[str, Phrase]) -> DrillWish | None:
-    """None: the form does not speak of drills, or something is wrong with what it says (see `wrong`)."""
+def read_drill(form: Form, wrong: dict[str, Phrase], several: bool = False) -> DrillWish | None:
+    """None: the form does not speak of drills, or something is wrong with what it says (see `wrong`). several: it is
+    for several VMs; an empty interval then leaves each the schedule that it has."""
     if not any(form.has(name) for name in DRILL):
         return None
     every, keep = span_field(form, "drill_every", wrong), span_field(form, "drill_keep", wrong)
@@ -76,7 +77,7 @@ def read_drill(form: Form, wrong: dict[str, Phrase]) -> DrillWish | None:
         read_window(form["drill_window"])
     except BadInput:
         wrong["drill_window"] = phrase(N_("Write it like 22:00-04:00; empty: at any time."))
-    if any(name in wrong for name in DRILL):
+    if any(name in wrong for name in DRILL) or (several and every is None):
         return None
     if not every:
         return DrillWish(None)

@@ -16,6 +16,8 @@ PATTERNS = (
     N_("warm replicas are there, or are just being removed: {vms}"),
     N_("VMs are on their way home to it: {vms}"),
     N_("its agent is at work on it for {vms}"),
+    N_("VMs stand still there, and have to go on first: {vms}"),
+    N_("Look again in a moment; where they stand still for longer, let them go on by hand (`virsh resume`)"),
     # states of protection
     N_("starting"),
     N_("starting: reading the vault"),
