@@ -106,7 +106,7 @@ def test_the_main_job(run, lab, tmp_path):
     run("failover", "cleanup", "cliweb", code=4)
     looks_like_a_screen(run, tmp_path / "evidence", chosen)
     drill = run("drill", "set", "cliweb", "--every", "30d", "--run", "--window", "22:00-04:00")
-    assert set(drill) == set(documented("`leeward drill list`, `set VM`")[0])
+    assert set(drill) == set(documented("`leeward drill list`, `set VM`, `set --plan PLAN`")[0])
     assert (drill["overdue"], drill["mode"]) == (False, "run")  # it has just been tested
     assert run("drill", "list") == [drill]
     assert run("drill", "set", "cliweb", "--every", "1s", code=2)["error"]["code"] == "bad-input"
