@@ -12,7 +12,7 @@ from leeward.network import namespaces
 from leeward.network.reach import LibvirtReach
 from leeward.wire.jobs import Job, JobKind
 
-pytestmark = [pytest.mark.lab, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 
 
 class OneCopy:
@@ -25,7 +25,7 @@ class OneCopy:
 
 def probe(reach, guest, purpose, **wanted):
     told = []
-    arguments = {"purpose": purpose, "port": 0, "path": "/", "status": 200, "address": "", "timeout_s": 60, **wanted}
+    arguments = {"purpose": purpose, "port": 0, "path": "/", "status": 200, "address": "", "timeout_s": 180, **wanted}
     job = Job(id="1", kind=JobKind.PROBE, vm_id="original", host="recovery", arguments=arguments)
     tasks = ProbeTasks({"recovery": OneCopy(guest, purpose)}, {"recovery": reach})
     return tasks.probe(Context(job, told.append))
