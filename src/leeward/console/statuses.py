@@ -39,6 +39,8 @@ class _Facts(NamedTuple):
 
 
 _Shown = tuple[_Facts, StatusView]
+# By host and VM id.
+_ShownVms = dict[tuple[str, str], tuple[tuple[VmMessage, bool, CopyReport | None], VmView]]
 
 
 class _Listed(NamedTuple):
@@ -58,7 +60,7 @@ class Statuses:
         self._outlook = outlook
         self._listed: _Listed | None = None
         self._shown: dict[str, _Shown] = {}
-        self._shown_vms: tuple[Listing, list[VmView]] | None = None
+        self._shown_vms: tuple[Listing, _ShownVms] | None = None
 
     def listing(self, view: FleetView) -> Listing:
         """Made anew only when hosts or wishes are others."""
@@ -83,10 +85,22 @@ class Statuses:
         return found
 
     def all_vms(self, view: FleetView) -> list[VmView]:
-        listing = self.listing(view)
-        if self._shown_vms is None or self._shown_vms[0] is not listing:
-            self._shown_vms = listing, self._vm_views(listing, ALL)[0]
-        return self._shown_vms[1]
+        listing, shown = self.listing(view), self._shown_vms
+        if shown is None or shown[0] is not listing:
+            self._shown_vms = shown = listing, self._renewed(listing, shown[1] if shown else {})
+        return [made for _, made in shown[1].values()]
+
+    def _renewed(
+        self, listing: Listing, known: Mapping[tuple[str, str], _ShownVm]
+    ) -> dict[tuple[str, str], _ShownVm]:
+        """A change of one VM's policy makes another listing, but the other VMs are as they were."""
+        protected, copies = self._database.wishes(), listing.copies_by_id
+        found: _ShownVms = {}
+        for vm in listing.vms(ALL)[0]:
+            key, facts = (vm.host, vm.id), (vm, vm.id in protected, copies.get(vm.id))
+            before = known.get(key)
+            found[key] = before if before is not None and before[0] == facts else (facts, _vm_view(*facts))
+        return found
 
     # --- of a few -----------------------------------------------------------------------------------------
 
@@ -114,7 +128,7 @@ class Statuses:
     def _vm_views(self, listing: Listing, page: Page) -> tuple[list[VmView], int]:
         protected, copies = self._database.wishes(), listing.copies_by_id
         rows, count = listing.vms(page)
-        return [vm_view(vm, protected=vm.id in protected, copy=copies.get(vm.id)) for vm in rows], count
+        return [_vm_view(vm, vm.id in protected, copies.get(vm.id)) for vm in rows], count
 
     def _one(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> StatusView:
         facts = self._facts(listing, view, row, life)
@@ -141,6 +155,10 @@ def _view(facts: _Facts) -> StatusView:
         return status_view(facts.wish, facts.told, facts.vm, facts.copy, facts.life, facts.replica, facts.elsewhere)
     assert facts.vm is not None
     return disabled_view(facts.vm, facts.copy, facts.life)
+
+
+def _vm_view(vm: VmMessage, is_protected: bool, copy: CopyReport | None) -> VmView:
+    return vm_view(vm, protected=is_protected, copy=copy)
 
 
 def _aged(shown: StatusView, view: FleetView, facts: _Facts) -> StatusView:

@@ -159,10 +159,11 @@ async def _user(
     vms: int,
     seconds: float,
 ) -> None:
-    """Asks one thing after another, of other VMs each time."""
+    """Asks one thing after another, of other VMs and in another order each time: users are not in step."""
     ends = time.monotonic() + seconds
     while time.monotonic() < ends:
-        for question, method, path in questions(figures, random.randrange(figures.agents), random.randrange(vms)):
+        wanted = questions(figures, random.randrange(figures.agents), random.randrange(vms))
+        for question, method, path in random.sample(wanted, len(wanted)):
             began = time.monotonic()
             body = {"rpo_s": random.randrange(5, 60)} if method == "PUT" else None
             answer = await http.request(method, path, json=body)
