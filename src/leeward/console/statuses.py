@@ -90,9 +90,7 @@ class Statuses:
             self._shown_vms = shown = listing, self._renewed(listing, shown[1] if shown else {})
         return [made for _, made in shown[1].values()]
 
-    def _renewed(
-        self, listing: Listing, known: Mapping[tuple[str, str], _ShownVm]
-    ) -> dict[tuple[str, str], _ShownVm]:
+    def _renewed(self, listing: Listing, known: _ShownVms) -> _ShownVms:
         """A change of one VM's policy makes another listing, but the other VMs are as they were."""
         protected, copies = self._database.wishes(), listing.copies_by_id
         found: _ShownVms = {}
