@@ -63,7 +63,7 @@ class Listing:
         self, wishes: Mapping[str, ProtectionMessage], vms: Sequence[VmMessage], copies: Sequence[CopyReport]
     ) -> None:
         """vms: of all hosts. copies: of tests."""
-        self._wishes, self._vms = wishes, vms
+        self.wishes, self._vms = wishes, vms
         self.copies = {copy.vm_id: copy for copy in copies}
         self.copies_by_id = {copy.copy_id: copy for copy in copies}
         # The same VM can be defined at both sites: what counts is where it is protected.
@@ -93,7 +93,7 @@ class Listing:
     @cached_property
     def names(self) -> dict[str, str]:
         """VM id → what it is called on its host, or was when it was protected if it is on none."""
-        return {wish.vm_id: wish.vm_name for wish in self._wishes.values()} | {vm.id: vm.name for vm in self._vms}
+        return {wish.vm_id: wish.vm_name for wish in self.wishes.values()} | {vm.id: vm.name for vm in self._vms}
 
     @cached_property
     def ids(self) -> dict[str, list[str]]:

@@ -38,9 +38,15 @@ class _Facts(NamedTuple):
     elsewhere: str
 
 
+class _VmFacts(NamedTuple):
+    vm: VmMessage
+    protected: bool
+    copy: CopyReport | None
+
+
 _Shown = tuple[_Facts, StatusView]
 # By host and VM id.
-_ShownVms = dict[tuple[str, str], tuple[tuple[VmMessage, bool, CopyReport | None], VmView]]
+_ShownVms = dict[tuple[str, str], tuple[_VmFacts, VmView]]
 
 
 class _Listed(NamedTuple):
@@ -90,14 +96,14 @@ class Statuses:
             self._shown_vms = shown = listing, self._renewed(listing, shown[1] if shown else {})
         return [made for _, made in shown[1].values()]
 
-    def _renewed(self, listing: Listing, known: _ShownVms) -> _ShownVms:
+    @staticmethod
+    def _renewed(listing: Listing, known: _ShownVms) -> _ShownVms:
         """A change of one VM's policy makes another listing, but the other VMs are as they were."""
-        protected, copies = self._database.wishes(), listing.copies_by_id
         found: _ShownVms = {}
         for vm in listing.vms(ALL)[0]:
-            key, facts = (vm.host, vm.id), (vm, vm.id in protected, copies.get(vm.id))
+            key, facts = (vm.host, vm.id), _vm_facts(listing, vm)
             before = known.get(key)
-            found[key] = before if before is not None and before[0] == facts else (facts, _vm_view(*facts))
+            found[key] = before if before is not None and before[0] == facts else (facts, _vm_view(facts))
         return found
 
     # --- of a few -----------------------------------------------------------------------------------------
@@ -119,14 +125,11 @@ class Statuses:
 
     def vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""
-        return self._vm_views(self.listing(view), page)
+        listing = self.listing(view)
+        rows, count = listing.vms(page)
+        return [_vm_view(_vm_facts(listing, vm)) for vm in rows], count
 
     # --- insides ------------------------------------------------------------------------------------------
-
-    def _vm_views(self, listing: Listing, page: Page) -> tuple[list[VmView], int]:
-        protected, copies = self._database.wishes(), listing.copies_by_id
-        rows, count = listing.vms(page)
-        return [_vm_view(vm, vm.id in protected, copies.get(vm.id)) for vm in rows], count
 
     def _one(self, listing: Listing, view: FleetView, row: Row, life: Life | None) -> StatusView:
         facts = self._facts(listing, view, row, life)
@@ -155,8 +158,12 @@ def _view(facts: _Facts) -> StatusView:
     return disabled_view(facts.vm, facts.copy, facts.life)
 
 
-def _vm_view(vm: VmMessage, is_protected: bool, copy: CopyReport | None) -> VmView:
-    return vm_view(vm, protected=is_protected, copy=copy)
+def _vm_facts(listing: Listing, vm: VmMessage) -> _VmFacts:
+    return _VmFacts(vm, vm.id in listing.wishes, listing.copies_by_id.get(vm.id))
+
+
+def _vm_view(facts: _VmFacts) -> VmView:
+    return vm_view(facts.vm, protected=facts.protected, copy=facts.copy)
 
 
 def _aged(shown: StatusView, view: FleetView, facts: _Facts) -> StatusView:
