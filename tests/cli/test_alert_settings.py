@@ -7,16 +7,11 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console as Terminal
-from tests.console.alerts.receivers import PASSWORD, USER, MailServer, Receiver
-from tests.console.caller import Console
+from tests.console.alerts.receivers import PASSWORD, USER, Receiver, careful_mail_server, console_with_alerts
 
 from leeward.cli import alert_settings as commands
 from leeward.cli.asking import Asker
 from leeward.cli.main import main
-from leeward.console.alert_settings_api import build_router
-from leeward.console.alerts.center import AlertCenter
-from leeward.console.authority import Authority
-from leeward.console.web.alert_letters import From
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 SECRET = "a secret of some length"
@@ -24,14 +19,8 @@ SECRET = "a secret of some length"
 
 @pytest.fixture
 def console(tmp_path):
-    def routers(made):
-        made.authority = Authority.open(tmp_path / "authority")
-        made.center = AlertCenter(made.database, made.authority, From("here", ""))
-        return [build_router(made.center)]
-
-    made = Console(tmp_path, routers=routers)
-    yield made
-    made.close()
+    with console_with_alerts(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -59,11 +48,10 @@ def run(console, monkeypatch, capsys):
 
 @pytest.fixture
 def server(console, tmp_path):
-    made = MailServer(console.authority.server_files(["127.0.0.1"], "mail"), tls="starttls", login=True)
-    made.ca = tmp_path / "ca.pem"
-    made.ca.write_bytes(console.authority.ca_pem)
-    yield made
-    made.stop()
+    with careful_mail_server(console.authority) as made:
+        made.ca = tmp_path / "ca.pem"
+        made.ca.write_bytes(console.authority.ca_pem)
+        yield made
 
 
 @pytest.fixture

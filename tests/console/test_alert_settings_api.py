@@ -3,15 +3,17 @@
 import json
 
 import pytest
-from tests.console.alerts.receivers import PASSWORD, USER, MailServer, Receiver
-from tests.console.caller import Console
+from tests.console.alerts.receivers import (
+    PASSWORD,
+    USER,
+    MailServer,
+    Receiver,
+    careful_mail_server,
+    console_with_alerts,
+)
 from tests.console.test_api import error
 
-from leeward.console.alert_settings_api import build_router
-from leeward.console.alerts.center import AlertCenter
 from leeward.console.alerts.settings import MAIL, WEBHOOK, Rules
-from leeward.console.authority import Authority
-from leeward.console.web.alert_letters import From
 
 SETTINGS = "/alerts/settings"
 SECRET = "a secret of some length"
@@ -19,14 +21,8 @@ SECRET = "a secret of some length"
 
 @pytest.fixture
 def console(tmp_path):
-    def routers(made):
-        made.authority = Authority.open(tmp_path / "authority")
-        made.center = AlertCenter(made.database, made.authority, From("here", ""))
-        return [build_router(made.center)]
-
-    made = Console(tmp_path, routers=routers)
-    yield made
-    made.close()
+    with console_with_alerts(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -36,10 +32,8 @@ def admin(console):
 
 @pytest.fixture
 def server(console):
-    made = MailServer(console.authority.server_files(["127.0.0.1"], "mail"), tls="starttls", login=True)
-    made.ca = console.authority.ca_pem.decode()
-    yield made
-    made.stop()
+    with careful_mail_server(console.authority) as made:
+        yield made
 
 
 @pytest.fixture

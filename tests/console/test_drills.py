@@ -25,6 +25,15 @@ def quick(monkeypatch):
     hurry(monkeypatch)
 
 
+def failing(why):
+    """In the place of something that a host does."""
+
+    def fail(*_, **__):
+        raise HypervisorError(why)
+
+    return fail
+
+
 class Drilled(PlanWorld):
     def __init__(self, folder):
         super().__init__(folder)
@@ -178,10 +187,7 @@ def test_a_test_that_begins_while_a_drill_is_cleaned_up_is_not_touched(world):
 def test_a_drill_that_fails_is_seen_and_tried_again(world):
     world.schedule()
     copies_there, start = world.recovery.copies, world.recovery.copies.start
-
-    def broken(*_, **__):
-        raise HypervisorError("no memory left")
-
+    broken = failing("no memory left")
     copies_there.start = broken
     world.tick()
     world.tick()

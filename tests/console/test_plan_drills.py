@@ -5,12 +5,12 @@ from contextlib import suppress
 
 import pytest
 from tests.console.plan_world import DB, SHOP, Killed
-from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events
+from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events, failing
 
 from leeward.console.plan_views import PlanRetryRequest
 from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S, Mode, subject_of
-from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused, StoreUnavailable
+from leeward.domain.errors import BadInput, NotFound, Refused, StoreUnavailable
 
 MONTH = 30 * DAY
 PROVEN = [
@@ -165,10 +165,7 @@ def test_an_approval_is_given_by_the_drill(world):
 def test_a_drill_that_stalls_is_seen_cleaned_up_and_tried_again(world):
     world.plan_drill()
     there, start = world.recovery.copies, world.recovery.copies.start
-
-    def broken(*_, **__):
-        raise HypervisorError("no memory left")
-
+    broken = failing("no memory left")
     there.start = broken
     world.tick()
     world.until_state("stalled")
@@ -197,10 +194,7 @@ def test_a_drill_that_stalls_is_seen_cleaned_up_and_tried_again(world):
 def test_one_that_has_stalled_and_is_retried_by_somebody_is_left_to_them(world):
     world.plan_drill(MONTHLY.model_copy(update={"keep_s": DAY}))
     there, start = world.recovery.copies, world.recovery.copies.start
-
-    def broken(*_, **__):
-        raise HypervisorError("no memory left")
-
+    broken = failing("no memory left")
     there.start = broken
     world.tick()
     world.until_state("stalled")
@@ -225,10 +219,7 @@ def test_one_that_has_stalled_and_is_retried_by_somebody_is_left_to_them(world):
 def test_one_that_stalls_before_there_is_a_copy_holds_up_nothing_for_good(world):
     world.plan_drill()
     there, build = world.recovery.copies, world.recovery.copies.build
-
-    def broken(*_, **__):
-        raise HypervisorError("no room left")
-
+    broken = failing("no room left")
     there.build = broken
     world.tick()
     world.until_state("stalled")

@@ -8,6 +8,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import AuthResult
+from tests.console.caller import Console
+
+from leeward.console.alert_settings_api import build_router
+from leeward.console.alerts.center import AlertCenter
+from leeward.console.authority import Authority
+from leeward.console.web.alert_letters import From
 
 
 class _AnyPort(Controller):
@@ -97,3 +103,30 @@ class Receiver:
     def stop(self):
         self._server.shutdown()
         self._server.server_close()
+
+
+@contextmanager
+def console_with_alerts(folder):
+    """A console that is asked for settings of alerts; it has `authority` and `center` besides."""
+
+    def routers(made):
+        made.authority = Authority.open(folder / "authority")
+        made.center = AlertCenter(made.database, made.authority, From("here", ""))
+        return [build_router(made.center)]
+
+    made = Console(folder, routers=routers)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+@contextmanager
+def careful_mail_server(authority):
+    """With STARTTLS, by a certificate of this authority, and logins."""
+    made = MailServer(authority.server_files(["127.0.0.1"], "mail"), tls="starttls", login=True)
+    made.ca = authority.ca_pem.decode()
+    try:
+        yield made
+    finally:
+        made.stop()

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from tests.console.alerts.receivers import PASSWORD, USER, MailServer, Receiver
+from tests.console.alerts.receivers import PASSWORD, USER, MailServer, Receiver, careful_mail_server
 
 from leeward.console.alerts.settings import MAIL, WEBHOOK, Rules
 from leeward.domain.alerts import AlertKind, Decision, Trouble
@@ -15,11 +15,8 @@ NO_ONE = "no-one"
 def server(stand):
     from leeward.console.authority import Authority
 
-    authority = Authority.open(stand.folder / "authority")
-    made = MailServer(authority.server_files(["127.0.0.1"], "mail"), tls="starttls", login=True)
-    made.ca = authority.ca_pem.decode()
-    yield made
-    made.stop()
+    with careful_mail_server(Authority.open(stand.folder / "authority")) as made:
+        yield made
 
 
 @pytest.fixture
