@@ -60,6 +60,10 @@ def look(database, agent):
         assert count == len(everything)
         for vm_id, one in everything.items():
             assert statuses.of(FleetView([agent]), vm_id) == [one]
+        few = statuses.of(FleetView([agent]), *everything, "of nobody")
+        assert sorted(few, key=lambda one: one.vm_id) == sorted(everything.values(), key=lambda one: one.vm_id)
+        view = FleetView([agent])
+        assert statuses.vms_of(view, *everything) == [vm for vm in statuses.all_vms(view) if vm.id in everything]
         return everything
 
     made.statuses = statuses

@@ -74,6 +74,14 @@ class Service:
             self._hosts(view), self._statuses.all_vms(view), self._statuses.all(view), self._tests(view)
         )
 
+    def of_few(self, vm_ids: Sequence[str]) -> Everything:
+        """The same with only these VMs, and without tests: with thousands of VMs it is a tenth of the work. Those
+        that nobody knows are left out."""
+        view = self._fleet.view()
+        return Everything(
+            self._hosts(view), self._statuses.vms_of(view, *vm_ids), self._statuses.of(view, *vm_ids), []
+        )
+
     def hosts(self) -> list[HostView]:
         return self._hosts(self._fleet.view())
 

@@ -6,7 +6,7 @@ time, a picture of everything would take most of a core otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from leeward.console.fleet import FleetView
@@ -114,14 +114,21 @@ class Statuses:
         rows, count = listing.page(page)
         return [self._one(listing, view, row, lives.get(row.vm_id)) for row in rows], count
 
-    def of(self, view: FleetView, vm_id: str) -> list[StatusView]:
-        """Of one VM; none for a test copy, which is no VM of its own."""
-        # A listing of all would have to be made anew after each change of a policy.
-        wish = self._database.wish(vm_id)
-        found = [vm for vm in view.vms if vm.id == vm_id]
-        listing = Listing({vm_id: wish} if wish else {}, found, _test_copies(view))
-        row = listing.rows.get(vm_id)
-        return [self._one(listing, view, row, self._database.lives.get(row.vm_id))] if row else []
+    def of(self, view: FleetView, *vm_ids: str) -> list[StatusView]:
+        """Of a few VMs; none for a test copy, which is no VM of its own."""
+        listing, lives = self._listing_of(view, vm_ids), self._database.lives
+        return [self._one(listing, view, row, lives.get(row.vm_id)) for row in listing.rows.values()]
+
+    def vms_of(self, view: FleetView, *vm_ids: str) -> list[VmView]:
+        """Of a few VMs, what hosts have of them."""
+        listing = self._listing_of(view, vm_ids)
+        return [_vm_view(_vm_facts(listing, vm)) for vm in listing.vms(ALL)[0]]
+
+    def _listing_of(self, view: FleetView, vm_ids: Collection[str]) -> Listing:
+        """One of all would have to be made anew after each change of a policy."""
+        wanted = frozenset(vm_ids)
+        wishes = {vm_id: wish for vm_id in wanted if (wish := self._database.wish(vm_id))}
+        return Listing(wishes, [vm for vm in view.vms if vm.id in wanted], _test_copies(view))
 
     def vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""
@@ -148,7 +155,8 @@ class Statuses:
 def _kept(shown: Mapping[str, _Shown], vm_id: str, facts: _Facts) -> _Shown:
     """What was made of these facts before, or is made now."""
     known = shown.get(vm_id)
-    return known if known is not None and known[0] == facts else (facts, _view(facts))
+    # With the facts of now: equal ones that are the same objects need not be compared the next time.
+    return facts, known[1] if known is not None and known[0] == facts else _view(facts)
 
 
 def _view(facts: _Facts) -> StatusView:

@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from tests.console.plan_world import APP, DB
 from tests.console.web.test_moves import until
 
 from leeward.console.web import watch
@@ -117,4 +118,23 @@ def test_a_page_does_not_wait_for_the_picture_that_is_just_being_taken(stand, pi
     until(lambda: pictures.begun == 2)
     time.sleep(1.1)  # the page's stream will bring what is newer
     assert stand.watch.look().number == 1
+    pictures.go.release(100)
+
+
+def test_what_is_decided_on_is_shown_as_it_is_now_without_a_new_picture(stand, pictures, monkeypatch):
+    monkeypatch.setattr(watch, "_OLD_S", 60.0)
+    stand.world.protect_all()
+    pictures.go.release()
+    stand.watch.fresh()
+    stand.watch.start()
+    until(lambda: pictures.begun == 2)
+    stand.service.set_paused(DB, True)
+    page = stand.as_role("operator", "anna")
+    for path in (f"/failover?vm={APP}", f"/do/pause?vm={APP}"):
+        assert page.get(path).status_code == 200
+    assert "It is paused already." in page.get(f"/do/pause?vm={DB}&vm={APP}").text
+    closeup = stand.watch.closeup([DB])
+    assert [(one.vm_id, str(one.state)) for one in closeup.statuses] == [(DB, "paused")]
+    assert closeup.hosts == tuple(stand.service.hosts())
+    assert (list(closeup.vms), pictures.begun) == ([DB], 2)
     pictures.go.release(100)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,7 +17,7 @@ from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.points import newest_app
 from leeward.console.web.possible import LABELS, PHASES, Act, of_vm
-from leeward.console.web.watch import Moment
+from leeward.console.web.watch import Closeup
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
@@ -46,12 +47,14 @@ def router(parts: Parts) -> APIRouter:
     def confirm_page(
         request: Request,
         act: Act,
-        found: list[StatusView],
+        vm_ids: Sequence[str],
         status: int = 200,
         trouble: Trouble | None = None,
         values: Form | None = None,
     ) -> Response:
-        moment, values = watch.look(), values or Form(list(request.query_params.multi_items()))
+        # What is decided on is shown as it is now, not as it was a second ago: a commit may just have ended.
+        moment, values = watch.closeup(vm_ids), values or Form(list(request.query_params.multi_items()))
+        found = statuses_of(moment, vm_ids)
         role = actor_of(request).role
         chances = {one.vm_id: of_vm(one, moment.vms.get(one.vm_id), moment.run_of(one.vm_id), role) for one in found}
         whys = {vm_id: chance[act].why for vm_id, chance in chances.items()}
@@ -85,13 +88,12 @@ def router(parts: Parts) -> APIRouter:
 
     @pages.get("/do/{act}", dependencies=operator)
     def confirm(request: Request, act: str, vm: Chosen) -> Response:
-        # What is decided on is shown as it is now, not as it was a second ago: a commit may just have ended.
-        return confirm_page(request, _deed(act), statuses_of(watch.fresh(), vm))
+        return confirm_page(request, _deed(act), vm)
 
     @pages.post("/do/{act}", dependencies=operator)
     def carry_out(request: Request, act: str, form: Posted) -> Response:
         deed = _deed(act)
-        found = statuses_of(watch.fresh(), form.all("vm"))
+        found = statuses_of(watch.closeup(form.all("vm")), form.all("vm"))
         if deed is Act.FAILBACK and len(found) > 1:
             raise BadInput("choose one VM", subject="vm")
         about(request, ", ".join(one.vm for one in found)[:200], deed.value)
@@ -104,7 +106,7 @@ def router(parts: Parts) -> APIRouter:
         ):
             bad["confirm"] = phrase(N_("Type the VM's name, {vm}, to confirm."), vm=found[0].vm)
         if bad:
-            return confirm_page(request, deed, found, 422, wrong(bad), form)
+            return confirm_page(request, deed, form.all("vm"), 422, wrong(bad), form)
         target = "/recovery?" + urlencode([("vm", one.vm_id) for one in found])
         for done, one in enumerate(found):
             try:
@@ -112,7 +114,7 @@ def router(parts: Parts) -> APIRouter:
             except LeewardError as error:
                 trouble, status = trouble_of(request, error)
                 trouble = Trouble(phrase(N_("{vm}: {why}"), vm=one.vm, why=trouble.message), trouble.hint)
-                return confirm_page(request, deed, found[done:], status, trouble, form)
+                return confirm_page(request, deed, [other.vm_id for other in found[done:]], status, trouble, form)
         watch.fresh()
         return go(request, target if len(found) == 1 or deed in (Act.PAUSE, Act.RESUME, Act.DISABLE) else "/runs")
 
@@ -132,7 +134,7 @@ def _steps_of(act: Act, found: list[StatusView]) -> tuple[Any, ...]:
     return steps(kinds[act]) if act in kinds else ()
 
 
-def _ways_home(moment: Moment, one: StatusView) -> list[Choice]:
+def _ways_home(moment: Closeup, one: StatusView) -> list[Choice]:
     found = []
     for kind, text in _WAYS_HOME.items():
         following = after(Phase(one.phase), Event(kind.value))
@@ -143,7 +145,7 @@ def _ways_home(moment: Moment, one: StatusView) -> list[Choice]:
     return found
 
 
-def _chosen_way(wanted: str, ways: list[Choice], one: StatusView, moment: Moment) -> Choice | None:
+def _chosen_way(wanted: str, ways: list[Choice], one: StatusView, moment: Closeup) -> Choice | None:
     """Unplanned by itself only where the recovery site is gone: a planned one that has to wait is no reason to lose
     what the VM has written."""
     if not ways:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from leeward.console.web.points import newest_app
 from leeward.console.web.policy_form import DRILL, SPANS, drill_filled, filled, read_drill, read_policy
 from leeward.console.web.possible import Act, no_point, of_vm
 from leeward.console.web.vault_door import VaultState
-from leeward.console.web.watch import Moment
+from leeward.console.web.watch import Closeup, Moment
 from leeward.domain.consistency import Choice as Instant
 from leeward.domain.errors import BadInput, LeewardError, NotFound, StoreUnavailable, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
@@ -61,7 +62,7 @@ def router(parts: Parts) -> APIRouter:
     return pages
 
 
-def statuses_of(moment: Moment, vm_ids: list[str] | tuple[str, ...]) -> list[StatusView]:
+def statuses_of(moment: Closeup, vm_ids: Sequence[str]) -> list[StatusView]:
     """Raises NotFound, BadInput when there is none."""
     if not any(vm_ids):
         raise BadInput("no VM was chosen", subject="vm")
@@ -142,7 +143,8 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
     def failover_page(
         request: Request, vm_id: str, values: Form, status: int = 200, trouble: Trouble | None = None
     ) -> Response:
-        moment = watch.look()
+        # What is decided on is shown as it is now, not as it was a second ago: a commit may just have ended.
+        moment = watch.closeup([vm_id])
         (one,) = statuses_of(moment, [vm_id])
         choices = _choices(request, moment, one)
         kind = _chosen_kind(values["type"], choices)
@@ -175,12 +177,11 @@ def _add_failover(pages: APIRouter, parts: Parts) -> None:
 
     @pages.get("/failover", dependencies=operator)
     def failover(request: Request, vm: One) -> Response:
-        watch.fresh()
         return failover_page(request, vm, Form(list(request.query_params.multi_items())))
 
     @pages.post("/failover", dependencies=operator)
     def begin_failover(request: Request, form: Posted) -> Response:
-        (one,) = statuses_of(watch.fresh(), [form["vm"]])
+        (one,) = statuses_of(watch.closeup([form["vm"]]), [form["vm"]])
         kind = form["type"] if form["type"] in {kind.value for kind in _KINDS} else ""
         about(request, one.vm, f"{kind}, recovery point {form['point'] or 'latest'}")
         bad: dict[str, Phrase] = {} if kind else {"type": phrase(N_("Choose one of the three."))}
@@ -216,7 +217,7 @@ def _begin(parts: Parts, one: StatusView, kind: str, point: str, form: Form, tim
     return parts.service.failover(one.vm_id, Event(kind), request, acting.get()).id
 
 
-def _choices(request: Request, moment: Moment, one: StatusView) -> list[Choice]:
+def _choices(request: Request, moment: Closeup, one: StatusView) -> list[Choice]:
     chances = of_vm(one, moment.vms.get(one.vm_id), moment.run_of(one.vm_id), actor_of(request).role)
     found = []
     for kind, text in _KINDS.items():
@@ -239,7 +240,7 @@ def _chosen_kind(wanted: str, choices: list[Choice]) -> Kind:
     return named or next((choice.kind for choice in choices[1:] if choice.why is None), Kind.TEST)
 
 
-def points_of(parts: Parts, moment: Moment, vm_id: str) -> tuple[list[RecoveryPoint], LeewardError | None]:
+def points_of(parts: Parts, moment: Closeup, vm_id: str) -> tuple[list[RecoveryPoint], LeewardError | None]:
     """What the vault holds of a VM, or why it cannot be asked. One that is known to be away is not waited for."""
     if moment.vault is VaultState.AWAY:
         return [], StoreUnavailable("")

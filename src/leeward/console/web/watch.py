@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from leeward.console.once import once
@@ -40,26 +40,43 @@ _RUNS_BACK = 200
 _STARTING = (Kind.TEST, Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK, Kind.UNPLANNED_FAILBACK)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Moment:
-    """Equal to itself alone, so that what is made of it can be kept.
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Closeup:
+    """A few VMs as they are now, to decide on them. statuses, vms: of those only. open_runs: not over yet, newest
+    first."""
 
-    number: greater for a later one. taken: UTC seconds. open_runs: not over yet, newest first. tested: VM id → when
-    its last good test ended, UTC seconds. drills: schedules, the one that is due first first. curves: up to now,
-    whenever they are looked at. protected: VM id → since when. rtos: VM id → the newest run that has brought it up.
-    room: of the vault's file system, None where it is not ours. damaged: objects of the vault, by the newest check
-    that came to its end. limits: beyond which something is wrong.
+    statuses: tuple[StatusView, ...]
+    vms: Mapping[str, VmView]
+    hosts: tuple[HostView, ...]
+    open_runs: tuple[RunView, ...]
+    vault: VaultState
+
+    def status(self, vm_id: str) -> StatusView | None:
+        return next((one for one in self.statuses if one.vm_id == vm_id), None)
+
+    def reachable(self, host: str) -> bool:
+        return any(one.name == host and one.reachable for one in self.hosts)
+
+    def run_of(self, vm_id: str) -> RunView | None:
+        """The newest that is not over."""
+        return next((run for run in self.open_runs if run.vm_id == vm_id), None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Moment(Closeup):
+    """All of them. Equal to itself alone, so that what is made of it can be kept.
+
+    number: greater for a later one. taken: UTC seconds. tested: VM id → when its last good test ended, UTC seconds.
+    drills: schedules, the one that is due first first. curves: up to now, whenever they are looked at. protected: VM
+    id → since when. rtos: VM id → the newest run that has brought it up. room: of the vault's file system, None where
+    it is not ours. damaged: objects of the vault, by the newest check that came to its end. limits: beyond which
+    something is wrong.
     """
 
     number: int
     taken: float
-    statuses: tuple[StatusView, ...]
-    vms: Mapping[str, VmView]
-    hosts: tuple[HostView, ...]
     tests: tuple[TestView, ...]
-    open_runs: tuple[RunView, ...]
     tested: Mapping[str, float]
-    vault: VaultState
     drills: tuple[DrillView, ...] = ()
     curves: Curves = field(default_factory=Curves)
     protected: Mapping[str, float] = field(default_factory=dict)
@@ -81,13 +98,6 @@ class Moment:
 
     def plan_drill(self, plan: str) -> DrillView | None:
         return next((one for one in self.drills if one.plan == plan), None)
-
-    def reachable(self, host: str) -> bool:
-        return any(one.name == host and one.reachable for one in self.hosts)
-
-    def run_of(self, vm_id: str) -> RunView | None:
-        """The newest that is not over."""
-        return next((run for run in self.open_runs if run.vm_id == vm_id), None)
 
 
 @once
@@ -150,6 +160,19 @@ class Watch:
                 self._moment = self._take()
                 self._began = began  # not before: when it fails, who waits must not get the one of before
             return self._moment
+
+    def closeup(self, vm_ids: Sequence[str]) -> Closeup:
+        """Of a few VMs, taken now: a picture of everything is dear where there are thousands. The vault's state is
+        that of the newest picture, which is never asked for again within seconds anyway."""
+        vault = self.look().vault
+        found = self._service.of_few(vm_ids)
+        return Closeup(
+            statuses=tuple(found.statuses),
+            vms={vm.id: vm for vm in found.vms},
+            hosts=tuple(found.hosts),
+            open_runs=tuple(self._service.open_runs()),
+            vault=vault,
+        )
 
     def newest(self) -> Moment | None:
         """For streams: what there is, without waiting."""
