@@ -5,7 +5,7 @@ import pytest
 from tests.console.chaos import VM, hurry, while_running
 from tests.console.faults import FAULTS, Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world, ask, in_threads, settle
-from tests.console.test_taking_back import CancelAt
+from tests.console.test_taking_back import UNDO_FAULTS, CancelAt
 from tests.console.test_warm import lose_vault, unplanned, warm
 
 from leeward.console.views import FailbackRequest
@@ -250,6 +250,44 @@ def test_taken_back_at_once_the_vm_is_protected_where_it_runs_also_if_the_failov
         assert (world.phase(), world.running()) == (Phase.SETTLED, ["recovery"])
         world.wait(lambda: world.service.status("web")[0].state == "enabled")
         world.must_be_sound()
+
+
+def plugged_in_after_all(step, fault=None):
+    """An unplanned failback that took over from a failover which was about to plug the VM in is cancelled."""
+    with a_world() as world:
+        world.hook = while_running("plug", lambda: setattr(world.recovery, "local", None))
+        ask(world, Kind.UNPLANNED)
+        world.wait(lambda: world.recovery.local is None)
+        world.hook = lambda *_: None
+        assert world.running() == []
+        armed = Fault(world, *fault, undo=True) if fault else None
+        cancel = CancelAt(world, step, StepState.RUNNING, armed)
+        go_home(world)
+        world.wait(cancel.asked.is_set)
+        world.mend()
+        if armed:
+            armed.strike_and_mend()
+        bring_to_end(world)
+        assert (world.phase(), world.running()) == (Phase.SETTLED, ["recovery"])
+        assert "boot" in world.recovery.copies._copies[VM, "failover"].done  # from then on it is hydrated
+        world.wait(lambda: world.service.status("web")[0].state == "enabled")
+        world.must_be_sound()
+
+
+@pytest.mark.parametrize("step", ["check-home", "prepare"])
+def test_taken_back_the_vm_is_plugged_in_where_it_runs_also_if_the_failover_had_not_come_to_that(step):
+    plugged_in_after_all(step)
+
+
+@slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(
+    "fault", [fault for fault in UNDO_FAULTS if fault != "office after"]
+)  # home has no task in it
+def test_the_same_with_faults_while_it_is_taken_back(fault):
+    cases = [("check-home", (fault, name)) for name in ("plug-away", "protect-away", "boot-away")]
+    # A console's own step is no task of an agent's.
+    in_threads(plugged_in_after_all, [case for case in cases if "after" not in fault or case[1][1] != "protect-away"])
 
 
 def die_soon(world):

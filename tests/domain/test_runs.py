@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from leeward.domain.procedures import Kind, steps, undo_order
+from leeward.domain.procedures import RESUMED, Kind, steps, undo_order
 from leeward.domain.runs import (
     Run,
     RunState,
@@ -53,8 +53,8 @@ def test_steps_are_done_in_order_and_then_it_is_over(kind):
 def test_undoing_takes_back_what_was_begun_and_nothing_else(kind):
     for number, step in enumerate(steps(kind)):
         run = begin_undo(walked(a_run(kind), step.name, StepState.RUNNING))
-        # Nothing is owed where there is no warm replica.
-        order = tuple(name for name in undo_order(kind, number + 1) if name != "unowe")
+        # Nothing is owed where there is no warm replica, and nothing was left to be done of another run.
+        order = tuple(name for name in undo_order(kind, number + 1) if name not in ("unowe", *RESUMED))
         assert tuple(record.name for record in run.undo) == order
         seen = []
         while (move := next_move(run)).outcome is None:
@@ -62,6 +62,12 @@ def test_undoing_takes_back_what_was_begun_and_nothing_else(kind):
             seen.append(move.name)
             run = with_record(run, move.name, undo=True, state=StepState.DONE)
         assert (tuple(seen), move.outcome) == (order, RunState.UNDONE)
+
+
+def test_what_was_taken_from_a_failover_is_brought_to_its_end_also_when_nothing_has_been_begun():
+    run = replace(a_run(Kind.UNPLANNED_FAILBACK), options={"there": 4})
+    assert [record.name for record in begin_undo(run).undo] == ["plug-away", "protect-away", "boot-away"]
+    assert inheritance(run)["there"] == 4
 
 
 def test_a_final_step_is_no_way_back_unless_it_failed():

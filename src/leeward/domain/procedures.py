@@ -92,8 +92,12 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     ),
     # The recovery site is gone: nothing can be shut down or brought into the vault there, so the log is closed first.
     Kind.UNPLANNED_FAILBACK: (
-        # It may have taken over from a failover that had not come to protecting the VM where it runs.
-        Step("check-home", "See that the home site can take the VM back, and what is lost", ("protect-away",)),
+        # It may have taken over from a failover that had not come to plugging the VM in and protecting it there.
+        Step(
+            "check-home",
+            "See that the home site can take the VM back, and what is lost",
+            ("plug-away", "protect-away", "boot-away"),
+        ),
         Step(
             "fence-away",
             "Stop the VM at the recovery site, if that can be reached",
@@ -112,6 +116,9 @@ STEPS: dict[Kind, tuple[Step, ...]] = {
     ),
 }
 
+# What a failover that was taken over had to do yet, where the VM stays there after all.
+RESUMED = ("plug-away", "boot-away")
+
 UNDO_TELLS: dict[str, str] = {
     "discard": "Remove what was made at the recovery site",
     "unowe": "Let the recovery site not take the log over later",
@@ -120,7 +127,9 @@ UNDO_TELLS: dict[str, str] = {
     "restart": "Start the VM at home again",
     "revert": "Let the VM at home stay off and keep its old disks",
     "epoch-away": "Give the log back to the recovery site",
+    "plug-away": "Plug it in at the recovery site",
     "protect-away": "Protect it at the recovery site",
+    "boot-away": "Wait until its guest has come up there",
     "stand-up-away": "Let the VM run at the recovery site again",
     "restart-away": "Start the VM at the recovery site again",
 }

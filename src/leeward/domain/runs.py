@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
-from leeward.domain.procedures import Kind, steps, undo_order
+from leeward.domain.procedures import RESUMED, Kind, steps, undo_order
 
 
 class RunState(StrEnum):
@@ -133,13 +133,19 @@ class Move:
 
 def begin_undo(run: Run) -> Run:
     """Turn round. What has been begun is taken back, latest first; of a run that took over from another (see
-    `gives_way`) also what it inherited, whatever it has begun itself."""
+    `gives_way`) also what it inherited, whatever it has begun itself. What a failover that it took over from had yet
+    to do (see `gives_way_home`) is done."""
     begun = run.begun
+    resumes = "there" in run.options
+    if resumes:
+        begun = max(begun, 1)
     if run.options.get("after"):
         begun = max(begun, next(number for number, step in enumerate(steps(run.kind)) if step.final))
     order = undo_order(run.kind, begun)
     if not may_have_owed(run):
         order = tuple(name for name in order if name != "unowe")
+    if not resumes:
+        order = tuple(name for name in order if name not in RESUMED)
     return replace(
         run, state=RunState.UNDOING, undo=tuple(StepRecord(name) for name in order), cancel=False, failure=""
     )

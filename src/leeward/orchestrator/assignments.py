@@ -165,6 +165,9 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "fence-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
     "stand-down-away": (JobKind.STAND_DOWN, False, lambda run: _stand_down(run, run.home)),
     "stand-up-away": (JobKind.STAND_UP, False, _nothing),
+    # Whether the home site was reached by the failover is not known any more: it is given the time in any case.
+    "plug-away": (JobKind.COPY_PLUG, False, lambda run: {**_copy(run), "grace_s": GRACE_S}),
+    "boot-away": (JobKind.COPY_WATCH, False, _copy),
     "catch-up": (JobKind.HOME_CATCH_UP, True, _catch_up),
     "epoch-home": (JobKind.TAKE_EPOCH, True, lambda run: _claim(run, "check-home", "failback")),
     "epoch-away": (JobKind.TAKE_EPOCH, False, lambda run: _unclaim(run, "check-home")),
