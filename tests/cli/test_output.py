@@ -1,8 +1,12 @@
-"""What people read about a warm replica."""
+"""What people read."""
+
+import io
 
 import pytest
+from rich.console import Console
 
-from leeward.cli.output import replica_text
+from leeward.cli import output
+from leeward.cli.output import live_table, points_table, replica_text
 
 
 @pytest.mark.parametrize(
@@ -23,3 +27,29 @@ def test_a_replica_in_words(state, more, said):
     for mark in ("[yellow]", "[red]", "[/]"):
         text = text.replace(mark, "")
     assert text == said
+
+
+def shown(what, width=80):
+    console = Console(file=io.StringIO(), width=width)
+    console.print(what)
+    return console.file.getvalue().splitlines()
+
+
+def test_each_recovery_point_is_one_line_of_an_ordinary_terminal():
+    disks = [{"name": "vda", "size": 40 << 30}, {"name": "vdb", "size": 2000 << 30}]
+    point = {"id": "12345", "time": "2026-11-26T13:17:42.583123Z", "consistency": "crash", "bytes": 11102}
+    head, line = shown(points_table([{**point, "disks": disks, "mark": None}]))
+    told = [part.strip() for part in line.split("  ") if part.strip()]
+    assert told == ["12345", "2026-11-26 13:17:42.583", "crash", "vda, vdb · 2.0 TiB", "10.8 KiB"]
+    assert "GROUP" not in head
+    head, _ = shown(points_table([{**point, "disks": disks, "mark": {"group": "shop"}}]), 120)
+    assert "GROUP" in head
+
+
+@pytest.mark.parametrize(("quiet", "text"), [(False, "step 2\n"), (True, "")])
+def test_a_table_that_is_followed_ends_with_its_line_also_in_a_pipe(monkeypatch, quiet, text):
+    monkeypatch.setattr(output, "err", Console(file=io.StringIO(), width=80))
+    with live_table(quiet=quiet) as live:
+        for step in () if quiet else ("step 1", "step 2"):
+            live.update(step, refresh=True)
+    assert output.err.file.getvalue() == text

@@ -127,7 +127,8 @@ def _local_host(settings: Any, name: str | None) -> str:
             hint="Put an agent on that machine and set the boot fence up there",
         )
     if name is None and len(local) != 1:
-        raise BadInput(f"{len(local)} hosts are on this machine", hint="Name one with --host")
+        known_here = ", ".join(local) or "none"
+        raise BadInput(f"{len(local)} hosts are on this machine: {known_here}", hint="Name one with --host")
     return name or local[0]
 
 

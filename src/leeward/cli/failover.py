@@ -12,7 +12,7 @@ from leeward.cli import moves
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
-from leeward.cli.output import err, out, print_json, steps_table, table
+from leeward.cli.output import err, live_table, out, print_json, steps_table, table
 from leeward.cli.units import show_bytes
 from leeward.domain.errors import LeewardError
 
@@ -62,9 +62,7 @@ def test(
 
 
 def _wait(client: Any, view: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    from rich.live import Live
-
-    with Live(console=err, auto_refresh=False, transient=False) as live:
+    with live_table(quiet=quiet) as live:
         while True:
             view = client.get(f"/vms/{view['vm_id']}/test-failover")
             if not quiet:

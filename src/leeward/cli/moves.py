@@ -11,7 +11,7 @@ import typer
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
-from leeward.cli.output import err, out, print_json, run_table, runs_table
+from leeward.cli.output import err, live_table, out, print_json, run_table, runs_table
 from leeward.cli.units import seconds, show_seconds, show_time
 from leeward.domain.errors import BadInput, LeewardError
 
@@ -237,9 +237,7 @@ def _title(view: dict[str, Any]) -> str:
 def _follow(client: Any, view: dict[str, Any], wait: bool, as_json: bool) -> None:
     """Show a run until it has ended or stalled; its outcome is the command's."""
     if wait:
-        from rich.live import Live
-
-        with Live(console=err, auto_refresh=False, transient=False) as live:
+        with live_table(quiet=as_json) as live:
             while view["state"] in ("running", "undoing"):
                 if not as_json:
                     live.update(run_table(view), refresh=True)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from leeward.cli.units import show_bytes, show_seconds, show_time
+
+if TYPE_CHECKING:
+    from rich.live import Live  # dear to import, and seldom needed
 
 out = Console(highlight=False, soft_wrap=False)
 err = Console(stderr=True, highlight=False)
@@ -123,13 +127,30 @@ def replica_text(replica: dict[str, Any]) -> str:
 
 
 def points_table(points: list[dict[str, Any]]) -> Table:
-    made = table("POINT", "TIME", "CONSISTENCY", "GROUP", "DISKS", "STORED", right=("POINT", "STORED"))
+    # Fits into 80 columns, so that each point is one line.
+    groups = any(point["mark"] for point in points)
+    columns = ("POINT", "TIME", "CONSISTENCY", *(("GROUP",) if groups else ()), "DISKS", "STORED")
+    made = table(*columns, right=("POINT", "STORED"))
+    made.columns[1].no_wrap = True
     for point in points:
-        disks = ", ".join(f"{disk['name']} {show_bytes(disk['size'])}" for disk in point["disks"])
+        size = show_bytes(sum(disk["size"] for disk in point["disks"]))
+        disks = f"{', '.join(disk['name'] for disk in point['disks'])} · {size}"
         time = show_time(point["time"]) + point["time"][19:23]
-        group = point["mark"]["group"] if point["mark"] else ""
-        made.add_row(point["id"], time, point["consistency"], group, disks, show_bytes(point["bytes"]))
+        group = (point["mark"]["group"] if point["mark"] else "",) if groups else ()
+        made.add_row(point["id"], time, point["consistency"], *group, disks, show_bytes(point["bytes"]))
     return made
+
+
+@contextmanager
+def live_table(*, quiet: bool) -> Iterator[Live]:
+    """A table that is shown anew where it stands, beside the answer, which may go into a pipe. quiet: none is."""
+    from rich.live import Live
+
+    with Live(console=err, auto_refresh=False, transient=False) as live:
+        yield live
+    # Where nothing can be shown anew it prints the last one, and leaves its last line open.
+    if not quiet and not err.is_terminal:
+        err.line()
 
 
 _MARKS = {"waiting": "[bright_black]○[/]", "running": "[cyan]◐[/]", "done": "[green]●[/]", "failed": "[red]✗[/]"}

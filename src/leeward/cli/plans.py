@@ -13,7 +13,7 @@ import typer
 from leeward.cli.asking import plan_path
 from leeward.cli.context import JSON, current
 from leeward.cli.moves import Newest
-from leeward.cli.output import err, out, print_json
+from leeward.cli.output import err, live_table, out, print_json
 from leeward.cli.plan_files import read_document
 from leeward.cli.plan_output import outcome, plan_run_table, plan_table, plans_table, title
 from leeward.cli.units import seconds
@@ -224,9 +224,7 @@ def _seconds(text: str | None) -> float | None:
 def _follow(client: Any, view: dict[str, Any], wait: bool, as_json: bool) -> None:
     """Show a run until it has ended or needs somebody; its outcome is the command's."""
     if wait:
-        from rich.live import Live
-
-        with Live(console=err, auto_refresh=False, transient=False) as live:
+        with live_table(quiet=as_json) as live:
             while view["state"] in _GOES_ON:
                 if not as_json:
                     live.update(plan_run_table(view), refresh=True)
