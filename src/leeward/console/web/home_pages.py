@@ -10,6 +10,8 @@ from leeward.console.access import GuardedRoute, viewer
 from leeward.console.web.attention import health, matters, next_drill
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
+from leeward.console.web.recovery_pages import rpo_piece
+from leeward.console.web.replicated import replicated
 from leeward.console.web.services import cards
 from leeward.console.web.watch import Moment
 
@@ -25,7 +27,7 @@ def router(parts: Parts) -> APIRouter:
         moment = watch.look()
         return paint(
             request, "home.html", tab="home", health=health(moment), matters=matters(moment), moment=moment,
-            events=parts.service.events(_EVENTS), drill=next_drill(moment),
+            events=parts.service.events(_EVENTS), drill=next_drill(moment), replicated=replicated(moment),
         )  # fmt: skip
 
     @pages.get("/live", dependencies=viewer)
@@ -33,15 +35,18 @@ def router(parts: Parts) -> APIRouter:
         reader = parts.painter.reader(request)
         pieces = parts.painter.pieces(reader, "home_pieces.html")
         counter = parts.painter.pieces(reader, "alert_pieces.html")
+        recovery = parts.painter.pieces(reader, "recovery_pieces.html")
 
         def view(moment: Moment) -> Sequence[Piece]:
             found, troubles, drill = health(moment), matters(moment), next_drill(moment)
             events = parts.service.events(_EVENTS)
-            count = parts.open_alerts()
+            count, vms = parts.open_alerts(), replicated(moment)
             return [
                 Piece("alerts-open", count, lambda: str(counter.count(count))),
                 Piece("tiles", (found, str(drill)), lambda: str(pieces.tiles(found, drill))),
                 Piece("matters", troubles, lambda: str(pieces.attention(troubles))),
+                Piece("replicated", (vms.rows, vms.count), lambda: str(pieces.replicated(vms))),
+                *(rpo_piece(recovery, vms, row) for row in vms.rows),
                 Piece("under-way", _shown(moment), lambda: str(pieces.under_way(moment))),
                 Piece("events", str(events), lambda: str(pieces.happened(events))),
             ]

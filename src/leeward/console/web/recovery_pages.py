@@ -150,11 +150,16 @@ def live_pieces(pieces: Any, shown: Picture) -> list[Piece]:
     for row in shown.listed.rows:
         found.append(Piece(row.id, row, _maker(pieces.row, shown, row)))
         if row.kind == "vm" and row.target_s is not None:
-            age, line = shown.ages.get(row.vm_id), shown.spark(row)
-            key = (None if age is None else int(age), row.late, line)
-            found.append(Piece(f"rpo-{row.vm_id}", key, _maker(pieces.rpo, shown, row)))
+            found.append(rpo_piece(pieces, shown, row))
     return found
 
 
-def _maker(macro: Any, shown: Picture, row: Row) -> Callable[[], str]:
+def rpo_piece(pieces: Any, shown: Any, row: Row) -> Piece:
+    """shown: has the `ages` and the `spark` of the row."""
+    age, line = shown.ages.get(row.vm_id), shown.spark(row)
+    key = (None if age is None else int(age), row.late, line)
+    return Piece(f"rpo-{row.vm_id}", key, _maker(pieces.rpo, shown, row))
+
+
+def _maker(macro: Any, shown: Any, row: Row) -> Callable[[], str]:
     return lambda: str(macro(shown, row))

@@ -1,0 +1,38 @@
+"""Home's short list of protected VMs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from heapq import nsmallest
+
+from leeward.console.once import once
+from leeward.console.web.charts import Spark, spark
+from leeward.console.web.rows import Row, all_rows
+from leeward.console.web.watch import Moment, ages
+
+_MOST = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Replicated:
+    """rows: those that are late first, then by name. count: of all protected VMs."""
+
+    moment: Moment
+    rows: tuple[Row, ...]
+    count: int
+
+    @property
+    def ages(self) -> Mapping[str, float]:
+        return ages(self.moment)
+
+    def spark(self, row: Row) -> Spark | None:
+        curve = self.moment.curves.of(row.vm_id)
+        return spark(curve, row.target_s) if len(curve) > 1 else None
+
+
+@once
+def replicated(moment: Moment) -> Replicated:
+    found = [row for row in all_rows(moment) if row.kind == "vm" and row.target_s is not None]
+    first = nsmallest(_MOST, found, key=lambda row: (not row.late, row.name, row.vm_id))
+    return Replicated(moment, tuple(first), len(found))
