@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
+from leeward.agent.asking import surely_gone
 from leeward.agent.config import HostConfig
 from leeward.agent.grace import Grace
 from leeward.agent.groups import Groups
@@ -36,7 +37,6 @@ from leeward.wire.messages import (
     HostReport,
     ProtectionMessage,
     ProtectionReport,
-    StandDownMessage,
 )
 from leeward.wire.translate import utc, vm_message
 
@@ -146,8 +146,9 @@ class Agent:
             # First of all, and whether or not there is room to write it down. Without room the desired state is not
             # taken over, so that all of it is told once more.
             for off in desired.standdowns:
-                known = self._ledger.standdown(off.vm_id, off.host) is not None
-                if off.host in self._hosts and not known and not (off.recovered and self._removed(off)):
+                if off.host not in self._hosts or self._ledger.standdown(off.vm_id, off.host) is not None:
+                    continue
+                if not (off.recovered and self.has_not(off.vm_id, off.host)):
                     with suppress(Unavailable):
                         self._ledger.unowe(off.vm_id, off.host)
                     with suppress(Unavailable):
@@ -163,15 +164,9 @@ class Agent:
                     self._forget(wish)
         self._guard.wake()
 
-    def _removed(self, off: StandDownMessage) -> bool:
-        """A host that cannot tell may have it still."""
-        try:
-            self._hosts[off.host].hypervisor.vm(off.vm_id)
-        except VmGone:
-            return True
-        except LeewardError:
-            pass
-        return False
+    def has_not(self, vm_id: str, host: str) -> bool:
+        """A host that cannot tell may have it still. Raises NotFound."""
+        return surely_gone(self.source(host).hypervisor, vm_id)
 
     def _wishes(self) -> dict[str, ProtectionMessage]:
         """What is to be replicated now: what is held still or stands down is left out."""

@@ -12,9 +12,9 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from leeward.agent.asking import may_stand
 from leeward.agent.ledger import write_durably
 from leeward.domain.errors import LeewardError, VmGone
-from leeward.domain.vm import Power
 from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 
@@ -73,7 +73,7 @@ class Standstill:
     def forget_gone_on(self, host: str, hypervisor: Hypervisor) -> None:
         """Strike out those left there who stand still no more: somebody else has let them go on, or ended them."""
         for at, vm_id in self.left():
-            if at == host and not _stands(hypervisor, vm_id):
+            if at == host and not may_stand(hypervisor, vm_id):
                 self._strike(host, vm_id)
 
     def release_left(
@@ -100,16 +100,6 @@ class Standstill:
 
     def _write(self) -> None:
         write_durably(self._path, {"vms": sorted(self._noted)})
-
-
-def _stands(hypervisor: Hypervisor, vm_id: str) -> bool:
-    """A host that cannot tell may have it standing."""
-    try:
-        return hypervisor.vm(vm_id).power is Power.PAUSED
-    except VmGone:
-        return False
-    except LeewardError:
-        return True
 
 
 def _released(hypervisor: Hypervisor, vm_id: str) -> bool:

@@ -10,6 +10,7 @@ from functools import cache, partial
 from pathlib import Path
 
 from leeward.agent.agent import Agent, Source
+from leeward.agent.asking import surely_gone
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.agent.copy_tasks import Copies, CopyTasks, Homes
 from leeward.agent.fence import fence_of
@@ -26,7 +27,7 @@ from leeward.agent.restoring import HostCopies, HostHomes
 from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
-from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable, VmGone
+from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
@@ -150,13 +151,14 @@ def build_agent(config: AgentConfig) -> RunningAgent:
             last()
 
         leaving = agent.source(name)
+        driver = leaving.hypervisor
         # Not under the agent's lock: libvirt may hang.
-        standstill.forget_gone_on(name, leaving.hypervisor)
-        absent = {off.vm_id for off in ledger.standdowns() if off.host == name and _is_gone(leaving, off.vm_id)}
+        standstill.forget_gone_on(name, driver)
+        absent = {off.vm_id for off in ledger.standdowns() if off.host == name and surely_gone(driver, off.vm_id)}
         records = CopyRecords(config.state_dir / "copy" / name).all()
-        over = {record.vm_id for record in records if _is_over(record) and _is_gone(leaving, record.copy_id)}
+        over = {record.vm_id for record in records if _is_over(record) and surely_gone(driver, record.copy_id)}
         gone: list[object] = [leaving]
-        del leaving
+        del leaving, driver
         agent.remove(name, checked)
         # Whoever goes through these now finds nothing to do for it, or goes through a copy of theirs.
         gone += [kept.pop(name, None) for kept in (copies, homes, replicas, reaches)]
@@ -213,17 +215,6 @@ def _traces(
 def _is_over(record: CopyRecord) -> bool:
     """The operator has committed, and nothing but the VM itself was left: no point is kept, none is served."""
     return record.purpose == Purpose.FAILOVER and record.settled and record.hydrated and not record.pin
-
-
-def _is_gone(source: Source, vm_id: str) -> bool:
-    """A host that cannot tell may have it still."""
-    try:
-        source.hypervisor.vm(vm_id)
-    except VmGone:
-        return True
-    except LeewardError:
-        pass
-    return False
 
 
 def _wished_replicas(ledger: Ledger) -> Sequence[ReplicaMessage] | None:

@@ -25,7 +25,7 @@ from leeward.domain.errors import (
     StoreUnavailable,
 )
 from leeward.ports.objects import ObjectStore
-from leeward.vault.stores import providers, s3_signed
+from leeward.vault.stores import providers
 from leeward.vault.stores.cloud import _before
 from leeward.vault.stores.opening import open_store
 from leeward.vault.stores.retry import Backoff, RetryingStore
@@ -222,14 +222,14 @@ def hang(release: threading.Event) -> Callable[[Handler], None]:
     return act
 
 
-def test_silent_server_is_unavailable(
-    server: Misbehaving, store: ObjectStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(s3_signed, "_TIMEOUT_S", 0.5)
+def test_silent_server_is_unavailable_as_soon_as_the_options_say(server: Misbehaving, store: ObjectStore) -> None:
     release = threading.Event()
     server.act = hang(release)
     try:
-        assert_raises([*read_calls(store), *write_calls(store)], StoreUnavailable)
+        for call in [*read_calls(store), *write_calls(store)]:
+            began = time.monotonic()
+            assert_raises([call], StoreUnavailable)
+            assert time.monotonic() - began < 5
     finally:
         release.set()
 

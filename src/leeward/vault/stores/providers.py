@@ -122,7 +122,9 @@ def _lock(bucket: str, prefix: str, endpoint: str, region: str, options: S3Optio
     if not key_id or not secret:
         return None
     token = options.session_token or ("" if options.access_key_id else _env("AWS_SESSION_TOKEN"))
-    access = Access(bucket, prefix, endpoint, region, key_id, secret, token, options.ca_file)
+    # As long as a delete has elsewhere; each of these requests is as small as one.
+    limit = min(options.read_timeout_s, *_put_limits(options))
+    access = Access(bucket, prefix, endpoint, region, key_id, secret, token, options.ca_file, limit)
     return ObjectLock(SignedS3(access), url)
 
 
@@ -187,11 +189,15 @@ def _clients(endpoint: str, options: CloudOptions, url: str) -> list[ClientConfi
     if options.ca_file:
         shared["root_certificate"] = _certificates(options.ca_file, url)
     # A day: obstore has no "no limit", and a large read over a thin line is in order as long as bytes come.
-    silence, longest = timedelta(seconds=options.read_timeout_s), options.put_timeout_s
+    silence = timedelta(seconds=options.read_timeout_s)
     clients: list[ClientConfig] = [{**shared, "read_timeout": silence, "timeout": timedelta(days=1)}]
-    for limit in [*(min(limit, longest) for _, limit in _PUT_TIMEOUTS), longest]:
-        clients.append({**shared, "timeout": timedelta(seconds=limit)})
+    clients += [{**shared, "timeout": timedelta(seconds=limit)} for limit in _put_limits(options)]
     return clients
+
+
+def _put_limits(options: CloudOptions) -> list[float]:
+    """Seconds, by the objects' size as in _SIZES."""
+    return [*(min(limit, options.put_timeout_s) for _, limit in _PUT_TIMEOUTS), options.put_timeout_s]
 
 
 def _certificates(path: str, url: str) -> bytes:

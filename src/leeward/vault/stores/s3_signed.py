@@ -15,13 +15,13 @@ from urllib.parse import quote, urlsplit
 
 from leeward.domain.errors import StoreUnavailable
 
-_TIMEOUT_S = 30.0
 _ALGORITHM = "AWS4-HMAC-SHA256"
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Where a bucket is and who asks. endpoint: "" for Amazon's own; prefix: of all keys."""
+    """Where a bucket is and who asks. endpoint: "" for Amazon's own; prefix: of all keys. timeout_s: a request has
+    failed after this long a silence."""
 
     bucket: str
     prefix: str
@@ -31,6 +31,7 @@ class Access:
     secret: str = field(repr=False)
     token: str = field(default="", repr=False)
     ca_file: str = ""
+    timeout_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +76,8 @@ class SignedS3:
 
     def _connect(self) -> http.client.HTTPConnection:
         if not self._tls:
-            return http.client.HTTPConnection(self._host, timeout=_TIMEOUT_S)
-        return http.client.HTTPSConnection(self._host, timeout=_TIMEOUT_S, context=self._trusted)
+            return http.client.HTTPConnection(self._host, timeout=self._access.timeout_s)
+        return http.client.HTTPSConnection(self._host, timeout=self._access.timeout_s, context=self._trusted)
 
     @cached_property
     def _trusted(self) -> ssl.SSLContext:
