@@ -136,6 +136,38 @@ def test_a_plan_that_gets_its_schedule_or_its_name_after_it_was_tested_is_not_du
     assert (view.plan, view.overdue) == ("store", False)
 
 
+def test_tests_that_were_no_good_are_read_once_not_at_each_look(world):
+    world.plan_drill()
+    read, asked = world.database.plans.plan_run, []
+    world.database.plans.plan_run = lambda run_id: asked.append(run_id) or read(run_id)
+    there, start = world.recovery.copies, world.recovery.copies.start
+
+    def looks():
+        """→ how many runs are read at the next look, and at the one after it."""
+        found = []
+        for _ in range(2):
+            asked.clear()
+            world.drills.tested()
+            found.append(len(asked))
+        return found
+
+    for count in range(3):
+        there.start = failing("no memory left")
+        world.begin("test")
+        world.until_state("stalled")
+        world.settle()
+        assert looks() == [1, 0], count
+        world.ask("cleanup")
+        world.until_state("cleaned")
+        world.settle()
+        assert looks() == [1, 0], count
+        assert world.plan_view().overdue
+    there.start = start
+    world.begin("test")
+    world.until_state("done")
+    assert (looks(), world.plan_view().overdue) == ([1, 0], False)
+
+
 def test_copies_that_somebody_makes_after_a_drill_are_not_touched(world):
     world.plan_drill()
     world.tick()

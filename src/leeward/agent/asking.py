@@ -1,4 +1,4 @@
-"""What a host is asked about one VM by those who act only on a sure answer: one that cannot tell may have it still."""
+"""What a host is asked about one VM by those who act on a sure answer only: one that cannot tell may have it."""
 
 from __future__ import annotations
 

@@ -2,28 +2,42 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from leeward.console.drill_scene import BY, Scene, Verdict
 from leeward.console.plan_runs import PlanRuns, new_id
 from leeward.console.plan_views import PlanApproveRequest, PlanAskRequest, PlanRunRequest
 from leeward.console.vm_drills import newest_test
 from leeward.domain.drills import LONGEST_S, Known, plan_of
 from leeward.domain.errors import NotFound
-from leeward.domain.evidence import GOOD, Outcome, plan_outcome
+from leeward.domain.evidence import GOOD, plan_outcome
 from leeward.domain.plan_runs import PlanRun, PlanState, Wish
 from leeward.domain.plans import Plan, PlanKind
+from leeward.domain.runs import Run
 from leeward.state.database import Database
 from leeward.state.drills import KeptDrill
 
 _GOING = (PlanState.RUNNING, PlanState.WAITING, PlanState.PAUSED, PlanState.ABORTING)
-# So many tests of a plan are looked through for its last good one: mostly it is the newest.
-_FEW, _MANY = 3, 200
+# So many tests of a plan are looked through for its last good one.
+_MANY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a test of a plan has shown, once that can change no more but with its version. vm_ids: of its members; up:
+    when it came up; None where it was not good."""
+
+    version: int
+    vm_ids: frozenset[str]
+    up: float | None
 
 
 class PlanDrills:
     def __init__(self, database: Database, runs: PlanRuns) -> None:
         self._database, self._runs = database, runs
-        # Run id → outcome, of those that came to a good end: it stays.
-        self._good: dict[str, Outcome] = {}
+        # Plan → id of a test of it → what it has shown: tests that were no good are many where none ever was, and
+        # it is asked again and again.
+        self._judged: dict[str, dict[str, _Judged]] = {}
 
     def plan(self, subject: str) -> Plan | None:
         """None when it has been deleted."""
@@ -35,23 +49,33 @@ class PlanDrills:
     def tested(self, plan: Plan) -> float | None:
         """When the last good test of all VMs that the plan has now came up, whoever asked for it."""
         wanted = {member.vm_id for member in plan.members}
-        for limit in (_FEW, _MANY):
-            runs = self._database.plans.find(plan=plan.name, kind=PlanKind.TEST, limit=limit)
-            for run in runs:
-                if wanted <= {member.vm_id for member in run.plan.members} and self._outcome(run) in GOOD:
-                    return run.up
-            if len(runs) < limit:
+        known, kept, found = self._judged.get(plan.name, {}), dict[str, _Judged](), None
+        for run_id, version in self._database.plans.versions(plan.name, PlanKind.TEST, _MANY):
+            told = known.get(run_id)
+            if told is None or told.version != version:
+                told, lasts = self._judge(run_id, version)
+            else:
+                lasts = True
+            if lasts:
+                kept[run_id] = told
+            if told.up is not None and wanted <= told.vm_ids:
+                found = told.up
                 break
-        return None
+        self._judged[plan.name] = kept
+        return found
 
-    def _outcome(self, run: PlanRun) -> Outcome:
-        if run.id not in self._good:
-            rides = [self._database.runs.run(ride) for ride in run.rides.values()] if run.whole else []
-            found = plan_outcome(run, rides)
-            if not run.complete or found not in GOOD:
-                return found
-            self._good[run.id] = found
-        return self._good[run.id]
+    def _judge(self, run_id: str, version: int) -> tuple[_Judged, bool]:
+        """And whether that lasts for as long as the run has this version: the test of a VM of it may go on. version:
+        no newer one than the run's."""
+        run = self._database.plans.plan_run(run_id)
+        rides = self._rides(run)
+        up = run.up if plan_outcome(run, rides) in GOOD else None
+        vm_ids = frozenset(member.vm_id for member in run.plan.members)
+        return _Judged(version, vm_ids, up), all(ride.over for ride in rides)
+
+    def _rides(self, run: PlanRun) -> list[Run]:
+        """Tests of its VMs, as far as its outcome hangs on them."""
+        return [self._database.runs.run(ride) for ride in run.rides.values()] if run.whole else []
 
     def _run(self, drill: KeptDrill) -> PlanRun | None:
         return self._runs.taken(drill.run_id) if drill.run_id else None
@@ -93,7 +117,7 @@ class PlanDrills:
         run = self._run(drill)
         if run is None or run.state in _GOING:
             return None
-        return Verdict(self._outcome(run), run.plan.name, run.failure)
+        return Verdict(plan_outcome(run, self._rides(run)), run.plan.name, run.failure)
 
     def new_id(self) -> str:
         return new_id()

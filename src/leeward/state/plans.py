@@ -165,6 +165,17 @@ class Plans:
         with Session(reading(self._engine)) as session:
             return [_RUN.validate_json(row.document) for row in session.scalars(query)]
 
+    def versions(self, plan: str, kind: PlanKind, limit: int) -> list[tuple[str, int]]:
+        """(id, version) of its runs, newest first: whoever has looked at a run of this version need not read it."""
+        query = (
+            select(PlanRunRow.id, PlanRunRow.version)
+            .where(PlanRunRow.plan == plan, PlanRunRow.kind == kind.value)
+            .order_by(PlanRunRow.created.desc(), PlanRunRow.id)
+            .limit(limit)
+        )
+        with Session(reading(self._engine)) as session:
+            return [(run_id, version) for run_id, version in session.execute(query)]
+
     def replace(self, run_id: str, change: Callable[[PlanRun], PlanRun]) -> PlanRun:
         """Read, change, write, as one; the run as it is from then on."""
         for _ in range(_TRIES):
