@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from leeward.console.checks import in_the_way
-from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading, left_off
+from leeward.console.desk import closed_to_away, closed_to_home, kept_off, leading
+from leeward.console.leftovers import left_off
 from leeward.domain.lifecycle import Phase, after
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, StepState, begin_undo, end, new_run, stall, with_record

@@ -200,9 +200,10 @@ class CopyTasks:
         return {"why": why}
 
     def _rightful_here(self, context: Context) -> bool:
-        """An order may come late, when the VM is here once more. While the vault is away nobody knows."""
+        """An order may come late, when the VM is here once more. While the vault is away nobody knows; where an epoch
+        is owed, it is not known yet who gets the log."""
         job = context.job
-        while True:
+        while self.ledger.owed(job.vm_id, job.host) is None:
             try:
                 move = self.open_vault().log(job.vm_id).last_move()
                 return move is not None and move.info.get("host") == job.host
@@ -210,6 +211,7 @@ class CopyTasks:
                 context.check()
                 context.tell("waiting for the vault")
                 time.sleep(_AGAIN_S)
+        return True
 
     def settle(self, context: Context) -> dict[str, Any]:
         self._copies(context.job.host).settle(context.job.vm_id)
@@ -270,12 +272,19 @@ class CopyTasks:
         return {}
 
     def revert(self, context: Context) -> dict[str, Any]:
-        """name, reason: the VM stays off here, also when a start that failed had half begun."""
+        """name, reason: the VM stays off here, also when a start that failed had half begun; idle: as in `discard`. A
+        VM that had come to this host for the first time is gone then."""
         job = context.job
+        idle = bool(job.arguments.get("idle"))
+        if idle and self._rightful_here(context):
+            context.tell("its rightful place is here again: nothing is removed")
+            return {}
         standdown = StandDown(job.vm_id, str(job.arguments["name"]), job.host, str(job.arguments["reason"]))
         if not self.agent.stand_down(standdown):
             raise HypervisorError("the VM could not be stopped on this host", subject=standdown.vm_name)
         self._homes(job.host).revert(job.vm_id)
+        if idle and self.agent.has_not(job.vm_id, job.host):
+            self.agent.stand_up(job.vm_id, job.host)
         return {}
 
     # --- insides --------------------------------------------------------------------------------------

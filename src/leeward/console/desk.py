@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 from leeward.console.checks import Checks, VaultOpener
 from leeward.console.fleet import Fleet
+from leeward.console.leftovers import LEAVES, Leftovers, leaves
 from leeward.console.links import AgentLink
 from leeward.console.telling import Teller
 from leeward.domain.errors import NotFound, Refused
 from leeward.domain.evidence import MOST_BYTES
 from leeward.domain.lifecycle import Event, Phase, under_way
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState, StepState, abandon, unabandon, with_record
-from leeward.orchestrator.assignments import job_of, jobs_of
+from leeward.domain.runs import Run, RunState, abandon, unabandon
+from leeward.orchestrator.assignments import jobs_of
 from leeward.orchestrator.desk import Done
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.wire.jobs import PNG, Job, JobState
+from leeward.wire.jobs import PNG
 from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 # What every PNG file begins with.
@@ -31,12 +32,6 @@ _MAGIC = b"\x89PNG\r\n\x1a\n"
 # The vault's document that tells any console, also one that knows nothing, where a VM stands.
 LIFE = "life"
 _TRIES = 20
-# The step that may be left to an agent that is away.
-LEFT = "discard-away"
-# Option of a failover that gave way to one to another host: what it has made at its own is to be removed.
-LEAVES = "leaves"
-# How many runs are looked through at first, for what is left of them.
-_FORMER = 1000
 # Phases in which a VM has its rightful place, and the other host's must be kept off.
 _GOING = (Phase.FAILING_OVER, Phase.FAILOVER_STALLED)
 _RETURNING = (Phase.FAILING_BACK, Phase.FAILBACK_STALLED)
@@ -54,7 +49,7 @@ class Desk:
         self.teller = Teller(vault)
         self.checks = Checks(database, fleet, vault)
         self._told_closed: set[str] = set()
-        self._left: dict[str, Run] | None = None
+        self.leftovers = Leftovers(database, fleet, self.spread)
 
     def vault(self) -> Vault:
         return self._vault.open()
@@ -114,7 +109,7 @@ class Desk:
         desired = self._database.desired()
         lives = self._database.lives.all()
         standdowns = [off for life in lives.values() for off in self._kept_off(life)]
-        standdowns += left_off(self._what_is_left().values(), lives)
+        standdowns += self.leftovers.standdowns(lives)
         replicas = tuple(replica for wish in desired.protections for replica in replicas_of(wish))
         return desired.model_copy(update={"standdowns": tuple(standdowns), "replicas": replicas})
 
@@ -134,14 +129,14 @@ class Desk:
         for host, job_id in jobs_of(ended):
             with suppress(NotFound):
                 self._fleet.link(host).release(job_id)
-        life = self._database.lives.get(run.vm_id)
-        elsewhere = life is not None and life.run_id != run.id and life.away != run.away
-        more = {LEAVES: True} if elsewhere and may_have_built(ended) else {}
+        left = leaves(ended, self._database.lives.get(run.vm_id))
+        more = {LEAVES: 1} if left else {}
         done = self._database.runs.replace(
             run.id, lambda now: replace(now, ended=time.time(), options={**now.options, **more})
         )
-        if more:
-            self._what_is_left()[run.id] = done
+        if left:
+            self.leftovers.note(done)
+            self.leftovers.tell_of(done)
 
     def finish_giving_up(self) -> None:
         for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
@@ -154,30 +149,8 @@ class Desk:
                 self.give_up(run, run.failure)
 
     def let_go(self) -> None:
-        """Of what was left to agents that were away (see `leeward.orchestrator.waiting`) and has been done since."""
-        for run in list(self._what_is_left().values()):
-            gave_way, life = bool(run.options.get(LEAVES)), self._database.lives.get(run.vm_id)
-            if gave_way and life is not None and under_way(life.phase):
-                continue  # until then the log may still say that its place is there
-            job = left_job(run) if gave_way else job_of(run, LEFT, undo=False)
-            with suppress(NotFound):
-                link = self._fleet.link(run.away)
-                if gave_way and job is not None:
-                    link.submit(job)  # again each time, which is as good as once
-                report = link.job(job.id) if job else None
-                if job is None or report is None or report.state is JobState.RUNNING:
-                    continue
-                link.release(job.id)
-            self._database.runs.replace(run.id, nothing_left)
-            self._what_is_left().pop(run.id, None)
-            self._database.count()
-            self.spread()
-
-    def _what_is_left(self) -> dict[str, Run]:
-        if self._left is None:
-            over = self._database.runs.find(states=(RunState.DONE, RunState.UNDONE), limit=_FORMER)
-            self._left = {run.id: run for run in over if run.result(LEFT).get("left") or run.options.get(LEAVES)}
-        return self._left
+        """Of what was left at hosts and has been removed since."""
+        self.leftovers.let_go()
 
     # --- outcomes ---------------------------------------------------------------------------------------
 
@@ -205,8 +178,7 @@ class Desk:
             return
 
     def _tell(self, run: Run, life: Life) -> None:
-        if run.result(LEFT).get("left"):
-            self._what_is_left()[run.id] = run
+        self.leftovers.note(run)
         self._database.count()
         self.spread()
         if run.state in (RunState.DONE, RunState.UNDONE, RunState.STALLED):
@@ -285,34 +257,6 @@ def kept_off(life: Life, *, closed: bool = False, back: bool = False) -> list[St
         reason = f"it runs at {life.away}"
         return [StandDownMessage(vm_id=life.vm_id, vm_name=life.vm_name, host=life.home, reason=reason)]
     return [_recovered(life, life.away)] if life.phase in _AWAY_OFF or back else []
-
-
-def left_off(left: Iterable[Run], lives: Mapping[str, Life]) -> list[StandDownMessage]:
-    """What is to be removed at hosts that were away then is kept off there until it is, lest a site that hears of us
-    again, and not of the vault, let it run on. Not where the VM is going again. left: runs. Pure."""
-    found = []
-    for run in left:
-        life = lives.get(run.vm_id)
-        if life is not None and (life.away != run.away or life.phase is Phase.HOME):
-            found.append(_recovered(life, run.away))
-    return found
-
-
-def may_have_built(run: Run) -> bool:
-    """A failover that has, or that took over from one that may have. Pure."""
-    built = any(record.name == "build" and record.state is not StepState.WAITING for record in run.steps)
-    return run.kind in (Kind.PLANNED, Kind.UNPLANNED) and (built or bool(run.options.get("after")))
-
-
-def left_job(run: Run) -> Job | None:
-    """Removes what a failover that gave way has made, where the VM has its rightful place elsewhere. Pure."""
-    job = job_of(run, "discard", undo=True)
-    return job and job.model_copy(update={"id": f"{run.id}/left", "arguments": {**job.arguments, "idle": True}})
-
-
-def nothing_left(run: Run) -> Run:
-    options = {name: value for name, value in run.options.items() if name != LEAVES}
-    return replace(with_record(run, LEFT, undo=False, result={}), options=options)
 
 
 def _recovered(life: Life, host: str) -> StandDownMessage:

@@ -59,7 +59,7 @@ class MemoryHomes:
                     self._take_back(vm_id, home)
             if vm_id not in self._homes:
                 self._must_be_off(vm_id)
-                old = self._hypervisor.disks(vm_id)
+                old = self._hypervisor.disks(vm_id) if self._defined(vm_id) else {}
                 self._homes[vm_id] = _Home(vm_name, {name: bytearray(data) for name, data in old.items()}, {})
             return self._fetch(vm_id, point_id)
 
@@ -88,7 +88,10 @@ class MemoryHomes:
             if not home.switched:
                 self._must_be_off(vm_id)
                 home.made = {name: bytes(data) for name, data in home.new.items()}
-                self._hypervisor.set_disks(vm_id, home.new)
+                if self._defined(vm_id):
+                    self._hypervisor.set_disks(vm_id, home.new)
+                else:
+                    self._hypervisor.add(vm_id, home.name, home.made, Power.OFF)
                 home.switched = True
             return {}
 
@@ -129,17 +132,22 @@ class MemoryHomes:
     def _take_back(self, vm_id: str, home: _Home) -> None:
         self._must_be_off(vm_id)
         del self._homes[vm_id]
-        if home.switched:
+        if home.switched and home.old:
             self._hypervisor.set_disks(vm_id, home.old)
+        elif home.switched:
+            self._hypervisor.remove(vm_id)
 
     def _written(self, vm_id: str, home: _Home) -> bool:
-        runs = self._hypervisor.vm(vm_id).power is not Power.OFF
-        return home.released and (runs or self._hypervisor.disks(vm_id) != home.made)
+        if not home.released:
+            return False
+        return self._hypervisor.vm(vm_id).power is not Power.OFF or self._hypervisor.disks(vm_id) != home.made
 
     def _must_be_off(self, vm_id: str) -> None:
-        vm = self._hypervisor.vm(vm_id)
-        if vm.power is not Power.OFF:
-            raise Refused("it runs here", subject=vm.name)
+        if self._defined(vm_id) and self._hypervisor.vm(vm_id).power is not Power.OFF:
+            raise Refused("it runs here", subject=self._hypervisor.vm(vm_id).name)
+
+    def _defined(self, vm_id: str) -> bool:
+        return any(vm.id == vm_id for vm in self._hypervisor.vms())
 
     def _home(self, vm_id: str) -> _Home:
         if vm_id not in self._homes:

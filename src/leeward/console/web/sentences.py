@@ -228,6 +228,7 @@ PATTERNS = (
     N_("an error inside Leeward ({name})"),
     # history and audit log
     N_("found at {host}: moved by another console"),
+    N_("what is left at {host} could not be removed: {why}"),
     N_("{kind}, recovery point {point}"),
     N_("token {name} of {owner}"),
     # integrating

@@ -120,6 +120,7 @@ EVENTS = {
     "plan deleted": N_("plan deleted"),
     "plan adopted from the vault": N_("plan adopted from the vault"),
     "renamed": N_("renamed"),
+    "left behind": N_("something was left behind at a host"),
 }
 _ENDS = {
     "begun": N_("{kind} begun"),

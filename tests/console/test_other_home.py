@@ -1,0 +1,137 @@
+"""A failback that gives way to one to another home: its new disks go as soon as its host can be reached, the old ones
+stay, and what a guest has written there is never removed."""
+
+import pytest
+from tests.console.chaos import VM, ChaosPlace, DurableLink, hurry, while_running
+from tests.console.test_crash_matrix import a_world
+from tests.console.test_home_again import given_up_after, started_and_failed
+from tests.console.test_unplanned_failback import away, die, go_home
+
+from leeward.domain.lifecycle import Phase
+from leeward.domain.vm import Power
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
+
+
+@pytest.fixture
+def world():
+    """With a second host at home, annex."""
+    with a_world() as world:
+        world.annex = ChaosPlace(world, "annex", "source", world.folder / "annex")
+        world.annex.start_agent()
+        world.watch.plugged.add("annex")
+        made = world.make_links
+
+        def links(places, database):
+            return [*made(places, database), DurableLink(world.annex, world.boxes.setdefault("annex", {}))]
+
+        world.make_links = links
+        world.restart_console()
+        world.wait(lambda: "annex" in world.fleet.view().by_host)
+        yield world
+        world.annex.stop_agent()
+
+
+def power(place):
+    return next((vm.power for vm in place.hypervisor.vms() if vm.id == VM), None)
+
+
+def cut(world, name, value=True):
+    world.cuts[name] = world.__dict__[name].line.cut = value
+
+
+def events(world):
+    return [event["detail"] for event in world.database.events() if event["what"] == "left behind"]
+
+
+def kept_off(world, *hosts):
+    return sorted(off.host for off in world.desk.desired().standdowns) == sorted(hosts)
+
+
+@pytest.mark.parametrize("step", ["prepare", "switch"])
+def test_the_first_one_keeps_its_old_disks_and_the_new_ones_go(world, step):
+    away(world)
+    old = world.disks(world.office)
+    newest = world.newest()
+    die(world)
+    given_up_after(world, step)
+    assert VM in world.office.homes._homes
+    assert (world.disks(world.office) == newest) == (step == "switch")
+    cut(world, "office")
+    go_home(world, to="annex")
+    world.until(Phase.BACK)
+    assert (power(world.annex), world.watch.on["annex"]) == (Power.RUNNING, newest)
+    assert events(world) == ["office cannot be reached: it removes what is left there when it is back"]
+    assert kept_off(world, "office", "recovery")
+    world.restart_console()
+    world.desk.let_go()
+    world.cuts["office"] = False
+    world.wait(lambda: any("waiting for the vault" in job.progress for job in world.office.jobs.jobs()))
+    assert VM in world.office.homes._homes  # the log may say anything
+    # What is asked of that host meanwhile does not wait behind that: the order is called off, and given anew.
+    world.hook = while_running("settle-home", world.desk.let_go)
+    world.service.commit("web")
+    world.until(Phase.HOME)
+    world.wait(lambda: world.office.jobs.jobs() == [])
+    world.office.line.cut = False
+
+    def over():
+        world.desk.let_go()
+        return world.office.jobs.jobs() == [] and VM not in world.office.homes._homes
+
+    world.wait(over)
+    assert world.disks(world.office) == old
+    world.wait(lambda: kept_off(world, "recovery"))
+    world.office.hypervisor.start(VM)  # by somebody
+    world.wait(lambda: power(world.office) is Power.OFF)
+    assert power(world.annex) is Power.RUNNING
+
+
+def test_what_the_guest_has_written_at_the_first_one_is_never_removed(world):
+    away(world)
+    die(world)
+    started_and_failed(world)
+    written = world.disks(world.office)
+    go_home(world, to="annex")
+    world.until(Phase.BACK)
+
+    def told():
+        world.desk.let_go()
+        return events(world)
+
+    (said,) = world.wait(told)
+    assert said.startswith("what is left at office could not be removed: it has been started from its new disks")
+    assert (power(world.office), world.disks(world.office), VM in world.office.homes._homes) == (
+        Power.OFF,
+        written,
+        True,
+    )
+    world.restart_console()
+    assert kept_off(world, "office", "recovery")
+    world.wait(lambda: world.office.agent._ledger.standdown(VM, "office") is not None)
+
+
+def test_a_way_home_to_the_first_one_after_all_is_not_removed_by_the_late_order(world):
+    away(world)
+    newest = world.newest()
+    die(world)
+    given_up_after(world, "switch")
+    cut(world, "office")
+    given_up_after(world, "prepare", to="annex")
+    cut(world, "office", False)
+    go_home(world, to="office")
+    world.until(Phase.BACK)
+    for _ in range(3):
+        world.desk.let_go()
+    world.wait(lambda: world.desk.let_go() or world.office.jobs.jobs() == [])
+    world.wait(lambda: world.desk.let_go() or VM not in world.annex.homes._homes)
+    assert (power(world.office), power(world.annex)) == (Power.RUNNING, None)
+    assert world.watch.on["office"] == newest
+    assert world.annex.agent._ledger.standdowns() == []  # nothing is there to be kept off
+    world.service.commit("web")
+    world.until(Phase.HOME)
+    world.mend()
+    world.must_be_sound(twice=world.watch.twice())
