@@ -1,12 +1,14 @@
 """Drills of recovery plans in a whole console in memory; only the clock is not real."""
 
 import threading
+import time
 from contextlib import suppress
 
 import pytest
 from tests.console.plan_world import DB, SHOP, Killed
 from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events, failing
 
+from leeward.console.drill_documents import adopted_schedule
 from leeward.console.plan_views import PlanRetryRequest
 from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S, Mode, subject_of
@@ -387,6 +389,53 @@ def test_a_plan_that_is_renamed_keeps_its_schedule_and_its_copies_go(world):
     world.ahead = 700.0
     world.tick()
     assert copies(world) == []
+
+
+def alike(view):
+    return view.plan, view.vm, view.every_s, view.mode, view.window, view.keep_s
+
+
+def test_a_console_that_knows_nothing_but_the_vault_has_the_schedules_of_vms_and_plans(world):
+    weekly = DrillRequest(every_s=7 * DAY, mode="run", window="22:00-04:00", keep_s=60.0)
+    world.schedule("db", weekly)
+    world.schedule("app")
+    world.schedule("front")
+    world.drills.remove(world.service.vm_id("front"), "front", "anna")
+    world.plan_drill()
+    world.plans.change("shop", {**SHOP, "name": "store"}, None, "anna")
+    world.plans.create({"name": "other", "groups": [{"name": "x", "vms": ["db"]}]}, "anna")
+    world.drills.put_plan("other", MONTHLY, "anna")
+    world.drills.remove_plan("other", "anna")
+    known = sorted(map(alike, world.drills.all()))
+    assert [(plan, vm) for plan, vm, *_ in known] == [("", "app"), ("", "db"), ("store", "")]
+    world.start_portal()
+    assert sorted(map(alike, world.drills.all())) == known
+    world.drills.clock = lambda: time.time() + world.ahead
+    world.drills.minute = lambda now: 23 * 60
+    world.tick()
+    assert (world.failovers.runs(), [view.overdue for view in world.drills.all()]) == ([], [False] * 3)
+    world.ahead = DAY + 60.0
+    assert [view.overdue for view in world.drills.all()] == [True] * 3
+
+
+def test_what_the_vault_was_not_told_it_is_told_by_the_next_console(world):
+    world.plan_drill()
+    world.schedule("db")
+    vault = world.open_vault_of_console()
+    for kind in ("drill", "plans"):
+        vault.put_document(DB, kind, {})
+    world.drills.tell_again(vault)
+    assert vault.document(DB, "drill")["every_s"] == MONTHLY.every_s
+    assert vault.document(DB, "plans")["drills"]["shop"]["mode"] == "run"
+    written = []
+    vault.put_document = lambda *told: written.append(told)
+    world.drills.tell_again(vault)
+    assert written == []
+
+
+@pytest.mark.parametrize("document", [{"every_s": 1.0}, {"every_s": 7 * DAY, "window": "x"}, {"mode": 3}, [1]])
+def test_a_schedule_in_the_vault_that_means_nothing_is_none(document):
+    assert adopted_schedule(DB, document, 0.0) is None
 
 
 def test_a_plan_that_is_deleted_takes_its_schedule_with_it_and_leaves_no_copy(world):

@@ -350,8 +350,8 @@ class Agent:
         move = self._open_plain_vault().log(vm.vm_id).last_move()
         if move is None or move.info.get("host") == vm.host:
             return
-        since = f" since {utc(move.time_ns)}" if move.time_ns else ""
-        reason = f"it runs at {move.info.get('host')}{since}"
+        host = move.info.get("host")
+        reason = f"it runs at {host} since {utc(move.time_ns)}" if move.time_ns else f"it runs at {host}"
         # Not under the agent's lock: this may be a worker's thread, and whoever ends the worker holds the lock.
         if self._ledger.stand_down(StandDown(vm.vm_id, vm.name, vm.host, reason), after=move.epoch):
             log.warning("standing down: the VM was taken over while we were away", vm=vm.name, reason=reason)

@@ -12,12 +12,15 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 
+from leeward.console.drill_documents import DRILL, document_of
 from leeward.console.drill_scene import BY, Hands, Scene
 from leeward.console.drill_views import drill_view, read_schedule
 from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.plan_drills import PlanDrills
 from leeward.console.plan_runs import PlanRuns
+from leeward.console.plans import PLANS
+from leeward.console.telling import Teller
 from leeward.console.views import DrillRequest, DrillView, StatusView
 from leeward.console.vm_drills import VmDrills
 from leeward.domain.drills import Deed, Do, Mode, decide, plan_of, subject_of
@@ -30,6 +33,7 @@ from leeward.domain.runs import Run, RunState
 from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.drills import KeptDrill
+from leeward.vault.facade import Vault
 
 _WISHED = set(DrillRequest.model_fields)
 # So many tests are looked through for each VM's last good one: at first, and for what has begun and ended since.
@@ -63,6 +67,8 @@ class Drills:
         self._statuses = statuses
         self._vms = VmDrills(database, failovers)
         self._plans: PlanDrills | None = None
+        self._tell_plan: Callable[[str], None] = lambda plan: None
+        self._teller: Teller | None = None
         self.clock = clock
         self.minute = minute
         self._looking = threading.Lock()
@@ -73,9 +79,35 @@ class Drills:
         # Subject → until when (UTC seconds) another one's drill goes first: this one could not be begun.
         self._waits: dict[str, float] = {}
 
-    def know_plans(self, runs: PlanRuns) -> None:
-        """From now on drills of plans are looked after too."""
+    def know_plans(self, runs: PlanRuns, tell: Callable[[str], None] = lambda plan: None) -> None:
+        """From now on drills of plans are looked after too. tell: tells the vault of a plan and its schedule."""
         self._plans = PlanDrills(self._database, runs)
+        self._tell_plan = tell
+
+    def know_vault(self, teller: Teller) -> None:
+        """From now on the vault is told of schedules of VMs."""
+        self._teller = teller
+
+    def _tell(self, subject: str) -> None:
+        plan = plan_of(subject)
+        if plan is not None:
+            self._tell_plan(plan)
+        elif self._teller is not None:
+            self._teller.tell(DRILL, {subject: lambda: document_of(self._database.drills.schedule(subject))})
+
+    def tell_again(self, vault: Vault) -> None:
+        """Of what the vault does not know: it was away, or this console died before it told. Raises LeewardError."""
+        for drill in self._database.drills.all():
+            subject, plan = drill.schedule.subject, self._plan(drill.schedule.subject)
+            if plan is not None:
+                drills = (vault.document(plan.members[0].vm_id, PLANS) or {}).get("drills", {})
+                told = drills.get(plan.name, {})
+            elif plan_of(subject) is None:
+                told = vault.document(subject, DRILL) or {}
+            else:
+                continue
+            if told != document_of(drill.schedule):
+                self._tell(subject)
 
     # --- schedules --------------------------------------------------------------------------------------
 
@@ -156,6 +188,7 @@ class Drills:
         if any(drill.schedule.subject == vm_id for drill in self._wished()):
             self._database.drills.end(vm_id)
             self._database.record("drill no longer scheduled", name, who=by)
+            self._tell(vm_id)
 
     def wish_plan(self, plan: str, request: DrillRequest | None, by: str) -> None:
         """As `wish`."""
@@ -181,6 +214,7 @@ class Drills:
     def _put(self, subject: str, name: str, request: DrillRequest, by: str) -> None:
         self._database.drills.put(read_schedule(subject, request, self.clock()))
         self._database.record("drill scheduled", name, request.model_dump_json(), by)
+        self._tell(subject)
 
     def _wished(self) -> list[KeptDrill]:
         return [drill for drill in self._database.drills.all() if drill.schedule.mode is not Mode.OFF]

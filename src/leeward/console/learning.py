@@ -6,6 +6,7 @@ behind by the moment in which a console died, so where both disagree the epoch i
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from leeward.console.checks import VaultOpener
 from leeward.console.desk import LIFE, Desk
+from leeward.console.drill_documents import DRILL, adopted_schedule
 from leeward.domain.errors import LeewardError, StoreUnavailable
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
@@ -131,6 +133,9 @@ class Learner:
         policy = _policy(catalog).model_copy(update={"warm": ""})
         wish = ProtectionMessage(vm_id=vm_id, vm_name=name, host=home, policy=policy, claim=max(reign.epoch - 1, 0))
         self._database.protect(wish)
+        drill = adopted_schedule(vm_id, vault.document(vm_id, DRILL), time.time())
+        if drill is not None:
+            self._database.drills.put(drill)
         self._database.record("adopted from the vault", name, who="leeward")
         move = vault.log(vm_id).last_move()
         if move is not None and move.info.get("host") not in (None, home):

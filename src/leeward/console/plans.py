@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable
 from functools import cache, partial
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from leeward.console.checks import VaultOpener
+from leeward.console.drill_documents import adopted_schedule, document_of
 from leeward.console.fleet import Fleet
 from leeward.console.plan_documents import FindVm, look_over, read_plan
 from leeward.console.plan_runs import PlanRuns
@@ -16,6 +18,7 @@ from leeward.console.plan_scripts import Scripts
 from leeward.console.plan_showing import plan_view
 from leeward.console.plan_views import PlanView
 from leeward.console.telling import Teller
+from leeward.domain.drills import subject_of
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.plan_asks import busy
 from leeward.domain.plan_runs import OPEN
@@ -137,32 +140,44 @@ class Plans:
                     found.append(f"{error.subject}: {error.message}")
         return found
 
+    def tell(self, name: str) -> None:
+        """The vault, of a plan whose schedule is another now. Raises NotFound."""
+        self._publish(self._plans.plan(name).plan.members)
+
     # --- the vault ------------------------------------------------------------------------------------
 
     def _publish(self, members: Iterable[Member]) -> None:
-        """Write beside each VM which plans it is in."""
+        """Write beside each VM which plans it is in, and by which schedules these are tested."""
         plans = cache(lambda: [kept.plan for kept in self._plans.all()])  # read once, when the first is written
+        schedule = cache(lambda plan: document_of(self._database.drills.schedule(subject_of(plan))))
 
         def document(vm_id: str) -> dict[str, Any]:
             having = [plan for plan in plans() if any(vm.vm_id == vm_id for vm in plan.members)]
-            return {"plans": _PLANS.dump_python(having, mode="json")}
+            drills = {plan.name: schedule(plan.name) for plan in having if schedule(plan.name)}
+            return {"plans": _PLANS.dump_python(having, mode="json"), "drills": drills}
 
         self.teller.tell(PLANS, {member.vm_id: partial(document, member.vm_id) for member in members})
 
     def adopt(self) -> list[str]:
-        """Plans that the vault knows and this console does not; their names. A plan that is known stays as it is."""
+        """Plans that the vault knows and this console does not, with their schedules; their names. A plan that is
+        known stays as it is."""
         vault = self._vault.open()
         known = {kept.plan.name for kept in self._plans.all()}
-        found: dict[str, Plan] = {}
+        found: dict[str, tuple[Plan, Any]] = {}
         for wish in self._database.desired().protections:
             try:
                 document = vault.document(wish.vm_id, PLANS) or {}
+                drills = document.get("drills", {})
                 for plan in _PLANS.validate_python(document.get("plans", []), strict=False):
-                    found.setdefault(plan.name, plan)
-            except (LeewardError, ValidationError) as error:
+                    found.setdefault(plan.name, (plan, drills.get(plan.name)))
+            except (LeewardError, ValidationError, AttributeError) as error:
                 log.warning("plans in the vault cannot be read", vm=wish.vm_name, error=str(error))
-        new = [plan for name, plan in sorted(found.items()) if name not in known]
-        for plan in new:
+        new = [name for name in sorted(found) if name not in known]
+        for name in new:
+            plan, drill = found[name]
             self._plans.add(plan)
-            self._database.record("plan adopted from the vault", plan.name, who="leeward")
-        return [plan.name for plan in new]
+            schedule = adopted_schedule(subject_of(name), drill, time.time())
+            if schedule is not None:
+                self._database.drills.put(schedule)
+            self._database.record("plan adopted from the vault", name, who="leeward")
+        return new

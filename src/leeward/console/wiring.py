@@ -97,7 +97,8 @@ class Console:
         self.plans = Plans(database, self.fleet, vault, scripts, self._plan_runs)
         self.learner = Learner(database, self.desk, vault)
         self.service = Service(database, self.fleet, vault, self.desk, self.failovers)
-        self.service.drills.know_plans(self._plan_runs)
+        self.service.drills.know_plans(self._plan_runs, self.plans.tell)
+        self.service.drills.know_vault(self.desk.teller)
 
     def start(self) -> None:
         """Tell the agents what is wished, and carry on the runs that an earlier process left."""
@@ -143,10 +144,12 @@ class Console:
                 # Plans are asked for beside each VM, so not every time.
                 if self._adopts and (self.learner.adopt() or first):
                     self.plans.adopt()
-                    first = False
                 self.learner.look()
                 self.desk.let_go()
                 follow_names(self._database, self.fleet, self.desk, self.vault)
+                if first:
+                    self.service.drills.tell_again(self.vault.open())
+                first = False
             except LeewardError as error:
                 log.info("the vault cannot be asked who reigns", error=str(error))
             except Exception:  # a bug here must not keep us from learning for ever

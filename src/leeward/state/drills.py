@@ -36,6 +36,11 @@ class Drills:
         with Session(reading(self._engine)) as session:
             return [_kept(row) for row in session.scalars(select(DrillRow).order_by(DrillRow.subject))]
 
+    def schedule(self, subject: str) -> Schedule | None:
+        with Session(reading(self._engine)) as session:
+            row = session.get(DrillRow, subject)
+            return _kept(row).schedule if row else None
+
     def put(self, schedule: Schedule) -> None:
         """Who has one keeps when it was made; also of one that is off, what became of its last drill. Raises NotFound
         for a plan that is gone: it could not take its schedule with it any more."""

@@ -13,7 +13,7 @@ import leeward
 from leeward.console.web import catalogue, spoken
 from leeward.console.web.language import LANGUAGES, Language
 from leeward.console.web.sentences import PATTERNS
-from leeward.console.web.told import Told, patterns_in, tells_enough
+from leeward.console.web.told import Shapes, Told, own_words, patterns_in, tells_enough
 from leeward.domain.procedures import STEPS
 
 TEMPLATES = sorted((Path(catalogue.__file__).parent / "templates").glob("*.html"))
@@ -170,6 +170,45 @@ def test_what_was_told_is_taken_apart_and_said_again():
     assert language.told(said) == said
     assert Language("en").told("the vault cannot be read: x") == "the vault cannot be read: x"
     assert not re.search("[a-z]{3} [a-z]{2}", language.told("it runs at the recovery site; its run has stalled"))
+
+
+KNOWN = [pattern for pattern in patterns_in(catalogue.said()) if tells_enough(pattern)]
+
+
+def filled(pattern, value):
+    return re.sub(r"{(\w+)}", value, pattern)
+
+
+@pytest.mark.parametrize("value", ["web-1", "7", "the host of it"])
+def test_of_all_that_fits_what_says_most_is_said_whatever_was_found_in_the_code(value):
+    shapes = Shapes(KNOWN)
+    wrong = {}
+    for pattern in KNOWN:
+        found = shapes.fitting(filled(pattern, value))
+        if found is None or found[0] != pattern:
+            wrong[pattern] = found
+    assert wrong == {}
+
+
+def test_of_two_patterns_that_fit_the_one_with_more_of_its_own_wins():
+    for known in (["approves of {group}", "approves of {group}: {question}"], ["host {a} of {b}", "host {name}"]):
+        for patterns in (known, known[::-1]):
+            shapes = Shapes(patterns)
+            assert [shapes.fitting(filled(pattern, "x"))[0] for pattern in known] == known
+
+
+def test_few_patterns_are_tried_for_a_text():
+    shapes = Shapes(KNOWN)
+    tried = [len(shapes.candidates(filled(pattern, "web-1"))) for pattern in KNOWN]
+    assert len(KNOWN) > 200
+    assert max(tried) < 30
+    assert sum(tried) / len(tried) < 8
+
+
+def test_a_word_that_a_value_touches_finds_nothing():
+    assert own_words("within {seconds}s of {n} tries{end} at all") == {"within", "of", "at", "all"}
+    assert Shapes(["{a}within{b} tries"]).fitting("xwithiny tries") == ("{a}within{b} tries", {"a": "x", "b": "y"})
+    assert Shapes(["…{a}…{b}"]).fitting("…x…y") is not None
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ A sentence that no pattern knows is shown as it is: an English reason is better 
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 
@@ -21,6 +22,8 @@ _LONGEST, _MOST_JOINTS = 1000, 12
 _DEEPEST = 3
 # Between sentences that were put together: each is said by itself.
 _JOINTS = re.compile(r"; |: | \(|\)$|\. ")
+_VALUE = re.compile(r"{\w+}")
+_WORD = re.compile(r"\w+")
 
 
 def patterns_in(catalogue: Catalog) -> list[str]:
@@ -45,9 +48,7 @@ class Told:
 
     def __init__(self, gettext: Callable[[str], str], patterns: Iterable[str]) -> None:
         self._gettext = gettext
-        # What says more by itself is tried first: "libvirt does not answer: …" before "{what} does not answer: …".
-        known = sorted((text for text in patterns if tells_enough(text)), key=_own, reverse=True)
-        self._shapes = [(text, shape(text)) for text in known]
+        self._shapes = Shapes(text for text in patterns if tells_enough(text))
         self._whole = lru_cache(maxsize=4096)(self._said)
 
     def __call__(self, text: str) -> str:
@@ -79,16 +80,56 @@ class Told:
         whole = self._gettext(text)
         if whole != text:
             return whole  # before the patterns: "Shut the VM down" is no VM of the name "the VM"
-        for pattern, expression in self._shapes:
-            match = expression.fullmatch(text)
-            if match:
-                values = {name: self._value(value, depth) for name, value in match.groupdict().items()}
-                return self._gettext(pattern).format(**values)
-        return None
+        found = self._shapes.fitting(text)
+        if found is None:
+            return None
+        pattern, values = found
+        return self._gettext(pattern).format(**{name: self._value(value, depth) for name, value in values.items()})
 
     def _value(self, value: str, depth: int) -> str:
         """A VM may be called Recovery: one word is a name, not a text of ours, unless it comes with a space."""
         return self._whole(value, depth + 1) if " " in value and depth < _DEEPEST else value
+
+
+class Shapes:
+    """Patterns by the words that they have by themselves: hundreds are known, a handful may fit a text."""
+
+    def __init__(self, patterns: Iterable[str]) -> None:
+        # What says more by itself is tried first: "libvirt does not answer: …" before "{what} does not answer: …",
+        # and "group {name}: {why}" before "group {name}".
+        known = sorted(set(patterns), key=lambda text: (-len(_VALUE.sub("", text)), text))
+        self._known = [(text, shape(text)) for text in known]
+        own = [own_words(text) for text in known]
+        often = Counter(word for words in own for word in words)
+        # Word → the numbers of the patterns that are found by it, their rarest; "": of those that have none.
+        self._by_word: dict[str, list[int]] = {}
+        for number, words in enumerate(own):
+            rarest = min(words, key=lambda word: (often[word], word), default="")
+            self._by_word.setdefault(rarest, []).append(number)
+
+    def candidates(self, text: str) -> list[int]:
+        """Numbers of the patterns that may fit, the one that says most first."""
+        words = {"", *_WORD.findall(text)}
+        return sorted(number for word in words for number in self._by_word.get(word, ()))
+
+    def fitting(self, text: str) -> tuple[str, dict[str, str]] | None:
+        """(the pattern, its values)"""
+        for number in self.candidates(text):
+            pattern, expression = self._known[number]
+            match = expression.fullmatch(text)
+            if match:
+                return pattern, match.groupdict()
+        return None
+
+
+def own_words(pattern: str) -> set[str]:
+    """Those that stand as whole words in whatever the pattern fits: no value touches them."""
+    found = set()
+    for match in _WORD.finditer(_VALUE.sub("\0", pattern)):
+        around = match.string[max(0, match.start() - 1) : match.end() + 1]
+        if "\0" not in around:
+            found.add(match[0])
+    return found
 
 
 def _a_name(text: str, joint: re.Match[str]) -> bool:
@@ -102,7 +143,7 @@ def tells_enough(pattern: str) -> bool:
 
 
 def _own(pattern: str) -> int:
-    return len(re.sub(r"{\w+}|\W", "", pattern))
+    return len(re.sub(r"\W", "", _VALUE.sub("", pattern)))
 
 
 def shape(pattern: str) -> re.Pattern[str]:
