@@ -4,7 +4,7 @@ import subprocess
 
 import pytest
 
-from leeward.agent.fence import Fence, hook_file, hook_state, hook_text, install_hook, remove_hook
+from leeward.agent.fence import Fence, hook_file, hook_state, hook_text, install_hook, remove_hook, renamed
 from leeward.agent.ledger import Ledger, StandDown
 from leeward.domain.errors import LeewardError
 
@@ -97,6 +97,54 @@ def test_installing_and_removing_can_be_repeated(fence, hooks):
     assert remove_hook(hooks)
     assert not remove_hook(hooks)
     assert hook_state(hooks, path) == "missing"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "found"),
+    [
+        ({"office": "a"}, {"office": "a"}, {}),
+        ({"office": "a"}, {"north": "a"}, {"office": "north"}),
+        ({"office": "a", "main": "a"}, {"north": "a", "south": "b"}, {"office": "north", "main": "north"}),
+        ({"office": "a"}, {"office": "b", "north": "a"}, {}),  # its own name counts
+        ({"office": "a"}, {"north": "b"}, {}),
+        ({"office": "a"}, {"north": "a", "south": "a"}, {}),  # nobody can tell
+    ],
+)
+def test_a_host_of_another_name_is_known_by_its_libvirt(before, now, found):
+    assert renamed(before, now) == found
+
+
+def test_the_hook_of_a_host_that_comes_back_under_another_name_holds(tmp_path, fence, hooks):
+    fence.know({"office": "qemu:///system"})
+    ledger = Ledger(tmp_path / "agent.json", told(fence))
+    ledger.stand_down(OFF)
+    back = Fence(fence.path("office").parent)
+    assert hook_state(hooks, back.path("north")) == "other"
+    assert back.know({"north": "qemu:///system"}) == {"office": "north"}
+    ledger = Ledger(tmp_path / "agent.json", told(back))
+    ledger.take_over({"office": "north"})
+    assert [(off.host, off.vm_id) for off in ledger.standdowns()] == [("north", VM)]
+    assert start(hooks).returncode != 0
+    ledger.stand_down(StandDown(OTHER, "app", "north", "it runs at recovery"))
+    assert start(hooks, OTHER).returncode != 0
+    # As after a start of the agent.
+    again = Fence(fence.path("office").parent)
+    again.know({"north": "qemu:///system"})
+    ledger = Ledger(tmp_path / "agent.json", told(again))
+    assert start(hooks, OTHER).returncode != 0
+    ledger.stand_up(OTHER, "north")
+    ledger.stand_up(VM, "north")
+    assert [start(hooks, vm_id).returncode for vm_id in (VM, OTHER)] == [0, 0]
+    paths = [again.path("north"), *(again.path(old) for old in again.former({"north": "qemu:///system"}))]
+    assert hook_state(hooks, *paths) == "installed"
+
+
+def test_addresses_that_cannot_be_read_or_written_keep_nobody_from_anything(tmp_path, fence):
+    fence.know({"office": "a"})
+    (fence.path("office").parent / "hosts.json").write_text("[")
+    assert Fence(fence.path("office").parent).know({"north": "a"}) == {}
+    (tmp_path / "file").write_text("")
+    assert Fence(tmp_path / "file" / "lists").know({"office": "a"}) == {}
 
 
 def test_it_is_a_plain_shell_script(fence, tmp_path):

@@ -60,6 +60,26 @@ def test_the_first_reason_counts_and_names_the_vms():
     assert (why.message, why.subject) == ("VMs are replicated from it: db, web", "north")
 
 
+def test_a_host_that_comes_back_under_another_name_keeps_off_whom_it_kept_off(tmp_path):
+    first = fresh(tmp_path, (HostConfig("office", "source", TEST),))
+    first.agent.stand_down(StandDown(VM, "test", "office", "it runs at recovery"))
+    again = fresh(tmp_path, (HostConfig("north", "source", TEST),))
+    again.agent._guard.look()
+    (off,) = again.link.report().standdowns
+    assert (off.host, off.vm_id, off.note.startswith("the host is not")) == ("north", VM, False)
+    lists = tmp_path / "state" / "kept-off"
+    assert VM in (lists / "office.list").read_text()  # which libvirt's hook may look into
+    again.agent.stand_up(VM, "north")
+    assert [path.read_text() for path in sorted(lists.glob("*.list"))] == ["", ""]
+
+
+def test_one_that_is_added_anew_under_another_name_as_well(agent, here, tmp_path):
+    here.remove("north")
+    here.integrate(Wanted("south", "recovery", str(tmp_path / "images")))
+    agent.agent.stand_down(StandDown(VM, "test", "south", "it runs at office"))
+    assert VM in (tmp_path / "state" / "kept-off" / "north.list").read_text()
+
+
 def test_a_host_is_gone_at_once_and_after_the_next_start(agent, here, tmp_path):
     assert [vm.name for vm in agent.link.hosts()[0].vms] == ["test"]
     threads = {thread.name for thread in threading.enumerate()}

@@ -8,18 +8,22 @@ while the agent is down, and a list that is not there or cannot be read keeps no
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from shlex import quote
 from urllib.parse import quote as file_name
 from urllib.parse import unquote
 
 from leeward.domain.errors import LeewardError
+from leeward.logs import log
 from leeward.recovery.durable import write_text
 
 HOOKS = Path("/etc/libvirt/hooks")
 _MARK = "# Leeward's boot fence"
+_ADDRESSES = "hosts.json"
 
 # Called by libvirt as: NAME OPERATION SUB-OPERATION EXTRA, the VM's definition on standard input. What it says on
 # standard error is in the error that the starter gets. "prepare" comes before a start, a restore and an incoming
@@ -52,6 +56,33 @@ class Fence:
         self._folder = folder
         known = {unquote(path.stem) for path in folder.glob("*.list")}
         self._written: dict[str, str | None] = dict.fromkeys({*hosts, *known})
+        self._renamed: dict[str, str] = {}
+
+    def know(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        """These are the agent's hosts from now on: name → address of its libvirt. → what `former` says of them. The
+        hook of a host that was renamed looks into the old name's list, which says what the new one's does."""
+        self._renamed = self.former(hosts)
+        self._written = dict.fromkeys(hosts) | self._written
+        known = {**self._addresses(), **hosts}
+        if known != self._addresses():
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+                write_text(self._folder / _ADDRESSES, json.dumps(known))
+            except OSError as error:  # only a change of name would go unseen
+                log.warning("the addresses of hosts cannot be written down", error=str(error))
+        return dict(self._renamed)
+
+    def former(self, hosts: Mapping[str, str]) -> dict[str, str]:
+        """Name that a host of these had before → its name now."""
+        return renamed(self._addresses(), hosts)
+
+    def _addresses(self) -> dict[str, str]:
+        """Of all hosts that there have been."""
+        try:
+            found = json.loads((self._folder / _ADDRESSES).read_text())
+            return {str(name): str(address) for name, address in found.items()}
+        except (OSError, ValueError, AttributeError):
+            return {}
 
     def path(self, host: str) -> Path:
         return self._folder / f"{file_name(host, safe='')}.list"
@@ -61,6 +92,8 @@ class Fence:
         lists: dict[str, list[str]] = {host: [] for host in self._written}
         for host, vm_id, reason in held:
             lists.setdefault(host, []).append(f"{vm_id.lower()} {' '.join(reason.split())}\n")
+        for old, new in self._renamed.items():
+            lists[old] = [*{*lists.get(old, []), *lists.get(new, [])}]
         for host, lines in lists.items():
             text = "".join(sorted(lines))
             if self._written.get(host) is None:
@@ -82,6 +115,14 @@ class Fence:
             return ""  # nobody has been kept off yet
         except OSError:
             return None
+
+
+def renamed(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Old name → new one, of hosts that are there no more while one of another name has their libvirt. before, now:
+    name → its address. Pure."""
+    times = Counter(now.values())
+    there = {address: name for name, address in now.items() if times[address] == 1}
+    return {old: there[address] for old, address in before.items() if old not in now and address in there}
 
 
 def fence_of(state: Path, hosts: Iterable[str] = ()) -> Fence:
@@ -125,12 +166,12 @@ def remove_hook(hooks: Path) -> bool:
     return True
 
 
-def hook_state(hooks: Path, listed: Path) -> str:
-    """installed, missing, or other: one that looks into another list."""
+def hook_state(hooks: Path, *lists: Path) -> str:
+    """installed, missing, or other: one that looks into none of these lists."""
     file = hook_file(hooks)
     if not _ours(file):
         return "missing"
-    return "installed" if file.read_text() == hook_text(listed) else "other"
+    return "installed" if file.read_text() in map(hook_text, lists) else "other"
 
 
 def _ours(file: Path) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -223,6 +223,21 @@ class Ledger:
                     self._write()
             # Also when it is no news: the last time we may have died before it was told.
             self._on_standdowns(list(self._standdowns.values()))
+
+    def take_over(self, renamed: Mapping[str, str]) -> None:
+        """What stands down at a host stands down there by its new name. renamed: old name → new one. Raises
+        LeewardError while that cannot be told or written down."""
+        with self._lock:
+            held = dict(self._standdowns)
+            for (host, vm_id), standdown in self._standdowns.items():
+                if host in renamed:
+                    del held[host, vm_id]
+                    held.setdefault((renamed[host], vm_id), replace(standdown, host=renamed[host]))
+            self._on_standdowns(list(held.values()))
+            if held != self._standdowns:
+                with self._kept_or_not_done():
+                    self._standdowns = held
+                    self._write()
 
     def standdown(self, vm_id: str, host: str) -> StandDown | None:
         with self._lock:

@@ -96,8 +96,10 @@ class RunningAgent:
 
 def build_agent(config: AgentConfig) -> RunningAgent:
     """An agent that is ready to start. Raises BadInput for an unusable state folder."""
-    fence = fence_of(config.state_dir, [host.name for host in config.hosts])
+    fence = fence_of(config.state_dir)
+    renamed = fence.know({host.name: host.uri for host in config.hosts})
     ledger = Ledger(config.state_dir / "agent.json", lambda held: fence.keep(map(_fenced, held)))
+    _take_over(ledger, renamed)
     pool = copy_pool(config.workers or 0)
     scratch = config.state_dir / "scratch"
 
@@ -139,6 +141,8 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     def add(host: HostConfig) -> None:
         made = source(host)
         equip(host)
+        others = {other.name: other.uri for other in agent.configured()}
+        _take_over(ledger, fence.know({**others, host.name: host.uri}))
         agent.add(made)
 
     def remove(name: str, last: Callable[[], None]) -> None:
@@ -232,6 +236,16 @@ def _replicas(config: AgentConfig, host: str, storage: Path) -> Replicas:
 
 def _fenced(standdown: StandDown) -> tuple[str, str, str]:
     return standdown.host, standdown.vm_id, standdown.reason
+
+
+def _take_over(ledger: Ledger, renamed: Mapping[str, str]) -> None:
+    """Before anything is done at hosts that have other names now."""
+    for old, new in renamed.items():
+        log.info("a host has another name", host=new, before=old)
+    try:
+        ledger.take_over(renamed)
+    except LeewardError as error:  # tried again at the next start; until then the old list keeps them off
+        log.warning("who stands down at a renamed host was not noted", error=str(error))
 
 
 def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:

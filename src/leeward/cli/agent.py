@@ -107,8 +107,12 @@ def _boot_fence(settings: Any) -> str:
     from leeward.agent.fence import HOOKS, fence_of, hook_state
 
     fence = fence_of(settings.daemon.state)
+    former = fence.former({host.name: host.uri for host in settings.hosts})
     try:
-        states = {hook_state(HOOKS, fence.path(name)) for name in _local_hosts(settings)}
+        states = {
+            hook_state(HOOKS, fence.path(name), *(fence.path(old) for old, new in former.items() if new == name))
+            for name in _local_hosts(settings)
+        }
     except LeewardError:
         return "missing"  # somebody else's file is in its place
     return next((state for state in ("installed", "other", "missing") if state in states), "")
