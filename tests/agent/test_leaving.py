@@ -216,7 +216,7 @@ def test_a_guest_left_standing_goes_on_when_its_protection_ends_and_it_is_not_ke
     wish = ProtectionMessage(vm_id=VM, vm_name="test", host="north")
     apply(agent, protections=(wish,))
     stop(agent)
-    agent.agent._release_left()
+    agent.agent._left.release()
     driver = agent.agent.source("north").hypervisor
     assert driver.vm(VM).power is Power.PAUSED  # the vault does not tell whose it is
     kept_off = StandDownMessage(vm_id=VM, vm_name="test", host="north", reason="it runs at office")

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 
 import libvirt
 import pytest
@@ -68,12 +69,30 @@ def by_act(view):
     return [(step["act"], step["vm"] or step["group"]) for step in view["steps"]]
 
 
-def test_a_pair_is_tested_and_moved(office, lab):
+def until_drill(run, condition, timeout_s=240.0):
+    """The console looks twice a minute."""
+    ends = time.monotonic() + timeout_s
+    while True:
+        (drill,) = run("drill", "list")
+        if condition(drill):
+            return drill
+        assert time.monotonic() < ends, (drill, run("plan", "status", "pair"))
+        time.sleep(1.0)
+
+
+def test_a_pair_is_drilled_and_moved(office, lab):
+    """The plan's test comes round by its schedule: nobody begins it, approves of it, or cleans up."""
     run = office
-    run("plan", "run", "pair", "--test")
-    until_waiting(run)
-    tested = run("plan", "approve", "pair", "--wait")
+    run("drill", "set", "--plan", "pair", "--every", "1d", "--run", "--keep", "1h")
+    drill = until_drill(run, lambda drill: drill["last_outcome"])
+    tested = run("plan", "status", "pair")
+    assert (drill["last_outcome"], drill["overdue"], drill["last_run"]) == ("passed", False, tested["id"]), tested
     assert tested["complete"], tested
+    assert [step["by"] for step in tested["steps"] if step["act"] == "approve"] == ["drill"]
+    for name in ("pdb", "papp"):
+        newest = run("evidence", name)[0]
+        assert (newest["by"], newest["plan"], newest["outcome"]) == ("drill", "pair", "passed")
+        assert newest["picture_bytes"], newest["no_picture"]
     assert [step["output"] for step in tested["steps"] if step["act"] == "script"] == ["test application papp"]
     assert lab.wait_http("office", DB, timeout_s=60)["error"] == 0  # production has gone on
     # Both copies are on one switch, so that they find each other there; it goes with the last of them.
@@ -81,7 +100,11 @@ def test_a_pair_is_tested_and_moved(office, lab):
     assert len(switches) == 1, switches
     run("failover", "cleanup", "pdb")
     assert networks(lab) == 1
-    assert run("plan", "cleanup", "pair")["state"] == "cleaned"
+    run("drill", "set", "--plan", "pair", "--every", "1d", "--run", "--keep", "0s")
+    ends = time.monotonic() + 120
+    while run("plan", "status", "pair")["state"] != "cleaned":
+        assert time.monotonic() < ends, run("plan", "status", "pair")
+        time.sleep(1.0)
     assert run("failover", "list") == []
     assert networks(lab) == 0
 

@@ -199,7 +199,7 @@ class Walk:
         if world.fleet.view().copy(VM, "test") is not None:
             world.failovers.cleanup(VM, "web", "me")
         else:
-            world.failovers._close_stalled(VM, (Kind.TEST, Kind.CLEANUP))
+            world.failovers._beginner.close_stalled(VM, (Kind.TEST, Kind.CLEANUP))
 
 
 def walk(seed):

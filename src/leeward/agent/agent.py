@@ -21,6 +21,7 @@ from leeward.agent.groups import Groups
 from leeward.agent.guard import Guard
 from leeward.agent.keeper import Keeper
 from leeward.agent.ledger import Ledger, Owed, Reigned, StandDown
+from leeward.agent.left_standing import LeftStanding
 from leeward.agent.owing import Owing
 from leeward.agent.room import room
 from leeward.agent.sentry import LOOK_S, Sentry, Watched
@@ -43,8 +44,6 @@ from leeward.wire.translate import utc, vm_message
 # A worker ends between two chunks of a copy; only a put to a slow vault can keep it longer.
 STOP_TIMEOUT_S = 30.0
 HOSTS_CACHE_S = 1.0
-# For so long a guest that was left standing may stand on, until the vault tells whether it is ours still.
-_ASK_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +75,6 @@ class Agent:
         self._workers: dict[str, Worker] = {}
         self._troubles: dict[str, str] = {}
         self._lock = threading.RLock()
-        self._asked: set[tuple[str, str]] = set()
-        self._let_go: set[tuple[str, str]] = set()
         # When, of which hosts, and what they told.
         self._hosts_cache: tuple[float, Mapping[str, Source], list[HostReport]] | None = None
         self._running = False
@@ -86,6 +83,7 @@ class Agent:
         self._keeper = Keeper(self._kept, ledger.epochs, open_plain_vault, self._pruned)
         self._drivers = {name: source.hypervisor for name, source in hosts.items()}
         self._guard = Guard(ledger, self._drivers, self._end_held)
+        self._left = LeftStanding(groups, ledger, self._guard.keep_off, self._fenced)
         self._sentry = Sentry(self._unproven, ledger.epoch_of, open_plain_vault, self._reign_over)
         self.grace = Grace()
         self.owing = Owing(ledger, open_plain_vault, self._settled, self._beaten)
@@ -114,8 +112,8 @@ class Agent:
         with self._lock:
             self._running = True
             self._guard.look()  # before anything else: what runs elsewhere must not run here
-            self._ask_of_left()
-            self._release_left()  # guests that we have stopped, and died
+            self._left.ask()
+            self._left.release()  # guests that we have stopped, and died
             self._reconcile()
             self._keeper.start()
             self._guard.start()
@@ -160,7 +158,7 @@ class Agent:
             for vm_id, wish in before.items():
                 if vm_id not in wanted and self._ledger.standdown(vm_id, wish.host) is None:
                     self._ledger.unhold(vm_id, wish.host)
-                    self._let_go.add((wish.host, vm_id))
+                    self._left.may_be_free(wish.host, vm_id)
                     self._forget(wish)
         self._guard.wake()
 
@@ -191,47 +189,7 @@ class Agent:
         with self._lock:
             if self._running and self._workers.keys() - self._wishes().keys():
                 self._reconcile()
-        self._release_left()
-
-    def _release_left(self) -> None:
-        if self._groups is not None:
-            self._groups.release_left(self._goes_on)
-
-    def _ask_of_left(self) -> None:
-        """Guests stand still since we died, and may have been taken over meanwhile. The vault is given a moment to
-        tell of it: a guest that is ours waits."""
-        left = self._groups.left() if self._groups is not None else []
-        names = {wish.vm_id: wish.vm_name for wish in self._ledger.desired.protections}
-
-        def ask() -> None:
-            for host, vm_id in left:
-                try:
-                    self._fenced(Watched(vm_id, host, names.get(vm_id, vm_id)))
-                    self._asked.add((host, vm_id))
-                except LeewardError as error:
-                    log.debug("who reigns is not known", vm=names.get(vm_id, vm_id), error=str(error))
-
-        if left:
-            asking = threading.Thread(target=ask, name="ask-of-left", daemon=True)
-            asking.start()
-            asking.join(_ASK_S)
-
-    def _goes_on(self, host: str, vm_id: str) -> bool:
-        """Whether a guest that was left standing may go on here, or is off, so that nothing is left to go on."""
-        standdown = self._ledger.standdown(vm_id, host)
-        if standdown is not None:
-            return self._guard.keep_off(standdown)
-        return (
-            (host, vm_id) in self._asked or self._ledger.epoch_of(vm_id, host) is not None or self._free(host, vm_id)
-        )
-
-    def _free(self, host: str, vm_id: str) -> bool:
-        """The console has ended its protection since we began, and wants it neither kept off here nor replicated
-        anywhere: had it not been stopped it would run on, and nobody would let it go on later."""
-        desired = self._ledger.desired
-        wished = any(wish.vm_id == vm_id for wish in desired.protections)
-        off = any((off.vm_id, off.host) == (vm_id, host) for off in desired.standdowns)
-        return (host, vm_id) in self._let_go and not (wished or off or self._ledger.holds(vm_id, host))
+        self._left.release()
 
     # --- what jobs do -------------------------------------------------------------------------------
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import threading
-import time
-import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
+from leeward.console.beginning import STILL, Beginner, Engine
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
 from leeward.console.marks import Marks
@@ -24,26 +23,14 @@ from leeward.domain.runs import (
     gives_way,
     gives_way_home,
     inheritance,
-    new_run,
     retry,
     unabandon,
 )
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
-# Kinds that leave a VM's phase alone.
-_STILL = (Kind.TEST, Kind.CLEANUP)
 _TOO_LATE = "another failover makes no sense: the one under way needs its home no more, or has just ended"
 _TOO_EARLY = "nothing of what is under way hangs on the recovery site alone, or it has just ended"
-# How long a run that gives way may take to notice.
-_LEAVE_S = 3.0
-
-
-class Engine(Protocol):
-    """See `leeward.orchestrator.engine.Engine`."""
-
-    def walk(self, run_id: str) -> None: ...
-    def walking(self) -> set[str]: ...
 
 
 class Failovers:
@@ -55,6 +42,7 @@ class Failovers:
         self._desk = desk
         self._engine = engine
         self._away = away
+        self._beginner = Beginner(database, desk, engine)
         self.marks = Marks(database, desk.vault)
         # People, plans and drills ask for tests and clean-ups: what is found here must still be so when it is begun.
         self._testing = threading.Lock()
@@ -88,14 +76,8 @@ class Failovers:
         return found[0]
 
     def taken(self, run_id: str) -> Run | None:
-        """A run that has its VM. None: there is no such run, or it was written down and never given its VM."""
-        try:
-            run = self._database.runs.run(run_id)
-        except NotFound:
-            return None
-        life = self._database.lives.get(run.vm_id)
-        given = run.kind in _STILL or run.begun > 0 or (life is not None and life.run_id == run.id)
-        return run if given else None
+        """See `Beginner.taken`."""
+        return self._beginner.taken(run_id)
 
     def revive(self) -> None:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
@@ -103,7 +85,7 @@ class Failovers:
         self._desk.finish_giving_up()
         for run in self._database.runs.unfinished():
             life = self._database.lives.get(run.vm_id)
-            if run.kind not in _STILL and (life is None or life.run_id != run.id):
+            if run.kind not in STILL and (life is None or life.run_id != run.id):
                 # Written down, but we died before the VM was given to it; or given to another one before this ended.
                 self._desk.give_up(run, "another run has the VM" if run.begun else "it was never begun")
             elif run.id not in walking and run.state is not RunState.STALLED:
@@ -155,7 +137,7 @@ class Failovers:
         if other is not None:
             options = {**options, **inheritance(other)}
         try:
-            return self._begin(life, event, Kind(event.value), away, point, by, options, run_id, other)
+            return self._beginner.begin(life, event, Kind(event.value), away, point, by, options, run_id, other)
         except LeewardError:
             if other is not None:
                 self._desk.follow(self._database.runs.replace(other.id, unabandon))
@@ -194,12 +176,6 @@ class Failovers:
         way = "retry" if run.state is RunState.STALLED and way == "show" else way
         raise Refused(why, subject=life.vm_name, hint=f"Go on with `leeward failover {way} {life.vm_name}`")
 
-    def _end_other(self, run: Run) -> None:
-        self._desk.give_up(run, run.failure)
-        ends = time.monotonic() + _LEAVE_S
-        while run.id in self._engine.walking() and time.monotonic() < ends:
-            time.sleep(0.05)
-
     def failback(self, vm_id: str, name: str, by: str, options: dict[str, Any]) -> Run:
         """options: to (another host of the home site), force, timeout_s."""
         life = self.life(vm_id, name)
@@ -209,7 +185,7 @@ class Failovers:
         home = str(options.pop("to", None) or life.home)
         self._fleet.link(home)
         life = replace(life, home=home)
-        return self._begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
+        return self._beginner.begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
 
     def unplanned_failback(self, vm_id: str, name: str, point: str, by: str, options: dict[str, Any]) -> Run:
         """The recovery site is gone. options: to (another host than the one it came from), force.
@@ -232,7 +208,7 @@ class Failovers:
             options["there"] = int(taken["epoch"]) - bool(taken.get("owed"))
         event, kind = Event.UNPLANNED_FAILBACK, Kind.UNPLANNED_FAILBACK
         try:
-            return self._begin(life, event, kind, life.away, point, by, options, giving_way=other)
+            return self._beginner.begin(life, event, kind, life.away, point, by, options, giving_way=other)
         except LeewardError:
             if other is not None:
                 self._desk.follow(self._database.runs.replace(other.id, unabandon))
@@ -242,7 +218,7 @@ class Failovers:
         life = self.life(vm_id, name)
         self._allowed(life, Event.COMMIT)
         kind = Kind.FINISH if life.phase is Phase.BACK else Kind.COMMIT
-        return self._begin(life, Event.COMMIT, kind, life.away, "latest", by, {})
+        return self._beginner.begin(life, Event.COMMIT, kind, life.away, "latest", by, {})
 
     def test(
         self,
@@ -270,7 +246,7 @@ class Failovers:
             if known is not None:
                 return known
             self._no_test(vm_id, name)
-            return self._add(life, Kind.TEST, away, point, by, options, run_id)
+            return self._beginner.add(life, Kind.TEST, away, point, by, options, run_id)
 
     def _no_test(self, vm_id: str, name: str) -> None:
         """Raises Refused when there is one."""
@@ -309,10 +285,10 @@ class Failovers:
             )
         self._not_testing(vm_id, name)
         life = self.life(vm_id, name)
-        return self._add(life, Kind.CLEANUP, copy.host, copy.point, by, {}, run_id)
+        return self._beginner.add(life, Kind.CLEANUP, copy.host, copy.point, by, {}, run_id)
 
     def _not_testing(self, vm_id: str, name: str) -> None:
-        for run in self._database.runs.unfinished(vm_id, _STILL):
+        for run in self._database.runs.unfinished(vm_id, STILL):
             if run.kind is Kind.TEST and run.state is RunState.RUNNING:
                 raise Refused(
                     "a test failover of it is just being started",
@@ -332,7 +308,7 @@ class Failovers:
         """The same for a run of any kind; nothing when it has not stalled."""
         if run.state is not RunState.STALLED:
             return run
-        if run.kind not in _STILL:
+        if run.kind not in STILL:
             return self.retry(run.vm_id, run.vm_name, options)
         return self._carry_on(run, lambda now: retry(now) if now.state is RunState.STALLED else now)
 
@@ -397,83 +373,3 @@ class Failovers:
         self._desk.follow(changed)
         self._engine.walk(run.id)
         return changed
-
-    def _begin(
-        self,
-        life: Life,
-        event: Event,
-        kind: Kind,
-        away: str,
-        point: str,
-        by: str,
-        options: dict[str, Any],
-        run_id: str = "",
-        giving_way: Run | None = None,
-    ) -> Run:
-        run = self._make(replace(life, away=away), kind, away, point, by, options, run_id)
-        # The run first: a phase that names a run which does not exist would be stuck for ever, a run that no phase
-        # names is dropped.
-        self._write_down(run)
-        try:
-            moved = self._database.lives.move(life, event, home=life.home, away=away, run_id=run.id)
-        except Refused:
-            taken = self.taken(run.id)
-            if taken is not None:
-                return taken  # another walk of the same plan was quicker
-            self._desk.give_up(run, "another request was quicker")
-            raise
-        # After the VM was given to the new run: the phase must not follow the old one's end.
-        if giving_way is not None:
-            self._end_other(giving_way)
-        self._close_stalled(life.vm_id, (Kind.COMMIT, Kind.FINISH))
-        self._database.count()
-        self._desk.spread()
-        self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
-        self._engine.walk(run.id)
-        self._desk.publish(moved)
-        return run
-
-    def _add(
-        self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
-    ) -> Run:
-        self._close_stalled(life.vm_id, _STILL)
-        run = self._make(life, kind, away, point, by, options, run_id)
-        self._write_down(run)
-        self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
-        self._engine.walk(run.id)
-        return run
-
-    def _close_stalled(self, vm_id: str, kinds: Collection[Kind]) -> None:
-        """A run of these is not retried: it is asked for anew, and what stalled before is over with that."""
-        for run in self._database.runs.unfinished(vm_id, kinds):
-            if run.state is RunState.STALLED:
-                self._desk.give_up(run, run.failure)
-
-    def _write_down(self, run: Run) -> None:
-        """An id that was given from outside may have been written down by one who died then: it begins anew."""
-        try:
-            known = self._database.runs.run(run.id)
-        except NotFound:
-            self._database.runs.add(run)
-            return
-        fresh = replace(run, created=known.created)
-        self._database.runs.replace(run.id, lambda now: now if now.begun else fresh)
-
-    def _make(
-        self, life: Life, kind: Kind, away: str, point: str, by: str, options: dict[str, Any], run_id: str = ""
-    ) -> Run:
-        wanted = {name: value for name, value in options.items() if value is not None}
-        return new_run(
-            Run(
-                id=run_id or uuid.uuid4().hex[:12],
-                vm_id=life.vm_id,
-                vm_name=life.vm_name,
-                kind=kind,
-                home=life.home,
-                away=away,
-                point=point,
-                by=by,
-                created=time.time(),
-                options=wanted,
-            )
-        )

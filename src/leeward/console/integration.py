@@ -6,93 +6,36 @@ hash alone, as the agents' own table has it.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from enum import StrEnum
-from typing import Literal
-
-from pydantic import BaseModel, ConfigDict, ValidationError
 
 from leeward.console.agent_views import AgentView, TokenRequest, TokenView
 from leeward.console.agents import Agents
-from leeward.console.discovery_api import FindingView, ScanView, scan_view
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
+from leeward.console.discovery_api import ScanView, scan_view
+from leeward.console.picks import (
+    Pick,
+    Place,
+    Progress,
+    Site,
+    Standing,
+    bounded,
+    free_name,
+    picked,
+    read_progress,
+    standing,
+    with_scan,
+)
+from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.names import check_host_name
 from leeward.network.discovery.pace import DEFAULT
 from leeward.network.discovery.ranges import parse
 from leeward.network.discovery.scans import Scans, State
-from leeward.state.agents import UsedToken
 from leeward.state.database import Database
 from leeward.state.integrations import Integrations
 from leeward.wire.tokens import read_token
 
 SERVICE = "recovery"
 TOKEN_S = 3600.0
-MOST_PICKS = 100
-Place = Literal["", "here", "agent"]
-Site = Literal["source", "recovery"]
-
-
-class _Kept(BaseModel):
-    model_config = ConfigDict(frozen=True)
-
-
-class Pick(_Kept):
-    """A host that is to get an agent. address: IP address or host name, by which it is known here. name: what it will
-    be called. what: as the scan judged it. token: hash of the last one made for it, "" before; expires: of that.
-    agent: id of the one that came of an earlier token, "" without."""
-
-    address: str
-    name: str
-    site: Site = "source"
-    what: str = ""
-    token: str = ""
-    expires: str = ""
-    agent: str = ""
-
-
-class Progress(_Kept):
-    """place: where VMs are to be recovered. ranges: as last typed. scan_id: of the scan begun last. scan: how it
-    ended, None before."""
-
-    place: Place = ""
-    ranges: str = ""
-    scan_id: str = ""
-    scan: ScanView | None = None
-    picks: tuple[Pick, ...] = ()
-
-    def pick(self, address: str) -> Pick:
-        """Raises NotFound."""
-        for one in self.picks:
-            if one.address == address:
-                return one
-        raise NotFound("this host was not picked", subject=address, hint="Pick it among what the scan found")
-
-
-class PickState(StrEnum):
-    """UNHEARD: enrolled, and not there now."""
-
-    NEW = "new"
-    WAITING = "waiting"
-    EXPIRED = "expired"
-    ENROLLED = "enrolled"
-    UNHEARD = "unheard"
-    READY = "ready"
-    REVOKED = "revoked"
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """How far a picked host has come. left_s: for which its token still holds, None where none waits. agent: that
-    came of the token. vms: of its hosts."""
-
-    pick: Pick
-    state: PickState
-    left_s: float | None = None
-    agent: AgentView | None = None
-    vms: int = 0
 
 
 class Integration:
@@ -112,10 +55,10 @@ class Integration:
         self._clock = clock
 
     def progress(self) -> Progress:
-        return _read(self._kept.document(SERVICE))
+        return read_progress(self._kept.document(SERVICE))
 
     def _change(self, change: Callable[[Progress], Progress]) -> Progress:
-        return _read(self._kept.change(SERVICE, lambda text: change(_read(text)).model_dump_json()))
+        return read_progress(self._kept.change(SERVICE, lambda text: change(read_progress(text)).model_dump_json()))
 
     def choose_place(self, place: Place) -> None:
         self._change(lambda before: before.model_copy(update={"place": place}))
@@ -148,7 +91,7 @@ class Integration:
         except NotFound:
             return None
         if view.state is not State.RUNNING:
-            self._change(lambda now: _with_scan(now, view))
+            self._change(lambda now: with_scan(now, view))
         return view
 
     # --- picking ------------------------------------------------------------------------------------
@@ -169,8 +112,8 @@ class Integration:
             known = {one.address for one in kept}
             for address in addresses:
                 if address not in known:
-                    kept.append(_picked(found[address], kept))
-            return now.model_copy(update={"picks": _bounded(kept)})
+                    kept.append(picked(found[address], kept))
+            return now.model_copy(update={"picks": bounded(kept)})
 
         self._change(change)
 
@@ -185,7 +128,7 @@ class Integration:
             if any(pick.address == one for pick in now.picks):
                 return now
             name = free_name(one if targets.names else "", one, [pick.name for pick in now.picks])
-            return now.model_copy(update={"picks": _bounded([*now.picks, Pick(address=one, name=name)])})
+            return now.model_copy(update={"picks": bounded([*now.picks, Pick(address=one, name=name)])})
 
         self._change(change)
 
@@ -249,63 +192,8 @@ class Integration:
         views = {view.agent_id: view for view in self._agents.views()}
         vms = {link.id: sum(len(host.vms) for host in link.hosts()) for link in self._agents.links()}
         now = self._clock()
-        return [_standing(pick, self._agents.used(pick.token), views, vms, now) for pick in self.progress().picks]
+        return [standing(pick, self._agents.used(pick.token), views, vms, now) for pick in self.progress().picks]
 
     def refusal(self) -> LeewardError | None:
         """Why no agent can enrol here at all, None when one can."""
         return self._agents.refusal()
-
-
-def _read(text: str) -> Progress:
-    """What another version of Leeward kept is begun anew: nothing but clicks is lost."""
-    try:
-        return Progress.model_validate_json(text) if text else Progress()
-    except ValidationError:
-        return Progress()
-
-
-def _with_scan(now: Progress, view: ScanView) -> Progress:
-    return now.model_copy(update={"scan": view}) if now.scan_id == view.id else now
-
-
-def _picked(found: FindingView, others: Sequence[Pick]) -> Pick:
-    name = free_name(found.name, found.address, [other.name for other in others])
-    return Pick(address=found.address, name=name, what=found.what)
-
-
-def free_name(told: str, address: str, taken: Sequence[str]) -> str:
-    """A name for a host: the first part of what it is called, else made of its address. Pure."""
-    first = re.sub(r"[^A-Za-z0-9-]", "", told.partition(".")[0]).strip("-")[:40]
-    base = (
-        first if first and not told.replace(".", "").isdigit() else "host-" + re.sub(r"[^0-9A-Za-z]+", "-", address)
-    )
-    base = base.strip("-")[:50]
-    number, name = 1, base
-    while name in taken:
-        number += 1
-        name = f"{base}-{number}"
-    return name
-
-
-def _bounded(picks: Sequence[Pick]) -> tuple[Pick, ...]:
-    if len(picks) > MOST_PICKS:
-        raise Refused(f"these are more than {MOST_PICKS} hosts", hint="Enrol these first")
-    return tuple(picks)
-
-
-def _standing(
-    pick: Pick, used: UsedToken | None, agents: dict[str, AgentView], vms: dict[str, int], now: datetime
-) -> Standing:
-    """Pure."""
-    if not pick.token:
-        return Standing(pick, PickState.NEW)
-    if used is None:
-        left = (datetime.fromisoformat(pick.expires) - now).total_seconds()
-        return Standing(pick, PickState.WAITING, left) if left > 0 else Standing(pick, PickState.EXPIRED)
-    agent = agents.get(used.agent_id)
-    if agent is None or agent.revoked:
-        return Standing(pick, PickState.REVOKED, agent=agent)
-    count = vms.get(agent.agent_id, 0)
-    if not agent.present:
-        return Standing(pick, PickState.UNHEARD if agent.heard else PickState.ENROLLED, agent=agent, vms=count)
-    return Standing(pick, PickState.READY if agent.hosts else PickState.ENROLLED, agent=agent, vms=count)

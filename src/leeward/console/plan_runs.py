@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import replace
 
-from leeward.console.failovers import Engine
+from leeward.console.beginning import Engine
 from leeward.console.fleet import Fleet
 from leeward.console.plan_desk import AWAY, PlanDesk
 from leeward.console.plan_showing import plan_run_view

@@ -15,7 +15,8 @@ from tests.network.discovery import strangers as st
 
 from leeward.agent.added_hosts import added_hosts
 from leeward.console.discovery_api import scan_view
-from leeward.console.integration import Integration, PickState, free_name
+from leeward.console.integration import Integration
+from leeward.console.picks import PickState, free_name
 from leeward.domain.access import Role
 from leeward.network.discovery.scans import Finding, Scans
 from leeward.network.discovery.signs import Door, LibvirtFacts, Sign, Speech

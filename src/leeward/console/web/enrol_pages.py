@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, admin
-from leeward.console.integration import Pick, Site, Standing
+from leeward.console.picks import Pick, Site, Standing
 from leeward.console.pushes import Pushes
 from leeward.console.web import push_pages
 from leeward.console.web.commands import is_local, on_host, onto_host

@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, admin, viewer
-from leeward.console.integration import Standing
+from leeward.console.picks import Standing
 from leeward.console.recovery_providers import NotBuilt, WithAgent
 from leeward.console.web.forms import Form, Posted, required
 from leeward.console.web.integrating import HOME, following, place_choices, steps

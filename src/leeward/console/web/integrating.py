@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from leeward.console.integration import PickState, Progress, Standing
+from leeward.console.picks import PickState, Progress, Standing
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.services import missing_for_recovery
 from leeward.console.web.watch import Moment

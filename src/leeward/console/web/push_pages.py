@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, admin
-from leeward.console.integration import Site
+from leeward.console.picks import Site
 from leeward.console.pushes import Pushes, install_tasks, packed, source_root
 from leeward.console.web.commands import on_host
 from leeward.console.web.forms import Form, Posted, required, whole_field
