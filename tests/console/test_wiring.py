@@ -1,16 +1,41 @@
 """The console's parts as the daemon puts them together know of each other."""
 
 from tests.console.plan_world import DB
+from tests.vault.conftest import CHEAP
 
 from leeward.console.views import DrillRequest
 from leeward.console.wiring import Console, ConsoleConfig
 from leeward.domain.errors import NotFound
 from leeward.domain.plans import Group, Member, Plan
 from leeward.state.database import Database
+from leeward.vault.facade import Vault
+from leeward.vault.stores.opening import open_store
+from leeward.wire.messages import ProtectionMessage
 
 
 def no_keys():
     raise NotFound("this machine does not hold the vault's key")
+
+
+def test_drills_know_the_vault(tmp_path):
+    vault, _ = Vault.create(open_store(f"file://{tmp_path}/vault", create=True), "x", cost=CHEAP)
+    database = Database(f"sqlite:///{tmp_path}/leeward.db")
+    database.protect(ProtectionMessage(vm_id=DB, vm_name="db", host="office", claim=0))
+    database.plans.add(Plan("shop", (Group("database", (Member(DB, "db"),)),)))
+    config = ConsoleConfig(
+        vault_url=f"file://{tmp_path}/vault",
+        load_keys=lambda: vault.keys,
+        engine_url=f"sqlite:///{tmp_path}/engine.db",
+        scripts=tmp_path / "scripts",
+    )
+    console = Console(config, database, list)
+    console.service.drills.put(DB, DrillRequest(every_s=86_400.0), "anna")
+    console.service.drills.put_plan("shop", DrillRequest(every_s=7200.0), "anna")
+    for teller in (console.desk.teller, console.plans.teller):
+        teller.settle()
+    assert vault.document(DB, "drill")["every_s"] == 86_400.0
+    assert vault.document(DB, "plans")["drills"]["shop"]["every_s"] == 7200.0
+    database.close()
 
 
 def test_drills_know_plans(tmp_path):
