@@ -7,7 +7,7 @@ import pytest
 from tests.console.chaos import VM, hurry
 from tests.console.test_crash_matrix import a_world, ask
 
-from leeward.agent import agent
+from leeward.agent import left_standing
 from leeward.agent.ledger import Ledger, StandDown
 from leeward.agent.standstill import Standstill
 from leeward.domain.lifecycle import Phase
@@ -18,7 +18,7 @@ from leeward.domain.vm import Power
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     hurry(monkeypatch)
-    monkeypatch.setattr(agent, "_ASK_S", 0.3)
+    monkeypatch.setattr(left_standing, "_ASK_S", 0.3)
 
 
 @pytest.fixture
