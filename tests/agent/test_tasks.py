@@ -1,12 +1,14 @@
 """What jobs do at a source, where only their own checks stand between a late order and a second primary."""
 
+from dataclasses import replace
+
 import pytest
 from tests.console.chaos import VM, hurry
 from tests.console.test_crash_matrix import a_world, ask
 
 from leeward.agent.copy_tasks import CopyTasks
 from leeward.agent.jobs import Context
-from leeward.agent.ledger import Ledger
+from leeward.agent.ledger import Ledger, Owed
 from leeward.agent.tasks import SourceTasks
 from leeward.domain.errors import Fenced
 from leeward.domain.lifecycle import Phase
@@ -67,6 +69,12 @@ def test_an_order_to_clear_away_that_comes_late_does_not_touch_the_vm_that_is_th
         late = Job(id="late", kind=JobKind.COPY_DISCARD, vm_id=VM, host="recovery", arguments=arguments)
         tasks.discard(Context(late, lambda text: None))
         assert world.running() == ["recovery"]
-        world.vault.log(VM).take_epoch(2, {"writer": "x", "host": "office", "reason": "failback", "run": "r"})
+        epoch = {"writer": "x", "host": "office", "reason": "failback", "run": "r"}
+        world.vault.log(VM).take_epoch(2, epoch)
+        # Started here while the vault was away, it may get the log yet.
+        owing = Ledger(world.folder / "owing.json")
+        owing.owe(Owed(VM, "web", "recovery", 3, {}, []))
+        replace(tasks, ledger=owing).discard(Context(late, lambda text: None))
+        assert [copy.vm_id for copy in place.copies.reports()] == [VM]
         tasks.discard(Context(late, lambda text: None))
         assert place.copies.reports() == []

@@ -5,7 +5,7 @@ import pytest
 from tests.console.chaos import VM, ChaosPlace, DurableLink, hurry, while_running
 from tests.console.test_crash_matrix import a_world
 from tests.console.test_home_again import given_up_after, started_and_failed
-from tests.console.test_unplanned_failback import away, die, go_home
+from tests.console.test_unplanned_failback import away, die, go_home, slow
 
 from leeward.domain.lifecycle import Phase
 from leeward.domain.vm import Power
@@ -51,7 +51,7 @@ def kept_off(world, *hosts):
     return sorted(off.host for off in world.desk.desired().standdowns) == sorted(hosts)
 
 
-@pytest.mark.parametrize("step", ["prepare", "switch"])
+@pytest.mark.parametrize("step", [pytest.param("prepare", marks=slow), "switch"])
 def test_the_first_one_keeps_its_old_disks_and_the_new_ones_go(world, step):
     away(world)
     old = world.disks(world.office)
@@ -114,6 +114,7 @@ def test_what_the_guest_has_written_at_the_first_one_is_never_removed(world):
     world.wait(lambda: world.office.agent._ledger.standdown(VM, "office") is not None)
 
 
+@slow
 def test_a_way_home_to_the_first_one_after_all_is_not_removed_by_the_late_order(world):
     away(world)
     newest = world.newest()
