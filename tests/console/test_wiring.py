@@ -8,6 +8,7 @@ from leeward.console.wiring import Console, ConsoleConfig
 from leeward.domain.errors import NotFound
 from leeward.domain.plans import Group, Member, Plan
 from leeward.state.database import Database
+from leeward.state.vault_place import PlaceFile
 from leeward.vault.facade import Vault
 from leeward.vault.stores.opening import open_store
 from leeward.wire.messages import ProtectionMessage
@@ -42,7 +43,7 @@ def test_drills_know_plans(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/leeward.db")
     database.plans.add(Plan("shop", (Group("database", (Member(DB, "db"),)),)))
     config = ConsoleConfig(
-        vault_url=f"file://{tmp_path}/vault",
+        place=PlaceFile(tmp_path, f"file://{tmp_path}/vault"),
         load_keys=no_keys,
         engine_url=f"sqlite:///{tmp_path}/engine.db",
         scripts=tmp_path / "scripts",

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what it needs is more than light commands load
+    from leeward.state.vault_place import PlaceFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +25,8 @@ class HostConfig:
 
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
-    """spool_limit: bytes a VM may keep locally while the vault is away. workers: copying threads; 0 = by cores."""
+    """vault_url: as leeward.toml has it; "": it says nothing, and the place is what was chosen for this machine.
+    spool_limit: bytes a VM may keep locally while the vault is away. workers: copying threads; 0 = by cores."""
 
     name: str
     hosts: tuple[HostConfig, ...]
@@ -29,3 +34,9 @@ class AgentConfig:
     state_dir: Path
     spool_limit: int = 2 << 30
     workers: int = 0
+
+    @property
+    def place(self) -> PlaceFile:
+        from leeward.state.vault_place import PlaceFile
+
+        return PlaceFile(self.state_dir, self.vault_url or None)

@@ -16,6 +16,7 @@ from leeward.agent.channel import Channel
 from leeward.agent.identity import (
     Identity,
     authority_context,
+    forget_identity,
     forget_pending,
     key_pem,
     load_identity,
@@ -25,6 +26,7 @@ from leeward.agent.identity import (
     signing_request,
 )
 from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.state.vault_place import PlaceFile
 from leeward.wire.messages import WIRE_VERSION, Message
 from leeward.wire.polls import Enrol, Enrolled, Renew, Renewed
 from leeward.wire.tokens import Token, split_address
@@ -56,9 +58,29 @@ def enrol(state_dir: Path, token: Token, name: str) -> Identity:
         key=key_pem(key),
         consoles=token.addresses if len(token.addresses) > 1 else (),
     )
+    forget_former(state_dir, authority)
     save_identity(state_dir, identity)
     forget_pending(state_dir)
     return identity
+
+
+def forget_former(state_dir: Path, authority: str) -> None:
+    """What another console has told of its vault is none of the new one's business."""
+    try:
+        former = load_identity(state_dir).authority
+    except LeewardError:
+        return
+    if former != authority:
+        PlaceFile(state_dir).remove()
+
+
+def leave(state_dir: Path) -> str:
+    """Be no agent of any console any more: certificate, key and what the console has told of the vault are removed
+    from this host. Returns the console's address. Raises NotFound when it is not enrolled."""
+    identity = load_identity(state_dir)
+    PlaceFile(state_dir).remove()
+    forget_identity(state_dir)
+    return identity.console
 
 
 def renew(state_dir: Path, identity: Identity, channel: Channel) -> Identity:

@@ -82,6 +82,11 @@ def save_identity(state_dir: Path, identity: Identity) -> None:
     write_private(_path(state_dir), json.dumps(asdict(identity), indent=1).encode())
 
 
+def forget_identity(state_dir: Path) -> None:
+    forget_pending(state_dir)
+    _path(state_dir).unlink(missing_ok=True)
+
+
 def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 

@@ -21,6 +21,8 @@ from leeward.agent.identity import Identity, identity_stamp, load_identity, tls_
 from leeward.agent.link_status import LinkState, LinkStatus
 from leeward.domain.errors import LeewardError, Unavailable
 from leeward.logs import log
+from leeward.state.vault_place import PlaceFile
+from leeward.vault.place import Place
 from leeward.wire.jobs import Job, JobReport
 from leeward.wire.messages import WIRE_VERSION, AgentReport, DesiredState, HostReport, Message
 from leeward.wire.polls import HOLD_S, Orders, Poll, Told
@@ -56,12 +58,18 @@ class Local(Protocol):
 class AgentClient:
     """state_dir: holds the identity, and gets the line's status. Works from `start` to `stop` in its own threads."""
 
-    def __init__(self, state_dir: Path, local: Local, console: str = "", hold_s: float = HOLD_S) -> None:
-        """console: an address (or several, with commas) that counts more than those it was told, "" for none."""
+    def __init__(
+        self, state_dir: Path, local: Local, console: str = "", hold_s: float = HOLD_S, place: PlaceFile | None = None
+    ) -> None:
+        """console: an address (or several, with commas) that counts more than those it was told, "" for none.
+
+        place: where the vault's place is kept as the console tells it; None: our own configuration says where it is.
+        """
         self._state_dir = state_dir
         self._local = local
         self._console = console
         self._hold_s = hold_s
+        self._place = place
         self._facts = Facts(secrets.token_hex(8), __version__)
         self._status = LinkStatus(state_dir)
         self._stop = threading.Event()
@@ -179,12 +187,26 @@ class AgentClient:
             held=tuple(job_id for job_id in held if job_id not in self._let_go),
             numbers=self._facts.numbers(),
             consoles=self._identity.consoles if self._identity else (),
+            place=self._held_place(),
         )
+
+    def _held_place(self) -> int | None:
+        if self._place is None:
+            return None
+        try:
+            held = self._place.chosen()
+        except LeewardError:
+            return 0  # damaged: told anew
+        return held.revision if held else 0
 
     def _carry_out(self, channel: Channel, orders: Orders) -> None:
         """Raises LeewardError when something cannot be done now; it is asked for again."""
         if orders.want:
             self._facts.wanted(orders.want)
+        if orders.place is not None and self._place is not None:
+            told = orders.place
+            self._place.save(Place(told.url, told.options, told.revision))
+            log.info("the vault's place was told", vault=told.url)
         for job_id in orders.releases:
             self._local.release(job_id)
             self._let_go.add(job_id)

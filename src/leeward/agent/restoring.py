@@ -57,12 +57,13 @@ class HostCopies:
                 self._opened = Copies(
                     LibvirtRecoveryHost(self._host.name, self._host.uri, self._storage, self._host.network),
                     self._folder,
-                    self._config.vault_url,
+                    self._config.place.url,
                     key_path(self._config.state_dir),
                     self._vault(),
                     replicas=self._replicas(),
                     rpo_s=self._rpo_s,
                     may_run=self._may_run,
+                    state=None if self._config.vault_url else self._config.state_dir,
                 )
             return self._opened
 

@@ -34,16 +34,13 @@ from leeward.logs import log
 from leeward.network.apart import apart
 from leeward.network.reach import LibvirtReach
 from leeward.ports.hypervisor import Hypervisor
-from leeward.ports.objects import ObjectStore
 from leeward.recovery.home_records import HomeRecords
 from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.recovery.replica import Replicas, records_in
 from leeward.replication.copy import copy_pool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
-from leeward.vault.stores.late import LateStore
 from leeward.vault.stores.local import LocalStore
-from leeward.vault.stores.opening import open_store
 from leeward.wire.messages import ReplicaMessage, ReplicaReport
 
 _RETRY_S = 5.0
@@ -252,17 +249,9 @@ def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:
     return ledger.standdown(vm_id, host) is None
 
 
-def _open_remote(config: AgentConfig) -> ObjectStore:
-    """The vault's store. Who holds its key knows that there is a vault: where none is found it is away."""
-    try:
-        return open_store(config.vault_url, retry_s=_RETRY_S, create=False)
-    except NotFound as gone:
-        raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
-
-
 def _open_plain_vault(config: AgentConfig) -> Vault:
     keys = load_keys(config.state_dir)
-    store = _open_remote(config)
+    store = config.place.following(_RETRY_S)
     try:
         return Vault.open(store, keys=keys)
     except NotFound as gone:
@@ -271,13 +260,14 @@ def _open_plain_vault(config: AgentConfig) -> Vault:
 
 def _late_vault(config: AgentConfig) -> Vault:
     """For what must begin to work while the vault is away."""
-    store = LateStore(config.vault_url, partial(_open_remote, config))
-    return Vault.with_keys(store, load_keys(config.state_dir))
+    return Vault.with_keys(config.place.following(_RETRY_S), load_keys(config.state_dir))
 
 
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
     # The spool takes over when the vault is away, so there is little point in trying for long.
-    remote = open_store(config.vault_url, retry_s=_RETRY_S, create=False)
+    place = config.place
+    place.current().open(create=False)  # a folder that is not there is told as such at once
+    remote = place.following(_RETRY_S)
     folder = _folder(config.state_dir / "spool" / vm_id)
     store = SpoolingStore(remote, LocalStore(folder), config.spool_limit, partial(_set_aside, folder))
     return Vault.open(store, keys=load_keys(config.state_dir)), store

@@ -13,10 +13,11 @@ from leeward.agent.keys import load_keys, save_keys
 from leeward.agent.wiring import RunningAgent
 from leeward.cli.config import Settings
 from leeward.cli.seating import Seating
-from leeward.console import metrics_api
+from leeward.console import metrics_api, vault_place_api
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.alerts.center import AlertCenter
+from leeward.console.alerts.sealing import Sealer
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
@@ -26,6 +27,7 @@ from leeward.console.listeners import Https
 from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
 from leeward.console.vault_care import VaultCare
+from leeward.console.vault_place import VaultPlaces
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
@@ -36,7 +38,7 @@ from leeward.logs import log
 from leeward.network.discovery.scans import Scans
 from leeward.ports.objects import ObjectStore
 from leeward.state.database import Database
-from leeward.vault.stores.opening import open_store
+from leeward.state.vault_place import PlaceFile
 from leeward.wire.tokens import split_address
 
 
@@ -66,6 +68,7 @@ class Active:
         self._watch: Watch | None = None
         self._alerts: AlertCenter | None = None
         self._care: VaultCare | None = None
+        self._places: VaultPlaces | None = None
 
     def begin(self) -> ASGIApp:
         """Raises LeewardError when this console cannot work."""
@@ -77,10 +80,12 @@ class Active:
     def _begin(self) -> ASGIApp:
         settings, seating = self._settings, self._seating
         self._database = database = seating.open_database()
+        places = self._places = self._open_places(database)
         agents = self._agents = self._open_agents(database)
         console = self._console = Console(self._config(), database, lambda: [self._agent.link, *agents.links()])
         if settings.daemon.adopt:
             console.adopt()
+        places.start()  # what another console has chosen is what we begin with
         agents.start()
         if self._listener is not None:
             self._listener.start()  # before anything that has to be ended again when the port is taken
@@ -88,16 +93,19 @@ class Active:
         identity = build_identity(database, self.vouching)
         if self._https:
             _welcome(identity, self._https)
-        log.info("serving", socket=str(settings.socket), vault=settings.vault.url)
+        log.info("serving", socket=str(settings.socket), vault=places.file.url)
         consoles = Consoles(seating.book, seating.me)
         sender = From(seating.me.name, seating.me.address)
         alerts = self._alerts = AlertCenter(database, self._authority, sender, seating.may_act)
         scans = Scans()
         here = self._this_machine(console)
         removal = HostRemoval(database, console.fleet, console.desk, here)
-        routers = all_routers(agents, console.plans, consoles, alerts, removal, scans)
+        door = vault_door(settings, places.file)
+        routers = (
+            *all_routers(agents, console.plans, consoles, alerts, removal, scans),
+            vault_place_api.build_router(places, door, database, lambda: watch.forget_vault()),
+        )
         api = build_api(console.service, identity, routers)
-        door = vault_door(settings)
         care = self._care = VaultCare(database, console.vault, may_act=seating.may_act)
         watch = self._watch = add_dashboard(
             api,
@@ -113,6 +121,7 @@ class Active:
             scans,
             here,
             removal,
+            places,
         )
         metrics = Metrics(watch, database, agents, alerts, seating.me.name)
         api.include_router(metrics_api.build_router(metrics))
@@ -136,7 +145,7 @@ class Active:
         settings, seating = self._settings, self._seating
         state = settings.daemon.state
         return ConsoleConfig(
-            settings.vault.url,
+            settings.place,
             seating.engine_url,
             partial(load_keys, state),
             state / "scripts",
@@ -144,6 +153,16 @@ class Active:
             shared=seating.book is not None,
             may_act=seating.may_act,
             opened=seating.opened,
+        )
+
+    def _open_places(self, database: Database) -> VaultPlaces:
+        settings = self._settings
+        return VaultPlaces(
+            database,
+            settings.place,
+            Sealer(self._authority.derive("vault place")),
+            partial(load_keys, settings.daemon.state),
+            told=lambda: self._agents.wake() if self._agents else None,
         )
 
     def _open_agents(self, database: Database) -> Agents:
@@ -157,6 +176,7 @@ class Active:
             on_hosts=on_hosts,
             consoles=self._seating.agents_addresses,
             may_act=self._seating.may_act,
+            place=lambda: self._places.handed() if self._places else None,
         )
         if address:
             listen = self._settings.console.agents_listen
@@ -176,6 +196,8 @@ class Active:
                 self._listener.stop()
             if self._console is not None:
                 self._console.stop()
+            if self._places is not None:
+                self._places.stop()
             if self._agents is not None:
                 self._agents.stop()
 
@@ -185,14 +207,14 @@ class Active:
             self._database.close()
 
 
-def vault_door(settings: Settings) -> VaultDoor:
+def vault_door(settings: Settings, place: PlaceFile) -> VaultDoor:
     """For the dashboard's first steps."""
-    state, url = settings.daemon.state, settings.vault.url
+    state = settings.daemon.state
 
     def store(create: bool) -> ObjectStore:
-        return open_store(url, create=create, retry_s=0.0)  # a page says at once that the vault is away
+        return place.current().open(create=create, retry_s=0.0)  # a page says at once that the vault is away
 
-    return VaultDoor(url, store, partial(load_keys, state), partial(save_keys, state))
+    return VaultDoor(lambda: place.url, store, partial(load_keys, state), partial(save_keys, state))
 
 
 def _welcome(identity: Identity, https: Https) -> None:

@@ -52,6 +52,25 @@ def enrol(token: TokenText, name: Name = None, as_json: JSON = False) -> None:
     out.print("[bold]leeward agent hook[/] lets libvirt refuse to start VMs that run elsewhere")
 
 
+@app.command()
+def leave(as_json: JSON = False) -> None:
+    """Be no agent of its console any more. The agent must not run.
+
+    Removes this host's certificate and what the console has told of the vault, its credentials among it. VMs, their
+    points and the vault's key stay as they are; the console lets go of the agent with `leeward agents revoke`.
+    """
+    from leeward.agent.enrolment import leave as leave_console
+    from leeward.state.database import FolderLock
+
+    state = current().settings().daemon.state
+    with FolderLock(state):
+        console = leave_console(state)
+    if as_json:
+        print_json({"console": console, "left": True})
+    else:
+        out.print(f"[green]●[/] This host is no agent of {console} any more", soft_wrap=True)
+
+
 app.command("enroll", hidden=True)(enrol)
 
 

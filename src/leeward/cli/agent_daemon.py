@@ -32,10 +32,12 @@ def run_agent(settings: Settings, verbose: bool) -> None:
         except NotFound:
             log.warning("not enrolled yet; what was wished earlier is replicated")
         agent = build_agent(config)
-        client = AgentClient(state, agent.link, settings.agent_section.console)
+        place = config.place
+        told = None if config.vault_url else place
+        client = AgentClient(state, agent.link, settings.agent_section.console, place=told)
         agent.start()
         client.start()
-        log.info("agent runs", name=config.name, vault=settings.vault.url)
+        log.info("agent runs", name=config.name, vault=place.url)
         over.wait()
         client.stop()
         agent.stop()

@@ -6,13 +6,16 @@ import os
 import platform
 import tomllib
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from leeward.agent.added_hosts import all_hosts
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.domain.errors import BadInput, NotFound
+
+if TYPE_CHECKING:  # what it needs is more than light commands load
+    from leeward.state.vault_place import PlaceFile
 
 SYSTEM_FILE = Path("/etc/leeward/leeward.toml")
 DEFAULT_LAB = "/var/lib/leeward-lab"
@@ -23,9 +26,10 @@ class _Section(BaseModel):
 
 
 class VaultSection(_Section):
-    """url: file:///folder, s3://bucket/prefix or azure://container/prefix."""
+    """url: file:///folder, s3://bucket/prefix or azure://container/prefix; "" when the file does not say: then it is
+    what was chosen on this machine, or told by its console."""
 
-    url: str = Field(default="file:///var/lib/leeward/vault", min_length=1)
+    url: str = ""
 
 
 class HostSection(_Section):
@@ -100,6 +104,13 @@ class Settings(_Section):
     @property
     def console_name(self) -> str:
         return self.console.name or platform.node()[:64] or "console"
+
+    @property
+    def place(self) -> PlaceFile:
+        """Of the vault."""
+        from leeward.state.vault_place import PlaceFile
+
+        return PlaceFile(self.daemon.state, self.vault.url or None)
 
     @property
     def hosts(self) -> tuple[HostConfig, ...]:

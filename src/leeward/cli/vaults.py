@@ -6,14 +6,19 @@ import os
 import secrets
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from leeward.cli.context import JSON, current
 from leeward.cli.output import err, out, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
+from leeward.cli.vault_places import OptionsFile, PlaceText, credentials, show_place, take_place, wait_for_place
 from leeward.domain.errors import BadInput, NotFound, Refused
+
+if TYPE_CHECKING:
+    from leeward.cli.config import Settings
+    from leeward.vault.place import Place
 
 app = typer.Typer(no_args_is_help=True, help="The vault: where recovery points are kept.")
 
@@ -48,10 +53,9 @@ def open_vault(passphrase_file: Path | None = None) -> Any:
     """With the key that this machine holds, else with a passphrase. Returns a `leeward.vault.facade.Vault`."""
     from leeward.agent.keys import load_keys
     from leeward.vault.facade import Vault
-    from leeward.vault.stores.opening import open_store
 
     settings = current().settings()
-    store = open_store(settings.vault.url, create=False)
+    store = settings.place.current().open(create=False)
     try:
         return Vault.open(store, keys=load_keys(settings.daemon.state))
     except NotFound:
@@ -62,6 +66,8 @@ def open_vault(passphrase_file: Path | None = None) -> Any:
 @app.command()
 def init(
     passphrase_file: PassphraseFile = None,
+    place: PlaceText = None,
+    place_options: OptionsFile = None,
     object_lock: Annotated[
         str | None, typer.Option(help="Let the bucket keep each new object for so long, like 30d (S3 object lock).")
     ] = None,
@@ -70,20 +76,22 @@ def init(
     ] = False,
     as_json: JSON = False,
 ) -> None:
-    """Create the vault of the configuration, and show its recovery key once.
+    """Create the vault, and show its recovery key once: where leeward.toml says, or else where --place does.
 
     The passphrase comes from --passphrase-file, $LEEWARD_PASSPHRASE or the terminal; without any of these a strong
     one is made up and shown. Either the passphrase or the recovery key opens the vault; without both nobody can.
     """
     from leeward.agent.keys import save_keys
     from leeward.vault.facade import Vault, fingerprint
-    from leeward.vault.stores.opening import open_store
 
     settings = current().settings()
-    if object_lock is not None or compliance:
-        _set_lock(settings.vault.url, object_lock, compliance)
     passphrase, made_up = read_passphrase(passphrase_file, new=True)
-    vault, recovery = Vault.create(open_store(settings.vault.url), passphrase)
+    if place is not None and settings.place.given is None:
+        _must_hold_no_key(settings)
+    store = take_place(settings, place, place_options) or settings.place.current().open()
+    if object_lock is not None or compliance:
+        _set_lock(settings.place.current(), object_lock, compliance)
+    vault, recovery = Vault.create(store, passphrase)
     save_keys(settings.daemon.state, vault.keys)
     if as_json:
         document = {
@@ -106,7 +114,19 @@ def init(
     out.print("Next: [bold]leeward vm list[/], then [bold]leeward protect VM[/]")
 
 
-def _set_lock(url: str, wanted: str | None, compliance: bool) -> None:
+def _must_hold_no_key(settings: Settings) -> None:
+    """Another vault must not get into the place of one that is in use. Raises Refused."""
+    from leeward.agent.keys import key_path
+
+    if key_path(settings.daemon.state).exists():
+        raise Refused(
+            "this machine works with a vault already, whose place stays",
+            subject=settings.place.url,
+            hint="A vault that was moved is found again with `leeward vault unlock --place`",
+        )
+
+
+def _set_lock(place: Place, wanted: str | None, compliance: bool) -> None:
     """The bucket's own rule, which holds for all that is put there from now on. Raises BadInput, Refused."""
     from leeward.vault.stores.locking import LockRule, Mode
     from leeward.vault.stores.opening import lock_of
@@ -116,20 +136,20 @@ def _set_lock(url: str, wanted: str | None, compliance: bool) -> None:
     days = seconds(wanted) / 86_400
     if days < 1 or days != int(days) or days > 36_500:
         raise BadInput("object lock counts in whole days", subject=wanted, hint="Give 1d … 36500d")
-    lock = lock_of(url)
+    lock = lock_of(place.url, **place.options)
     if lock is None:
         raise Refused(
             "this store has no object lock that can be set from here",
-            subject=url,
-            hint="It is a matter of S3 buckets, with keys in the environment; on Azure set an immutability policy",
+            subject=place.url,
+            hint="It is a matter of S3 buckets, with keys of our own; on Azure set an immutability policy",
         )
     lock.set_rule(LockRule(Mode.COMPLIANCE if compliance else Mode.GOVERNANCE, int(days)))
 
 
-def _lock_shown(url: str) -> dict[str, Any] | None:
+def _lock_shown(place: Place) -> dict[str, Any] | None:
     from leeward.vault.stores.opening import lock_of
 
-    lock = lock_of(url)
+    lock = lock_of(place.url, **place.options)
     rule = lock.rule() if lock is not None else None
     return {"mode": rule.mode.lower() if rule.mode else "", "days": rule.days} if rule is not None else None
 
@@ -138,15 +158,22 @@ def _lock_shown(url: str) -> dict[str, Any] | None:
 def unlock(
     passphrase_file: PassphraseFile = None,
     recovery_key: Annotated[str | None, typer.Option(help="The recovery key instead of the passphrase.")] = None,
+    place: PlaceText = None,
+    place_options: OptionsFile = None,
     as_json: JSON = False,
 ) -> None:
-    """Let this machine use an existing vault: check the passphrase (or recovery key) and keep the vault's key."""
+    """Let this machine use an existing vault: check the passphrase (or recovery key) and keep the vault's key.
+
+    On an enrolled host whose leeward.toml has no [vault], the console tells where it is; that is waited for.
+    """
     from leeward.agent.keys import save_keys
     from leeward.vault.facade import Vault, fingerprint
-    from leeward.vault.stores.opening import open_store
 
     settings = current().settings()
-    store = open_store(settings.vault.url, create=False)
+    store = take_place(settings, place, place_options)
+    if store is None:
+        wait_for_place(settings)
+        store = settings.place.current().open(create=False)
     if recovery_key:
         vault = Vault.open(store, recovery_key=recovery_key)
     else:
@@ -181,7 +208,7 @@ def info(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
         "fingerprint": found.fingerprint,
         "objects": found.objects,
         "bytes": found.bytes,
-        "object_lock": _lock_shown(current().settings().vault.url),
+        "object_lock": _lock_shown(current().settings().place.current()),
         "vms": vms,
     }
     if as_json:
@@ -225,10 +252,8 @@ def check(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from leeward.vault.check import check as check_vault
-    from leeward.vault.stores.opening import open_store
 
-    settings = current().settings()
-    store = open_store(settings.vault.url, create=False)
+    store = current().settings().place.current().open(create=False)
     keys = None if keyless else open_vault(passphrase_file).keys
     try:
         trusted = bytes.fromhex(public_key) if public_key else None
@@ -277,3 +302,7 @@ def cost(
         print_json({"provider": provider, "rpo_s": seconds(rpo), "vms": vms, "dollars_a_year": round(dollars, 2)})
     else:
         out.print(f"At most ${dollars:,.0f} a year for {vms} VM(s) at {rpo} on {provider}. {ADVICE}")
+
+
+app.command("place")(show_place)
+app.command("credentials")(credentials)

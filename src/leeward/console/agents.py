@@ -17,6 +17,7 @@ from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.logs import log
 from leeward.state.agents import AgentRecord, AgentRecords, UsedToken
 from leeward.state.database import Database
+from leeward.wire.messages import PlaceMessage
 from leeward.wire.polls import Enrol, Enrolled
 from leeward.wire.tokens import Token, split_address
 
@@ -33,6 +34,8 @@ class Agents:
 
     consoles: addresses of all consoles on this database, this one first; none where it is the only one. may_act: does
     not return when this console is no longer the one that works.
+
+    place: of the vault, for agents whose configuration has none.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Agents:
         on_hosts: Callable[[], None] = lambda: None,
         consoles: Callable[[], tuple[str, ...]] = lambda: (),
         may_act: Callable[[], None] = lambda: None,
+        place: Callable[[], PlaceMessage | None] = lambda: None,
     ) -> None:
         if address:
             split_address(address)
@@ -54,6 +58,7 @@ class Agents:
         self._days = certificate_days
         self.consoles = consoles
         self._may_act = may_act
+        self.place = place
         self._writing = threading.RLock()
         self._records.prune_jobs()
         self._on_hosts = on_hosts
@@ -82,6 +87,11 @@ class Agents:
         """Of all agents that are not revoked, present or not, by name. A link stays good when its host is set up anew
         and enrols in its place."""
         return sorted(self._remotes.values(), key=lambda remote: remote.name)
+
+    def wake(self) -> None:
+        """What all of them are told may be something else now."""
+        for link in self.links():
+            link.wake()
 
     # --- enrolment ----------------------------------------------------------------------------------
 

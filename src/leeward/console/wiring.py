@@ -25,9 +25,9 @@ from leeward.orchestrator.dispatch import dispatch, guarded
 from leeward.orchestrator.engine import Engine
 from leeward.orchestrator.plan_conductor import PlanConductor
 from leeward.state.database import Database
+from leeward.state.vault_place import PlaceFile
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
-from leeward.vault.stores.opening import open_store
 
 _LEARN_S = 30.0
 _TAKE_OVER_S = 30.0
@@ -38,13 +38,13 @@ _RETRY_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ConsoleConfig:
-    """engine_url: SQLAlchemy's, of the workflow engine's own database. load_keys: gives the vault's keys, or raises
-    what the operator has to do first. scripts: folder with the scripts that recovery plans may run. executor: this
-    console's name among those on one database. shared: there may be others. may_act: checked around each step of a
-    run; does not return when this console is no longer the one that works. opened: called when the vault was opened
-    for the first time."""
+    """place: of the vault. engine_url: SQLAlchemy's, of the workflow engine's own database. load_keys: gives the
+    vault's keys, or raises what the operator has to do first. scripts: folder with the scripts that recovery plans
+    may run. executor: this console's name among those on one database. shared: there may be others. may_act: checked
+    around each step of a run; does not return when this console is no longer the one that works. opened: called when
+    the vault was opened for the first time."""
 
-    vault_url: str
+    place: PlaceFile
     engine_url: str
     load_keys: Callable[[], VaultKeys]
     scripts: Path
@@ -67,8 +67,7 @@ class LazyVault:
             if self._vault is None:
                 keys = self._config.load_keys()
                 try:
-                    store = open_store(self._config.vault_url, retry_s=_RETRY_S, create=False)
-                    self._vault = Vault.open(store, keys=keys)
+                    self._vault = Vault.open(self._config.place.following(_RETRY_S), keys=keys)
                 except NotFound as gone:  # who holds its key knows that there is a vault: it is away
                     raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
                 self._config.opened(keys)

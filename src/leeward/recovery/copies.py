@@ -48,7 +48,8 @@ class Copies:
 
     folder: records and export processes; keep its path short. replicas: of this host, used for failovers where they
     hold the point. rpo_s: a VM's target, None where it is not replicated from here. may_run: asked before a failover
-    copy that has died is started again. on_instant: see `starting.STEPS`.
+    copy that has died is started again. on_instant: see `starting.STEPS`. state: the folder whose file says where the
+    vault is and with which credentials it is opened; None: vault_url alone does.
     """
 
     def __init__(
@@ -64,12 +65,13 @@ class Copies:
         rpo_s: Callable[[str], float | None] = lambda vm_id: None,
         may_run: Callable[[str], bool] = lambda vm_id: True,
         on_instant: Callable[[str], None] = lambda name: None,
+        state: Path | None = None,
     ) -> None:
         self._host = host
         self._records = CopyRecords(folder)
         self._vault = vault
         self._replicas = replicas
-        self._served = VaultSource(self._records, host.opener, vault_url, key_file, vault, delay_ms)
+        self._served = VaultSource(self._records, host.opener, vault_url, key_file, vault, delay_ms, state)
         self._on_instant = on_instant
         self._nurse = Nurse(host, self._records, vault, rpo_s, may_run)
 

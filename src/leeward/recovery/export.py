@@ -23,6 +23,7 @@ from leeward.logs import log
 from leeward.ports.objects import ObjectStore
 from leeward.recovery.boot_record import DOCUMENT, BootRecorder, read_ahead
 from leeward.recovery.nbd_server import NbdServer
+from leeward.state.vault_place import PlaceFile
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
 from leeward.vault.log import PointImage
@@ -38,7 +39,9 @@ class ExportJob:
     """What an export process must know. socket: where it serves, for this user and group alone; record: note and use
     the reads of the boot.
 
-    delay_ms: added to every read of the store (benches). cache_bytes: decoded data kept in memory.
+    delay_ms: added to every read of the store (benches). cache_bytes: decoded data kept in memory. state: the folder
+    whose file says where the vault is and with which credentials (see `PlaceFile`), which may change while a VM runs
+    from it; "": vault_url alone does.
     """
 
     vault_url: str
@@ -51,6 +54,7 @@ class ExportJob:
     record: bool = True
     cache_bytes: int = 256 << 20
     delay_ms: float = 0.0
+    state: str = ""
 
     def save(self, path: Path) -> None:
         draft = path.with_suffix(".new")
@@ -65,7 +69,9 @@ class ExportJob:
 def open_job(job: ExportJob) -> tuple[Vault, PointImage]:
     """Raises LeewardError."""
     keys = VaultKeys.from_bytes(Path(job.key_file).read_bytes())
-    store: ObjectStore = open_store(job.vault_url, create=False)
+    store: ObjectStore = (
+        PlaceFile(Path(job.state)).following(None) if job.state else open_store(job.vault_url, create=False)
+    )
     if job.delay_ms:
         store = DelayedStore(store, job.delay_ms / 1000)
     vault = Vault.open(store, keys=keys)

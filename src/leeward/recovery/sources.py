@@ -39,7 +39,7 @@ class Source(Protocol):
 
 
 class VaultSource:
-    """opener: of what is served. key_file: of the vault, for the export process. delay_ms: see `ExportJob`."""
+    """opener: of what is served. key_file: of the vault, for the export process. delay_ms, state: see `ExportJob`."""
 
     def __init__(
         self,
@@ -49,6 +49,7 @@ class VaultSource:
         key_file: Path,
         vault: Vault,
         delay_ms: float,
+        state: Path | None = None,
     ) -> None:
         self._records = records
         self._opener = opener
@@ -56,6 +57,7 @@ class VaultSource:
         self._key_file = key_file
         self._vault = vault
         self._delay_ms = delay_ms
+        self._state = state
 
     def serve(self, record: CopyRecord) -> str:
         export = self._records.export(record)
@@ -71,6 +73,7 @@ class VaultSource:
                 uid=opener.uid,
                 gid=opener.gid,
                 delay_ms=self._delay_ms,
+                state=str(self._state or ""),
             ),
         )
         export.ensure()

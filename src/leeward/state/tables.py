@@ -391,6 +391,19 @@ class VaultCheck(Base):
     failure: Mapped[str] = mapped_column(Text, default="")
 
 
+class VaultPlaceRow(Base):
+    """Where the vault is, as it was chosen; one row. revision: grows with each change. options: JSON, nothing secret.
+    secret: credentials as JSON, sealed."""
+
+    __tablename__ = "vault_place"
+
+    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(BigInteger)
+    url: Mapped[str] = mapped_column(Text)
+    options: Mapped[str] = mapped_column(Text)
+    secret: Mapped[str] = mapped_column(Text)
+
+
 class IntegrationRow(Base):
     """How far somebody has come with integrating a service. document: as JSON (see `leeward.console.integration`).
 

@@ -9,9 +9,11 @@ from leeward.ports.objects import ObjectInfo
 from leeward.vault.format import Identity, Kind
 
 KEYRING = "keyring/"
+# What a look at the place leaves behind where nothing can be deleted (see `leeward.vault.place`).
+PROBE = "probe/"
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _NAMES = r"(log|map)/\d{16}|part/\d{16}\.\d{10}|horizon/\d{8}|doc/[a-z0-9_-]+\.\d{8,}|pin/[0-9a-f]{32}"
-_KNOWN = re.compile(rf"keyring/\d{{8}}|vm/{_UUID}/({_NAMES})")
+_KNOWN = re.compile(rf"keyring/\d{{8}}|probe/[0-9a-f]{{32}}|vm/{_UUID}/({_NAMES})")
 
 
 def is_known(key: str) -> bool:
@@ -21,6 +23,10 @@ def is_known(key: str) -> bool:
 
 def keyring(number: int) -> str:
     return f"{KEYRING}{number:08d}"
+
+
+def probe(name: str) -> str:
+    return f"{PROBE}{name}"
 
 
 def log(vm_id: str, seq: int) -> str:

@@ -15,7 +15,7 @@ from leeward.domain.vm import Consistency, Power
 
 # An agent and a console of different versions refuse each other in plain words, and the agent replicates on. To be
 # raised with every change of what they say to each other: messages, kinds of jobs, a job's arguments and results.
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 CENTURY_S = 100 * 366 * 86_400.0  # longer than anybody means; keeps times within what clocks and databases hold
 
 
@@ -85,6 +85,15 @@ class DesiredState(Message):
     protections: tuple[ProtectionMessage, ...] = ()
     standdowns: tuple[StandDownMessage, ...] = ()
     replicas: tuple[ReplicaMessage, ...] = ()
+
+
+class PlaceMessage(Message):
+    """Where the vault is and with which credentials it is opened, for an agent whose own configuration does not say.
+    See `leeward.vault.place.Place`; never a folder, which would be another one on each machine."""
+
+    revision: int
+    url: str = Field(pattern="^(s3|azure|az)://")
+    options: dict[str, str | bool] = Field(default_factory=dict, repr=False)
 
 
 class DiskMessage(Message):

@@ -17,7 +17,7 @@ from enum import StrEnum
 from pydantic import Field
 
 from leeward.wire.jobs import Job, JobReport
-from leeward.wire.messages import WIRE_VERSION, AgentReport, DesiredState, HostReport, Message
+from leeward.wire.messages import WIRE_VERSION, AgentReport, DesiredState, HostReport, Message, PlaceMessage
 
 # Longer ones would be cut by firewalls that forget silent connections.
 HOLD_S = 20.0
@@ -52,6 +52,8 @@ class Poll(Message):
     """generation: of the desired state that the agent holds. held: its jobs, in any state, that it has not let go of.
 
     numbers: sections as far as the console has taken them. consoles: the addresses that the agent was last told.
+    place: revision of the vault's place that it holds, 0 for none; None: its own configuration says where the vault
+    is.
     """
 
     version: int = WIRE_VERSION
@@ -61,13 +63,15 @@ class Poll(Message):
     held: tuple[str, ...] = ()
     numbers: dict[Section, int] = Field(default_factory=dict)
     consoles: tuple[str, ...] = Field(default=(), max_length=16)
+    place: int | None = None
 
 
 class Orders(Message):
     """desired: newer than what the agent holds, or None. jobs: to be begun. releases: jobs to let go of.
 
     want: sections to be told again. renew: it is time for the next certificate. consoles: where the agent finds a
-    console if not here, in place of what it was told before; empty for no news.
+    console if not here, in place of what it was told before; empty for no news. place: newer than what the agent
+    holds, or None; it has credentials.
     """
 
     version: int = WIRE_VERSION
@@ -77,10 +81,13 @@ class Orders(Message):
     want: tuple[Section, ...] = ()
     renew: bool = False
     consoles: tuple[str, ...] = ()
+    place: PlaceMessage | None = None
 
     @property
     def empty(self) -> bool:
-        return not (self.desired or self.jobs or self.releases or self.want or self.renew or self.consoles)
+        return not (
+            self.desired or self.jobs or self.releases or self.want or self.renew or self.consoles or self.place
+        )
 
 
 class Enrol(Message):

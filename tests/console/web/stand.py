@@ -14,16 +14,18 @@ from tests.vault.conftest import CHEAP
 from leeward.agent.config import AgentConfig
 from leeward.agent.here import LibvirtHere
 from leeward.agent.wiring import build_agent
-from leeward.console import listeners, metrics_api
+from leeward.console import listeners, metrics_api, vault_place_api
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.alerts.center import AlertCenter
+from leeward.console.alerts.sealing import Sealer
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
 from leeward.console.host_removal import HostRemoval
 from leeward.console.metrics_api import Metrics
 from leeward.console.routers import all_routers
 from leeward.console.vault_care import VaultCare
+from leeward.console.vault_place import VaultPlaces
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
@@ -32,6 +34,7 @@ from leeward.domain.errors import NotFound
 from leeward.network.discovery.scans import Scans
 from leeward.network.discovery.signs import DOORS
 from leeward.state.seat import Member
+from leeward.state.vault_place import PlaceFile
 
 
 class KeyFolder:
@@ -51,9 +54,19 @@ class KeyFolder:
 
 class Stand(Console):
     """door: of the world's own vault unless given. doors: at which scans knock, libvirt's and the others' unless
-    given. agents_port: where agents are listened for. empty: no host is known yet."""
+    given. agents_port: where agents are listened for. empty: no host is known yet. place: of the vault, as
+    leeward.toml says it; None: it does not, and the door is that of the place that is chosen."""
 
-    def __init__(self, folder, make_world=PlanWorld, make_door=None, doors=DOORS, agents_port=None, empty=False):
+    def __init__(
+        self,
+        folder,
+        make_world=PlanWorld,
+        make_door=None,
+        doors=DOORS,
+        agents_port=None,
+        empty=False,
+        place="file:///vault",
+    ):
         self.scans = Scans(doors)
         # This machine's libvirt: a real agent without hosts, on libvirt's own test driver.
         self.own = build_agent(AgentConfig("here", (), "file:///vault", folder / "own"))
@@ -69,8 +82,19 @@ class Stand(Console):
             console.alerts = AlertCenter(console.database, authority, From("here", "https://console.example"))
             consoles = Consoles(None, Member("here", "1"))
             world = console.world
+            self.place = PlaceFile(folder / "own", place)
+            self.key = KeyFolder()
+            self.door = make_door() if make_door else self.door_of_world() if place else self.door_of_place()
+            sealer = Sealer(authority.derive("vault place"))
+            self.places = VaultPlaces(console.database, self.place, sealer, self.door._load, told=agents.wake)
+            agents.place = self.places.handed
             self.removal = HostRemoval(console.database, world.fleet, world.desk, self.here)
-            return all_routers(agents, world.plans, consoles, console.alerts, self.removal, self.scans)
+            return (
+                *all_routers(agents, world.plans, consoles, console.alerts, self.removal, self.scans),
+                vault_place_api.build_router(
+                    self.places, self.door, console.database, lambda: self.watch.forget_vault()
+                ),
+            )
 
         super().__init__(folder, make_world, routers)
         first = [] if empty else list(self.world.links)
@@ -78,7 +102,6 @@ class Stand(Console):
         if self.listener:
             self.agents.start()
             self.listener.start()
-        self.door = make_door() if make_door else self.door_of_world()
         self.care = VaultCare(self.database, Opener(self.world))
         self.watch = add_dashboard(
             self.app,
@@ -94,13 +117,20 @@ class Stand(Console):
             self.scans,
             self.here,
             self.removal,
+            self.places,
         )
         metrics = Metrics(self.watch, self.database, self.agents, self.alerts, "here")
         self.app.include_router(metrics_api.build_router(metrics))
 
     def door_of_world(self):
         key = KeyFolder(self.world.keys)
-        return VaultDoor("file:///vault", lambda create: self.world.store, key.load, key.save, CHEAP)
+        return VaultDoor(lambda: "file:///vault", lambda create: self.world.store, key.load, key.save, CHEAP)
+
+    def door_of_place(self):
+        def store(create):
+            return self.place.current().open(create=create, retry_s=0)
+
+        return VaultDoor(lambda: self.place.url, store, self.key.load, self.key.save, CHEAP)
 
     def pages(self, **more):
         """A browser that nobody has signed in with."""

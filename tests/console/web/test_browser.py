@@ -288,7 +288,7 @@ def test_a_console_that_is_away_is_told_and_the_page_goes_on_when_it_is_back(off
 
 def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
     store, key = MemoryStore(), KeyFolder()
-    door = VaultDoor("file:///var/lib/leeward/vault", lambda create: store, key.load, key.save, CHEAP)
+    door = VaultDoor(lambda: "file:///var/lib/leeward/vault", lambda create: store, key.load, key.save, CHEAP)
     fresh = Stand(tmp_path, make_door=lambda: door)
     server = Served(fresh)
     code, _ = fresh.identity.reception.offer_setup()

@@ -87,7 +87,7 @@ def new_door(store, key):
         return store
 
     store.gone = False
-    return VaultDoor("file:///var/lib/leeward/vault", open_it, key.load, key.save, CHEAP)
+    return VaultDoor(lambda: "file:///var/lib/leeward/vault", open_it, key.load, key.save, CHEAP)
 
 
 @pytest.fixture
@@ -205,7 +205,9 @@ def test_a_vault_whose_folder_is_gone_is_away_and_not_to_be_made_anew(tmp_path):
     place, key = tmp_path / "vault", KeyFolder()
 
     def door():
-        return VaultDoor(place.as_uri(), lambda create: LocalStore(place, create=create), key.load, key.save, CHEAP)
+        return VaultDoor(
+            lambda: place.as_uri(), lambda create: LocalStore(place, create=create), key.load, key.save, CHEAP
+        )
 
     assert door().state() is VaultState.NONE
     assert door().room() is None
@@ -220,4 +222,4 @@ def test_a_vault_whose_folder_is_gone_is_away_and_not_to_be_made_anew(tmp_path):
 
 def test_how_full_a_bucket_is_nobody_tells():
     key = KeyFolder()
-    assert VaultDoor("s3://bucket/prefix", lambda create: MemoryStore(), key.load, key.save).room() is None
+    assert VaultDoor(lambda: "s3://bucket/prefix", lambda create: MemoryStore(), key.load, key.save).room() is None

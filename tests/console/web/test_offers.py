@@ -33,7 +33,7 @@ class AwayWorld(PlanWorld):
 class AwayStand(Stand):
     def door_of_world(self):
         key = KeyFolder(self.world.keys)
-        return VaultDoor("file:///vault", lambda create: self.world.console_line, key.load, key.save, CHEAP)
+        return VaultDoor(lambda: "file:///vault", lambda create: self.world.console_line, key.load, key.save, CHEAP)
 
     def cut(self, away=True):
         for line in (self.world.office.line, self.world.recovery.line, self.world.console_line):

@@ -57,9 +57,11 @@ def test_what_changes_vms_needs_an_operator_and_what_changes_the_console_an_admi
         assert least["POST", path] is Role.OPERATOR, path
     admins = {path for (method, path), needed in least.items() if method == "POST" and needed is Role.ADMIN}
     assert admins == {
+        "/first-steps/place",
         "/first-steps/vault",
         "/first-steps/vault/unlock",
         "/first-steps/key",
+        "/vault/credentials",
         "/users",
         "/users/{name}/role",
         "/users/{name}/remove",

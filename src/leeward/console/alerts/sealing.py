@@ -37,5 +37,5 @@ class Sealer:
             raise Unavailable(
                 "the stored secret cannot be read: this console has another authority than the one that stored it",
                 subject=of,
-                hint="Enter it again in the settings of alerts",
+                hint="Enter it again",
             ) from None

@@ -30,9 +30,11 @@ def onto_host(address: str) -> str:
 
 
 def on_host(name: str, site: str, vault_url: str, token: str, storage: str, *, unlock: bool = True) -> str:
-    """On the host, as root; may be done again. unlock: the last command asks for the vault's passphrase; the agent
-    waits for it. Nothing is enrolled where the operator's own configuration has no host of this name."""
-    lines = [_MARK, "", "[vault]", f"url = {json.dumps(vault_url)}", "", "[[host]]", f"name = {json.dumps(name)}"]
+    """On the host, as root; may be done again. vault_url: "" where the console tells the agent itself. unlock: the
+    last command asks for the vault's passphrase; the agent waits for it. Nothing is enrolled where the operator's own
+    configuration has no host of this name."""
+    vault = ["[vault]", f"url = {json.dumps(vault_url)}", ""] if vault_url else []
+    lines = [_MARK, "", *vault, "[[host]]", f"name = {json.dumps(name)}"]
     lines += [f'site = "{site}"', 'uri = "qemu:///system"']
     if site == "recovery":
         lines.append(f"storage = {json.dumps(storage)}")

@@ -14,6 +14,7 @@ from leeward.console.integration import Integration
 from leeward.console.plans import Plans
 from leeward.console.service import Service
 from leeward.console.vault_care import VaultCare
+from leeward.console.vault_place import VaultPlaces
 from leeward.console.web import (
     alert_pages,
     alert_settings,
@@ -26,6 +27,7 @@ from leeward.console.web import (
     integrate_pages,
     move_pages,
     people_pages,
+    place_pages,
     plan_drill_pages,
     plan_edit_pages,
     plan_pages,
@@ -61,6 +63,7 @@ def add_dashboard(
     scans: Scans,
     machine: OwnMachine,
     removal: HostRemoval,
+    places: VaultPlaces,
 ) -> Watch:
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
@@ -83,12 +86,14 @@ def add_dashboard(
         integration,
         machine,
         removal,
+        places,
     )
     painter.tell("alerts_open", parts.open_alerts)
     install_pages(app, painter)
     app.include_router(assets.router())
     for pages in (
         door_pages,
+        place_pages,
         home_pages,
         integrate_pages,
         scan_pages,

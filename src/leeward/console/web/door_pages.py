@@ -121,12 +121,16 @@ def _add_first_vault(pages: APIRouter, parts: Parts) -> None:
             status,
             state=state.value,
             url=door.url,
+            given=parts.places.given,
+            choosable=parts.places.choosable(),
             suggestion=suggested_passphrase(),
             **values,  # type: ignore[arg-type]
         )
 
     @pages.get("/first-steps/vault", dependencies=admin)
     def first_vault(request: Request) -> Response:
+        if parts.places.choosable() and parts.places.file.chosen() is None:
+            return go(request, "/first-steps/place")
         return vault_page(request)
 
     @pages.post("/first-steps/vault", dependencies=admin)

@@ -99,7 +99,7 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
         standings = integration.standings()
         one = _of(standings, address)
         pick = one.pick
-        url = parts.door.url
+        url, handed = parts.door.url, parts.places.handed() is not None
         wants = "recovery" if _needs_recovery(parts, one, standings) else pick.site
         return wizard_page(
             parts,
@@ -114,9 +114,10 @@ def _add_host(pages: APIRouter, parts: Parts, pushes: Pushes) -> Callable[..., R
             values=values or Form(_first(pick, wants if not pick.token else pick.site)),
             token=token,
             bring=onto_host(pick.address),
-            enrol=on_host(pick.name, pick.site, url, token, STORAGE) if token else "",
+            enrol=on_host(pick.name, pick.site, "" if handed else url, token, STORAGE) if token else "",
             vault_is_local=is_local(url),
             vault_url=url,
+            handed=handed,
             keys=keys,
             wants=wants,
             of=of,

@@ -12,6 +12,7 @@ from leeward.console.integration import Integration
 from leeward.console.plans import Plans
 from leeward.console.service import Service
 from leeward.console.vault_care import VaultCare
+from leeward.console.vault_place import VaultPlaces
 from leeward.console.web.painter import Painter
 from leeward.console.web.points import PointBook
 from leeward.console.web.vault_door import VaultDoor
@@ -22,7 +23,8 @@ from leeward.state.database import Database
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """points: what the vault holds of a VM; door: how the vault comes about; machine: the console's own."""
+    """points: what the vault holds of a VM; door: how the vault comes about; places: where it is; machine: the
+    console's own."""
 
     service: Service
     plans: Plans
@@ -38,6 +40,7 @@ class Parts:
     integration: Integration
     machine: OwnMachine
     removal: HostRemoval
+    places: VaultPlaces
 
     def open_alerts(self) -> int:
         return sum(self.alerts.book.open_counts().values())

@@ -66,7 +66,8 @@ def router(parts: Parts, pushes: Pushes, host_page: HostPage) -> APIRouter:
 
             def script() -> str:
                 token = integration.make_token(address, name, site).token
-                return on_host(name, site, parts.door.url, token, STORAGE, unlock=False)
+                url = "" if parts.places.handed() else parts.door.url
+                return on_host(name, site, url, token, STORAGE, unlock=False)
 
             pushes.start(address, install_tasks(remote, lambda: packed(root), script, form["passphrase"]))
         except LeewardError as error:

@@ -31,19 +31,23 @@ class VaultState(StrEnum):
 
 
 class VaultDoor:
-    """url: as configured. store: opens its place; True: make its folder when that is missing. load, save: the key
-    that this machine holds; `load` raises NotFound when it holds none."""
+    """url: of its place, which may be chosen yet. store: opens its place; True: make its folder when that is missing.
+    load, save: the key that this machine holds; `load` raises NotFound when it holds none."""
 
     def __init__(
         self,
-        url: str,
+        url: Callable[[], str],
         store: Callable[[bool], ObjectStore],
         load: Callable[[], VaultKeys],
         save: Callable[[VaultKeys], object],
         cost: Argon2 | None = None,
     ) -> None:
-        self.url = url
+        self._url = url
         self._store, self._load, self._save, self._cost = store, load, save, cost
+
+    @property
+    def url(self) -> str:
+        return self._url()
 
     def state(self) -> VaultState:
         try:
@@ -51,7 +55,7 @@ class VaultDoor:
             ring = read_keyring(store)
         except NotFound:
             # Who holds its key knows that there is a vault: its disk is not mounted, say.
-            return VaultState.AWAY if self._has_key() else VaultState.NONE
+            return VaultState.AWAY if self.has_key() else VaultState.NONE
         except LeewardError:
             return VaultState.AWAY
         try:
@@ -59,7 +63,8 @@ class VaultDoor:
         except LeewardError:
             return VaultState.LOCKED
 
-    def _has_key(self) -> bool:
+    def has_key(self) -> bool:
+        """Whether this machine works with a vault already, readable or not."""
         try:
             self._load()
         except NotFound:

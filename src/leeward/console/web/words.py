@@ -103,6 +103,8 @@ EVENTS = {
     "adopted from the vault": N_("adopted from the vault"),
     "vault created": N_("vault created"),
     "vault unlocked": N_("vault unlocked"),
+    "vault place chosen": N_("place of the vault chosen"),
+    "vault credentials renewed": N_("credentials of the vault renewed"),
     "recovery key confirmed": N_("recovery key confirmed"),
     "drill scheduled": N_("drill scheduled"),
     "drill no longer scheduled": N_("drill no longer scheduled"),

@@ -18,6 +18,7 @@ from leeward.console import listeners
 from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.alerts.center import AlertCenter
+from leeward.console.alerts.sealing import Sealer
 from leeward.console.api import build_api
 from leeward.console.authority import Authority
 from leeward.console.consoles import Consoles
@@ -26,6 +27,7 @@ from leeward.console.host_removal import HostRemoval
 from leeward.console.identity import build_identity
 from leeward.console.routers import all_routers
 from leeward.console.vault_care import VaultCare
+from leeward.console.vault_place import VaultPlaces
 from leeward.console.web.alert_letters import From
 from leeward.console.web.dashboard import add_dashboard
 from leeward.console.web.vault_door import VaultDoor
@@ -38,6 +40,7 @@ from leeward.state.clock import now
 from leeward.state.database import Database
 from leeward.state.seat import Member
 from leeward.state.tables import ProtectedVm
+from leeward.state.vault_place import PlaceFile
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -56,9 +59,8 @@ def main(folder: Path, agents: int, vms: int) -> None:
     keys: VaultKeys = vault.keys
     console_agents = Agents(database, authority, "https://127.0.0.1:1", on_hosts=lambda: console.respread())
     server = AgentsServer(console_agents, authority, "127.0.0.1:0", ["127.0.0.1"])
-    config = ConsoleConfig(
-        vault_folder.as_uri(), f"sqlite:///{folder}/workflows.db", lambda: keys, folder / "scripts"
-    )
+    place = PlaceFile(folder, vault_folder.as_uri())
+    config = ConsoleConfig(place, f"sqlite:///{folder}/workflows.db", lambda: keys, folder / "scripts")
     console = Console(config, database, console_agents.links)
     console_agents.start()
     server.start()
@@ -74,7 +76,7 @@ def main(folder: Path, agents: int, vms: int) -> None:
         all_routers(console_agents, console.plans, Consoles(None, Member("bench", "")), alerts, removal),
     )
     store = LocalStore(vault_folder)
-    door = VaultDoor(vault_folder.as_uri(), lambda create: store, lambda: keys, lambda new: None)
+    door = VaultDoor(lambda: place.url, lambda create: store, lambda: keys, lambda new: None)
     watch = add_dashboard(
         api,
         console.service,
@@ -89,6 +91,7 @@ def main(folder: Path, agents: int, vms: int) -> None:
         Scans(),
         here,
         removal,
+        VaultPlaces(database, place, Sealer(authority.derive("vault place")), lambda: keys),
     )
     watch.start()
     print(server.port, flush=True)

@@ -1,4 +1,5 @@
-"""A store that is opened when it is first needed: for whoever must work while it cannot be."""
+"""A store that is opened when it is first needed, and opened anew when how to open it has changed: for whoever must
+work while it cannot be, and outlives credentials."""
 
 from __future__ import annotations
 
@@ -9,18 +10,28 @@ from leeward.ports.objects import Buffer, ObjectInfo, ObjectStore
 
 
 class LateStore:
-    """open: raises StoreUnavailable while there is nothing to open; it is asked again with the next call."""
+    """open_: raises StoreUnavailable while there is nothing to open; it is asked again with the next call. stamp: of
+    how it is opened; asked before each call, so it must be quick."""
 
-    def __init__(self, url: str, open_: Callable[[], ObjectStore]) -> None:
-        self.url = url
+    def __init__(
+        self, url: Callable[[], str], open_: Callable[[], ObjectStore], stamp: Callable[[], object] = lambda: None
+    ) -> None:
+        self._url = url
         self._open = open_
+        self._stamp = stamp
+        self._opened_at: object = None
         self._store: ObjectStore | None = None
         self._lock = threading.Lock()
 
+    @property
+    def url(self) -> str:
+        return self._url()
+
     def _opened(self) -> ObjectStore:
         with self._lock:
-            if self._store is None:
-                self._store = self._open()
+            stamp = self._stamp()
+            if self._store is None or stamp != self._opened_at:
+                self._store, self._opened_at = self._open(), stamp
             return self._store
 
     def put(self, key: str, parts: Sequence[Buffer]) -> None:

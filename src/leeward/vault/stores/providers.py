@@ -41,7 +41,7 @@ class CloudOptions:
     """What both providers have in common.
 
     endpoint: address of a server that speaks the provider's protocol ("" the provider itself).
-    ca_file: PEM certificates to trust besides the system's.
+    ca_file, ca: PEM certificates to trust besides the system's, as a file or as they are.
     allow_http: talk to an endpoint without TLS (always allowed on loopback).
     instance_credentials: get credentials from the metadata service of the cloud machine we run on.
     read_timeout_s: a read fails after this long a silence. put_timeout_s: a put fails after this long; of a small
@@ -50,6 +50,7 @@ class CloudOptions:
 
     endpoint: str = ""
     ca_file: str = ""
+    ca: str = ""
     allow_http: bool = False
     instance_credentials: bool = False
     read_timeout_s: float = 30.0
@@ -124,7 +125,7 @@ def _lock(bucket: str, prefix: str, endpoint: str, region: str, options: S3Optio
     token = options.session_token or ("" if options.access_key_id else _env("AWS_SESSION_TOKEN"))
     # As long as a delete has elsewhere; each of these requests is as small as one.
     limit = min(options.read_timeout_s, *_put_limits(options))
-    access = Access(bucket, prefix, endpoint, region, key_id, secret, token, options.ca_file, limit)
+    access = Access(bucket, prefix, endpoint, region, key_id, secret, token, options.ca_file, limit, options.ca)
     return ObjectLock(SignedS3(access), url)
 
 
@@ -186,8 +187,9 @@ def _clients(endpoint: str, options: CloudOptions, url: str) -> list[ClientConfi
     if plain and not options.allow_http and parts.hostname not in _LOOPBACK:
         raise BadInput("the endpoint has no TLS", subject=url, hint="Use https, or set allow_http")
     shared: ClientConfig = {"connect_timeout": _CONNECT, "allow_http": plain}
-    if options.ca_file:
-        shared["root_certificate"] = _certificates(options.ca_file, url)
+    if options.ca_file or options.ca:
+        file = _certificates(options.ca_file, url) if options.ca_file else b""
+        shared["root_certificate"] = file + b"\n" + options.ca.encode()
     # A day: obstore has no "no limit", and a large read over a thin line is in order as long as bytes come.
     silence = timedelta(seconds=options.read_timeout_s)
     clients: list[ClientConfig] = [{**shared, "read_timeout": silence, "timeout": timedelta(days=1)}]

@@ -21,7 +21,7 @@ _ALGORITHM = "AWS4-HMAC-SHA256"
 @dataclass(frozen=True, slots=True)
 class Access:
     """Where a bucket is and who asks. endpoint: "" for Amazon's own; prefix: of all keys. timeout_s: a request has
-    failed after this long a silence."""
+    failed after this long a silence. ca_file, ca: PEM to trust besides the system's."""
 
     bucket: str
     prefix: str
@@ -32,6 +32,7 @@ class Access:
     token: str = field(default="", repr=False)
     ca_file: str = ""
     timeout_s: float = 10.0
+    ca: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class SignedS3:
         trusted = ssl.create_default_context()
         if self._access.ca_file:
             trusted.load_verify_locations(self._access.ca_file)
+        if self._access.ca:
+            trusted.load_verify_locations(cadata=self._access.ca)
         return trusted
 
 

@@ -1,0 +1,95 @@
+"""Where this machine's vault is, as a file of mode 0600 beside the vault's key: for whoever has no database at hand,
+the agent, the command line, and processes that outlive the daemon.
+
+The file may be replaced at any time, by another process too; `stamp` tells that, and stores that were opened with
+`following` open anew.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from functools import partial
+from pathlib import Path
+
+from leeward.domain.errors import BadInput, NotFound, StoreUnavailable
+from leeward.ports.objects import ObjectStore
+from leeward.state.files import write_private
+from leeward.vault.place import Place
+from leeward.vault.stores.late import LateStore
+
+DEFAULT_URL = "file:///var/lib/leeward/vault"
+
+
+class PlaceFile:
+    """given: by leeward.toml, and counts more than what was chosen; None: it says nothing. Thread-safe."""
+
+    def __init__(self, state: Path, given: str | None = None) -> None:
+        self.path = state / "keys" / "place.json"
+        self.given = given
+        self._lock = threading.Lock()
+        self._known: tuple[object, Place] | None = None
+
+    @property
+    def url(self) -> str:
+        return self.current().url
+
+    def stamp(self) -> object:
+        """Another one after each change."""
+        if self.given is not None:
+            return None
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
+
+    def current(self) -> Place:
+        """Raises BadInput for a damaged file."""
+        if self.given is not None:
+            return Place(self.given)
+        return self.chosen() or Place(DEFAULT_URL)
+
+    def chosen(self) -> Place | None:
+        """Whatever leeward.toml says; None when nothing was chosen. Raises BadInput for a damaged file."""
+        with self._lock:
+            try:
+                found = self.path.stat()
+                stamp = found.st_ino, found.st_mtime_ns
+                if self._known is None or self._known[0] != stamp:
+                    self._known = stamp, _read(self.path)
+                return self._known[1]
+            except FileNotFoundError:
+                return None
+
+    def save(self, place: Place) -> None:
+        document = {"revision": place.revision, "url": place.url, "options": dict(place.options)}
+        write_private(self.path, json.dumps(document, indent=1).encode())
+
+    def remove(self) -> None:
+        self.path.unlink(missing_ok=True)
+
+    def following(self, retry_s: float | None) -> LateStore:
+        """The store there, which must exist; with the place as it then is, whenever it is used."""
+        return LateStore(lambda: self.url, partial(self._open, retry_s), self.stamp)
+
+    def _open(self, retry_s: float | None) -> ObjectStore:
+        """Who uses this knows that there is a vault: where none is found it is away."""
+        try:
+            return self.current().open(create=False, retry_s=retry_s)
+        except NotFound as gone:
+            raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
+
+
+def _read(path: Path) -> Place:
+    try:
+        found = json.loads(path.read_bytes())
+        return Place(str(found["url"]), dict(found["options"]), int(found["revision"]))
+    except PermissionError:
+        raise BadInput("the vault's place may not be read", subject=str(path), hint="Run this as root") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BadInput(
+            f"the file with the vault's place is damaged ({type(error).__name__})",
+            subject=str(path),
+            hint="Choose the place again",
+        ) from None
