@@ -392,12 +392,12 @@ class VaultCheck(Base):
 
 
 class VaultPlaceRow(Base):
-    """Where the vault is, as it was chosen; one row. revision: grows with each change. options: JSON, nothing secret.
+    """Where the vault is, as it was chosen; one row, "vault". revision: grows with each change. options: JSON, nothing secret.
     secret: credentials as JSON, sealed."""
 
     __tablename__ = "vault_place"
 
-    id: Mapped[int] = mapped_column(Integer, primary_key=True, autoincrement=False)
+    name: Mapped[str] = mapped_column(String(32), primary_key=True)
     revision: Mapped[int] = mapped_column(BigInteger)
     url: Mapped[str] = mapped_column(Text)
     options: Mapped[str] = mapped_column(Text)

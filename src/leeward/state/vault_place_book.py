@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from leeward.state.database import Database
 from leeward.state.tables import VaultPlaceRow
 
-_ID = 1
+_VAULT = "vault"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,18 +30,18 @@ class PlaceBook:
     def kept(self) -> KeptPlace | None:
         """None when nothing was ever chosen."""
         with self._database.reading() as session:
-            row = session.get(VaultPlaceRow, _ID)
+            row = session.get(VaultPlaceRow, _VAULT)
             return KeptPlace(row.revision, row.url, json.loads(row.options), row.secret) if row else None
 
     def keep(self, place: KeptPlace) -> None:
         """In place of an older one; a newer one stays."""
         with self._database.writing() as session:
-            row = session.get(VaultPlaceRow, _ID, with_for_update=True)
+            row = session.get(VaultPlaceRow, _VAULT, with_for_update=True)
             if row is not None and row.revision >= place.revision:
                 return
             session.merge(
                 VaultPlaceRow(
-                    id=_ID,
+                    name=_VAULT,
                     revision=place.revision,
                     url=place.url,
                     options=json.dumps(place.options),

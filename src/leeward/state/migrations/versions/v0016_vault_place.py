@@ -12,7 +12,7 @@ depends_on = None
 def upgrade() -> None:
     op.create_table(
         "vault_place",
-        sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+        sa.Column("name", sa.String(32), primary_key=True),
         sa.Column("revision", sa.BigInteger, nullable=False),
         sa.Column("url", sa.Text, nullable=False),
         sa.Column("options", sa.Text, nullable=False),

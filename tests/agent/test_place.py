@@ -1,0 +1,139 @@
+"""Where the vault is, as the console tells it: only to enrolled agents that do not know it themselves."""
+
+import stat
+import time
+
+import pytest
+from pydantic import ValidationError
+from tests.console.stand import until
+
+from leeward.agent.channel import Channel, Refusal
+from leeward.agent.enrolment import leave
+from leeward.agent.identity import authority_context, load_identity, tls_context
+from leeward.domain.errors import NotFound
+from leeward.state.vault_place import PlaceFile
+from leeward.vault.place import Place
+from leeward.wire.messages import PlaceMessage
+from leeward.wire.polls import Orders, Poll
+
+SECRET = "a-secret-that-nobody-may-see"
+
+
+class Told:
+    """What the console has to tell; may change."""
+
+    def __init__(self):
+        self.place = None
+
+    def say(self, revision, secret=SECRET, url="s3://bucket/x"):
+        options = {"access_key_id": "id", "secret_access_key": secret}
+        self.place = PlaceMessage(revision=revision, url=url, options=options)
+        return self.place
+
+
+@pytest.fixture
+def told():
+    return Told()
+
+
+@pytest.fixture
+def stand(make_stand, told):
+    return make_stand(place=lambda: told.place)
+
+
+@pytest.fixture
+def enrolled(stand, make_host):
+    host = make_host()
+    host.enrol(stand.token())
+    host.place = PlaceFile(host.folder)
+    return host
+
+
+def ask(stand, host, place, certificate=True):
+    identity = load_identity(host.folder)
+    context = tls_context(identity) if certificate else authority_context(identity.authority)
+    channel = Channel(stand.address, lambda: context)
+    poll = Poll(run="r", wait_s=0, generation=0, place=place)
+    try:
+        return Orders.model_validate_json(channel.ask("POST", "/agent/poll", poll.model_dump_json().encode(), 10))
+    finally:
+        channel.close()
+
+
+def test_an_agent_is_told_and_told_again_when_it_changes(stand, enrolled, told):
+    told.say(10)
+    enrolled.start(place=enrolled.place)
+    found = until(enrolled.place.chosen)
+    assert (found.url, found.options["secret_access_key"], found.revision) == ("s3://bucket/x", SECRET, 10)
+    assert stat.S_IMODE(enrolled.place.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(enrolled.place.path.parent.stat().st_mode) == 0o700
+    told.say(11, "renewed")
+    stand.agents.wake()  # not a poll later: at once
+    until(lambda: enrolled.place.chosen().options["secret_access_key"] == "renewed", 5)
+    told.say(9, "older")
+    stand.agents.wake()
+    time.sleep(0.5)
+    assert enrolled.place.chosen().revision == 11
+
+
+def test_who_knows_it_himself_is_told_nothing(stand, enrolled, told):
+    told.say(10)
+    assert ask(stand, enrolled, None).place is None
+    assert ask(stand, enrolled, 0).place == told.place
+    assert ask(stand, enrolled, 10).place is None
+
+
+def test_nobody_else_is_told(stand, enrolled, told):
+    told.say(10)
+    with pytest.raises(Refusal, match="certificate is needed"):
+        ask(stand, enrolled, 0, certificate=False)
+    stand.agents.revoke("office")
+    with pytest.raises(Refusal, match="revoked"):
+        ask(stand, enrolled, 0)
+
+
+def test_a_revoked_agent_works_on_with_what_it_has_and_hears_nothing_new(stand, enrolled, told):
+    told.say(10)
+    enrolled.start(place=enrolled.place)
+    until(enrolled.place.chosen)
+    stand.agents.revoke("office")
+    told.say(11, "renewed")
+    enrolled.refused()
+    assert enrolled.place.chosen().revision == 10
+
+
+def test_a_damaged_file_is_told_anew(stand, enrolled, told):
+    told.say(10)
+    enrolled.place.save(Place("s3://x"))
+    enrolled.place.path.write_text("{")
+    enrolled.start(place=enrolled.place)
+    until(lambda: enrolled.place.path.read_text() != "{")
+    assert enrolled.place.chosen().revision == 10
+
+
+def test_another_consoles_place_is_forgotten_with_it(stand, make_stand, enrolled):
+    enrolled.place.save(Place("s3://bucket", {"secret_access_key": SECRET}, 10))
+    enrolled.enrol(stand.token(name="office"))  # again with the same one
+    assert enrolled.place.chosen() is not None
+    other = make_stand("other")
+    enrolled.enrol(other.token())
+    assert enrolled.place.chosen() is None
+
+
+def test_who_leaves_takes_nothing_along(stand, enrolled):
+    enrolled.place.save(Place("s3://bucket", {"secret_access_key": SECRET}, 10))
+    assert leave(enrolled.folder) == stand.address
+    assert enrolled.place.chosen() is None
+    with pytest.raises(NotFound):
+        leave(enrolled.folder)
+    for path in enrolled.folder.rglob("*"):
+        assert not path.is_file() or SECRET.encode() not in path.read_bytes()
+
+
+def test_a_folder_is_never_told_and_no_secret_is_shown():
+    with pytest.raises(ValidationError):
+        PlaceMessage(revision=1, url="file:///vault")
+    message = Told().say(1)
+    for shown in (message, Orders(place=message), Place(message.url, message.options)):
+        assert SECRET not in repr(shown) + str(shown)
+    assert not Orders(place=message).empty
