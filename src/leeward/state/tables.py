@@ -392,7 +392,8 @@ class VaultCheck(Base):
 
 
 class VaultPlaceRow(Base):
-    """Where the vault is, as it was chosen; one row, "vault". revision: grows with each change. options: JSON, nothing secret.
+    """Where the vault is, as it was chosen; one row, "vault". revision: grows with each change. options: JSON without
+    secrets.
     secret: credentials as JSON, sealed."""
 
     __tablename__ = "vault_place"
