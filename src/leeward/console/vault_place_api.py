@@ -13,6 +13,7 @@ from leeward.console.access import GuardedRoute, about, admin
 from leeward.console.vault_place import PlaceView, VaultPlaces
 from leeward.console.web.vault_door import VaultDoor
 from leeward.state.database import Database
+from leeward.vault.stores.opening import without_login
 
 
 class _Request(BaseModel):
@@ -93,13 +94,13 @@ def build_router(places: VaultPlaces, door: VaultDoor, database: Database, chang
 
     @router.post("/place/check", dependencies=admin)
     def check_vault_place(request: Request, wanted: PlaceRequest) -> Tried:
-        about(request, wanted.url[:200])
+        about(request, without_login(wanted.url)[:200])
         place, found = places.check(wanted.url, wanted.options)
         return Tried(url=place.url, vault=str(found) if found else None)
 
     @router.put("/place", dependencies=admin)
     def choose_vault_place(request: Request, wanted: PlaceRequest) -> PlaceAnswer:
-        about(request, wanted.url[:200])
+        about(request, without_login(wanted.url)[:200])
         places.choose(wanted.url, wanted.options)
         changed()
         return PlaceAnswer.of(places.view())

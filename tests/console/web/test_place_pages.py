@@ -310,6 +310,16 @@ def test_a_place_that_makes_no_sense_is_refused_with_a_reason(fresh):
         assert words in answer.json()["error"]["message"]
 
 
+def test_credentials_in_an_address_reach_no_log(fresh, admin):
+    api = fresh.user("anna", "admin")
+    for url in (f"s3://id:{SECRET}@bucket/x", f"azure://box/x?sig={SECRET}", f"s3://box#{SECRET}"):
+        assert api.put("/vault/place", {"url": url}).status_code == 422
+        assert SECRET not in api.post("/vault/place/check", {"url": url}).text
+    form = {"kind": "s3", "s3_bucket": f"id:{SECRET}@bucket", "s3_access_key_id": "a", "s3_secret_access_key": "b"}
+    assert admin.post("/first-steps/place", {**form, "act": "use"}).status_code == 422
+    assert SECRET not in everything(fresh)
+
+
 def test_what_was_typed_is_kept_for_a_while_and_once():
     now = 0.0
     kept = KeptSecrets(lambda: now)

@@ -110,6 +110,7 @@ def _read_azure(values: Mapping[str, str], wrong: dict[str, Phrase]) -> Read:
     if sign not in SIGNS:
         wrong["azure_sign"] = phrase(N_("Choose one."))
     names = SIGNS.get(sign, ())
+    values = {**values, "azure_sas_token": values["azure_sas_token"].lstrip("?")}  # as portals copy it
     _need(values, wrong, *(f"azure_{name}" for name in names))
     _check_server(values, wrong, "azure_endpoint", "azure_ca")
     options: dict[str, str | bool] = {name: values[f"azure_{name}"] for name in ("account", "endpoint", "ca", *names)}

@@ -24,6 +24,7 @@ from leeward.console.web.place_form import (
 )
 from leeward.domain.errors import LeewardError
 from leeward.vault.place import CREDENTIALS
+from leeward.vault.stores.opening import without_login
 
 
 def router(parts: Parts) -> APIRouter:
@@ -52,7 +53,7 @@ def _add_choosing(pages: APIRouter, parts: Parts, kept: KeptSecrets) -> None:
     def choose_vault_place(request: Request, form: Posted) -> Response:
         secrets = secrets_of(form, kept.take(form["kept"]))
         found = read(form, secrets)
-        about(request, found.url[:200], "check" if form["act"] == "check" else "")
+        about(request, without_login(found.url)[:200], "check" if form["act"] == "check" else "")
         more: dict[str, Any] = {"kept": kept.keep(secrets), "held": _held(secrets)}
         if found.wrong:
             return place_page(request, typed(form), 422, trouble=wrong(found.wrong), **more)

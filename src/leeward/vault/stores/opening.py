@@ -64,7 +64,7 @@ def _opened(url: str, create: bool, options: dict[str, Any]) -> tuple[ObjectStor
     parts = urlsplit(url)
     if parts.username or parts.password:
         hint = "Give credentials in the environment"
-        raise BadInput("a store's address must not hold credentials", subject=_without_login(url), hint=hint)
+        raise BadInput("a store's address must not hold credentials", subject=without_login(url), hint=hint)
     if parts.query or parts.fragment:
         raise BadInput("a store's address has no ? or # part", subject=url.split("?", 1)[0].split("#", 1)[0])
     match parts.scheme:
@@ -113,6 +113,9 @@ def _check_options(url: str, options: dict[str, Any], known: set[str]) -> None:
         raise BadInput(f"unknown option {unknown[0]} for this store", subject=url, hint=hint)
 
 
-def _without_login(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
+def without_login(url: str) -> str:
+    """An address as somebody typed it, without what may be a credential in it."""
+    scheme, found, rest = url.partition("://")
+    if not found:
+        return url.rpartition("@")[2]
+    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0].partition('#')[0]}"
