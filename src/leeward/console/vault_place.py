@@ -165,7 +165,10 @@ class VaultPlaces:
             secret = self._sealer.seal(json.dumps(here.secret), _OF) if here.secret else ""
             self._book.keep(KeptPlace(here.revision, here.url, here.plain, secret))
         self._synced = self.file.stamp()
-        return here is not None or kept is not None
+        if here is None and kept is None:
+            return False
+        log.info("the vault's place", vault=self.file.url)
+        return True
 
     def _opened(self, kept: KeptPlace) -> Place:
         secret = json.loads(self._sealer.open(kept.secret, _OF)) if kept.secret else {}
