@@ -104,6 +104,15 @@ def test_under_another_authority_the_secrets_cannot_be_read_and_the_console_work
     other.places.stop()
 
 
+def test_a_damaged_file_is_made_good_from_the_database(machine):
+    here = machine()
+    here.file.save(S3)
+    here.places.sync()
+    here.file.path.write_text("{")
+    here.places.sync()
+    assert here.file.chosen() == S3
+
+
 def test_what_cannot_be_used_changes_nothing(machine, tmp_path):
     here = machine()
     (tmp_path / "file").write_text("x")

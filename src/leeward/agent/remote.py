@@ -193,10 +193,7 @@ class AgentClient:
     def _held_place(self) -> int | None:
         if self._place is None:
             return None
-        try:
-            held = self._place.chosen()
-        except LeewardError:
-            return 0  # damaged: told anew
+        held = self._place.readable()
         return held.revision if held else 0
 
     def _carry_out(self, channel: Channel, orders: Orders) -> None:

@@ -57,7 +57,7 @@ def take_place(settings: Settings, url: str | None, file: Path | None) -> Object
 
 def keep(settings: Settings, place: Place) -> None:
     """Whatever runs on this machine goes over to it by itself."""
-    before = settings.place.chosen()
+    before = settings.place.readable()
     revision = max(int(time.time() * 1000), before.revision + 1 if before else 1)
     settings.place.save(replace(place, revision=revision))
 

@@ -148,8 +148,7 @@ class AgentsLine:
         consoles = self._agents.consoles()
         if consoles and set(consoles) != set(poll.consoles):
             orders = orders.model_copy(update={"consoles": consoles})
-        place = self._agents.place() if poll.place is not None else None
-        if place is not None and poll.place is not None and place.revision > poll.place:
+        if poll.place is not None and (place := self._agents.place()) is not None and place.revision > poll.place:
             orders = orders.model_copy(update={"place": place})
         if line.peer is not None and line.peer.due(datetime.now(UTC)):
             return orders.model_copy(update={"renew": True})

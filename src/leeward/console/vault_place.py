@@ -85,7 +85,7 @@ class VaultPlaces:
     def handed(self) -> PlaceMessage | None:
         """What agents get that have no place of their own. A folder is of this machine; and what leeward.toml says is
         opened with credentials that its operator has put into the environment."""
-        place = None if self.given else self.file.chosen()
+        place = None if self.given else self.file.readable()
         if place is None or place.kind not in ("s3", "azure"):
             return None
         return PlaceMessage(revision=place.revision, url=place.url, options=dict(place.options))
@@ -125,7 +125,7 @@ class VaultPlaces:
 
     def _save(self, place: Place) -> None:
         """The file first: what this machine works with. Killed in between, `sync` brings it into the database."""
-        before = self.file.chosen()
+        before = self.file.readable()
         revision = max(int(self._clock() * 1000), before.revision + 1 if before else 1)
         self.file.save(replace(place, revision=revision))
         self._sync()
@@ -158,7 +158,7 @@ class VaultPlaces:
         stamp = self.file.stamp()
         if self.given or (stamp is not None and stamp == self._synced):
             return False
-        here, kept = self.file.chosen(), self._book.kept()
+        here, kept = self.file.readable(), self._book.kept()
         if kept is not None and (here is None or kept.revision > here.revision):
             self.file.save(self._opened(kept))
         elif here is not None and (kept is None or here.revision > kept.revision):

@@ -62,6 +62,13 @@ class PlaceFile:
             except FileNotFoundError:
                 return None
 
+    def readable(self) -> Place | None:
+        """As `chosen`; a damaged file counts as none."""
+        try:
+            return self.chosen()
+        except BadInput:
+            return None
+
     def save(self, place: Place) -> None:
         document = {"revision": place.revision, "url": place.url, "options": dict(place.options)}
         write_private(self.path, json.dumps(document, indent=1).encode())
