@@ -24,7 +24,7 @@ def test_drills_know_the_vault(tmp_path):
     database.protect(ProtectionMessage(vm_id=DB, vm_name="db", host="office", claim=0))
     database.plans.add(Plan("shop", (Group("database", (Member(DB, "db"),)),)))
     config = ConsoleConfig(
-        vault_url=f"file://{tmp_path}/vault",
+        place=PlaceFile(tmp_path, f"file://{tmp_path}/vault"),
         load_keys=lambda: vault.keys,
         engine_url=f"sqlite:///{tmp_path}/engine.db",
         scripts=tmp_path / "scripts",
