@@ -30,7 +30,9 @@ def test_from_nothing_to_a_vault_in_s3_by_clicks(tmp_path, browser, s3_server, l
     axe = axe_source()
 
     def picture(name):
-        visitor.page.screenshot(path=ARTIFACTS / f"place-{look}-{name}.png", full_page=True)
+        # A caret that is hidden leaves marks behind, as axe does, which htmx would carry over against the page's policy.
+        path = ARTIFACTS / f"place-{look}-{name}.png"
+        visitor.page.screenshot(path=path, full_page=True, caret="initial")
         assert visitor.too_wide() == 0
 
     try:

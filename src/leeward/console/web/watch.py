@@ -267,9 +267,10 @@ class Watch:
         self._damaged = VaultBook(self._database).damaged()
 
     def forget_vault(self) -> None:
-        """Its state has just been changed: look anew."""
+        """Its state has just been changed: look anew, and at once, since who has changed it goes on to a page of it."""
         with self._lock:
             self._vault.forget()
+        self.fresh()
 
 
 def newest_rtos(runs: list[Run]) -> dict[str, Run]:
