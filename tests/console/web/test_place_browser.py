@@ -30,7 +30,7 @@ def test_from_nothing_to_a_vault_in_s3_by_clicks(tmp_path, browser, s3_server, l
     axe = axe_source()
 
     def picture(name):
-        # A caret that is hidden leaves marks behind, as axe does, which htmx would carry over against the page's policy.
+        # Hiding the caret leaves marks behind, as axe does, which htmx would carry over against the policy.
         path = ARTIFACTS / f"place-{look}-{name}.png"
         visitor.page.screenshot(path=path, full_page=True, caret="initial")
         assert visitor.too_wide() == 0

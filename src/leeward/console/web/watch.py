@@ -267,7 +267,7 @@ class Watch:
         self._damaged = VaultBook(self._database).damaged()
 
     def forget_vault(self) -> None:
-        """Its state has just been changed: look anew, and at once, since who has changed it goes on to a page of it."""
+        """Its state has just been changed: look anew, and at once, since who has changed it goes on to its page."""
         with self._lock:
             self._vault.forget()
         self.fresh()
