@@ -63,7 +63,7 @@ def as_raw(guest: Guest, target: str, folder: Path) -> Path:
 
 
 def test_a_guest_boots_serves_and_counts(lab: Lab, guest_factory: Factory) -> None:
-    guest = guest_factory(name="counts")
+    guest = guest_factory(name="counts", interval_ms=20)
     before = lab.http("office", guest.ip, "/reset")
     time.sleep(1)
     after = lab.http("office", guest.ip)
@@ -137,7 +137,7 @@ def test_freeze_through_the_agent_stops_writes_until_thaw(lab: Lab, guest_factor
         finally:
             assert agent(domain, "guest-fsfreeze-thaw") == 2
         time.sleep(1)
-        assert lab.http("office", guest.ip)["seq"] > frozen + 5
+        assert lab.http("office", guest.ip)["seq"] > frozen + 2
 
 
 def test_shutdown_by_agent_leaves_clean_file_systems(lab: Lab, guest_factory: Factory, tmp_path: Path) -> None:
@@ -205,7 +205,7 @@ def test_the_debian_guest_serves_freezes_and_shuts_down(lab: Lab, guest_factory:
         frozen = lab.http("office", guest.ip)["seq"]
         assert agent(domain, "guest-fsfreeze-thaw") == 2
         time.sleep(1)
-        assert lab.http("office", guest.ip)["seq"] > frozen + 5
+        assert lab.http("office", guest.ip)["seq"] > frozen + 2
         domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
         assert wait_until(lambda: not domain.isActive(), 60)
     for target in ("vda", "vdb"):

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.guest.sequence import inspect
 from leeward.recovery.image import export_image
 from leeward.replication.replicator import STEPS
@@ -84,11 +85,21 @@ class Victim:
         assert 0 <= records["vda"].last - records["vdb"].last <= 1
 
 
-@pytest.fixture
-def victim(lab, guest_factory):
-    guest = guest_factory("office", "victim", disks=(64, 32), ip=IP)
+@pytest.fixture(scope="module")
+def guest(lab):
+    """It writes in every instant at which somebody is killed, and takes no notice of that."""
+    made = lab.define_guest("office", "victim", disks=(64, 32), ip=IP, interval_ms=20)
+    lab.wait_http("office", IP, timeout_s=90)
     time.sleep(3)  # the guest's agent connects; see leeward.hypervisors.libvirt.settling
-    return Victim(lab, guest)
+    yield made
+    lab.destroy_guest("office", "victim")
+
+
+@pytest.fixture
+def victim(lab, guest):
+    made = Victim(lab, guest)
+    yield made
+    LibvirtHost("office", lab.libvirt("office"), made.root / "s").forget(guest.uuid)
 
 
 @pytest.mark.parametrize("step", STEPS)

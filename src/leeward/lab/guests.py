@@ -16,7 +16,7 @@ from leeward.lab import kvm, site, tools
 from leeward.lab.domains import UEFI_STORE, Shape, definition, mac_address
 from leeward.lab.guest import debian, tiny, variables
 from leeward.lab.guest.assembly import KERNEL_ARGUMENTS
-from leeward.lab.guest.layout import Settings, write_settings
+from leeward.lab.guest.layout import INTERVAL_MS, Settings, write_settings
 from leeward.lab.places import Places, site_plan
 
 _FIRST_ADDRESS, _LAST_ADDRESS = 10, 250
@@ -53,7 +53,7 @@ class Wish:
     disks: Sequence[int] = (64, 32)
     format: str = "qcow2"
     ip: str = ""
-    interval_ms: int = 20
+    interval_ms: int = INTERVAL_MS
     agent: bool = True
     acpi: bool = True
     memory_mib: int = 192

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from leeward.hypervisors.libvirt.host import LibvirtHost
-from leeward.lab.bench.stage import Stage
+from leeward.lab.bench.stage import INTERVAL_MS, Stage
 from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.recovery.records import Purpose
@@ -65,7 +65,9 @@ def _replicate(stage: Stage, vault: Vault) -> LibvirtHost:
 
 def _grown(stage: Stage, gib: int, vault: Vault) -> Stage:
     """A guest like the other one whose boot disk has this size, replicated."""
-    guest = stage.lab.define_guest("office", f"bench{gib}", disks=(64, 32), ip=f"10.77.0.{90 + gib}", start=False)
+    guest = stage.lab.define_guest(
+        "office", f"bench{gib}", disks=(64, 32), ip=f"10.77.0.{90 + gib}", interval_ms=INTERVAL_MS, start=False
+    )
     subprocess.run(["qemu-img", "resize", "-q", str(guest.disk()), f"{gib}G"], check=True)
     where = replace(stage, guest=guest)
     _replicate(where, vault)

@@ -17,6 +17,8 @@ from leeward.lab.lab import Lab
 
 ROOT = Path("/var/tmp/leeward-bench")
 DATA_DISK = "vdc"
+# Between two records of the guest: a load that is felt, and that every figure was taken with.
+INTERVAL_MS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +53,9 @@ def stage(*, data: bool) -> Iterator[Stage]:
     raw = ROOT / "tree.raw"
     lab.up(guests=())
     try:
-        guest = lab.define_guest("office", "bench", disks=(64, 32), ip="10.77.0.90", start=False)
+        guest = lab.define_guest(
+            "office", "bench", disks=(64, 32), ip="10.77.0.90", interval_ms=INTERVAL_MS, start=False
+        )
         if data:
             tree_disk(raw)
             _attach(lab, guest, raw)

@@ -5,7 +5,7 @@ mount -t sysfs sys /sys
 mount -t tmpfs run /run
 mkdir -p /run/lock /dev/virtio-ports
 
-NAME=guest ADDRESS='' GATEWAY='' INTERVAL_MS=20 AGENT=1 ACPI=1
+NAME=guest ADDRESS='' GATEWAY='' INTERVAL_MS=100 AGENT=1 ACPI=1
 eval "$(dd if=/dev/vda bs=4096 skip=1 count=1 2>/dev/null | tr -d '\000' | grep -E "^[A-Z_]+='[A-Za-z0-9./_-]*'$")"
 
 hostname "$NAME"

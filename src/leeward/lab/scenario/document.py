@@ -12,6 +12,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from leeward.domain.errors import BadInput, NotFound
+from leeward.lab.guest.layout import INTERVAL_MS
 from leeward.lab.scenario.steps import SHORT, STEPS, Part, Step, VmStep
 
 FOLDER = Path(__file__).with_name("files")
@@ -29,7 +30,7 @@ class GuestPart(Part):
 
     ip: str = "10.77.0.61"
     disks: tuple[int, ...] = (64, 32)
-    interval_ms: int = 20
+    interval_ms: int = INTERVAL_MS
 
 
 def _step(given: Any) -> Step:
