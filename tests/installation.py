@@ -4,16 +4,13 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import libvirt
+from tests.commands import leeward
 
 from leeward.lab.guest.sequence import inspect
-
-_COMMAND = (sys.executable, "-m", "leeward.cli.main")
 
 
 def empty_recovery_site(lab):
@@ -72,14 +69,7 @@ class Installation:
         return json.loads(done.stdout)
 
     def call(self, *words):
-        return subprocess.run(
-            [*_COMMAND, *words],
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            stdin=subprocess.DEVNULL,
-            check=False,
-        )
+        return leeward(words, self.environment)
 
     def until(self, vm, condition, timeout_s=60.0):
         """`leeward status VM` until it is as wished; the last answer."""

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.commands import leeward
 from tests.console.stand import free_port, until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
@@ -35,7 +36,7 @@ class Machine:
         return [sys.executable, "-m", "leeward.cli.main", *words]
 
     def run(self, *words, typed=""):
-        return subprocess.run(self.command(*words), env=self.environment, capture_output=True, text=True, input=typed)
+        return leeward(words, self.environment, typed=typed)
 
     def json(self, *words, typed=""):
         done = self.run(*words, "--json", typed=typed)

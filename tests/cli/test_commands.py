@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,8 +23,8 @@ pytestmark = pytest.mark.slow
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
 
 
-@pytest.fixture
-def run(tmp_path):
+@contextmanager
+def installation(tmp_path):
     config = tmp_path / "leeward.toml"
     config.write_text(
         f'[vault]\nurl = "file://{tmp_path}/vault"\n[[host]]\nname = "office"\n'
@@ -41,6 +42,20 @@ def run(tmp_path):
     pid = _daemon_pid(config)
     if pid:
         os.kill(pid, 15)
+
+
+@pytest.fixture
+def run(tmp_path):
+    with installation(tmp_path) as call:
+        yield call
+
+
+@pytest.fixture(scope="module")
+def ready(tmp_path_factory):
+    """With a vault; for tests that change nothing."""
+    with installation(tmp_path_factory.mktemp("ready")) as call:
+        call("vault", "init")
+        yield call
 
 
 def _daemon_pid(config):
@@ -166,9 +181,8 @@ def test_without_autostart_it_says_how_to_start(run):
         (["--config", "/absent.toml", "status"], 3, "does not exist"),
     ],
 )
-def test_mistakes_are_told_in_one_line_with_their_code(run, words, code, said):
-    run("vault", "init")
-    done = run(*words)
+def test_mistakes_are_told_in_one_line_with_their_code(ready, words, code, said):
+    done = ready(*words)
     assert done.returncode == code, done.stderr
     assert said in done.stderr
     assert "Traceback" not in done.stderr

@@ -10,6 +10,7 @@ import sys
 import time
 
 import pytest
+from tests.commands import leeward
 from tests.state.postgres import Postgres, find_programs, short_folder
 
 pytestmark = pytest.mark.slow
@@ -69,10 +70,7 @@ class Machine:
 
     def _run(self, more, words):
         clean = {name: value for name, value in os.environ.items() if not name.startswith("LEEWARD_")}
-        command = [sys.executable, "-m", "leeward.cli.main", *words]
-        return subprocess.run(
-            command, env=clean | more, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=self.folder
-        )
+        return leeward(words, clean | more, cwd=self.folder)
 
 
 @pytest.fixture

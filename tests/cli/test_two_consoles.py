@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.commands import leeward
 from tests.console.stand import free_port, until
 from tests.state.postgres import Postgres, find_programs, short_folder
 from tests.vault.conftest import CHEAP
@@ -149,10 +150,7 @@ class Console:
         return status == 503 and answer == {"state": "standby", "console": self.name}
 
     def leeward(self, *words, **more):
-        command = [sys.executable, "-m", "leeward.cli.main", *words]
-        return subprocess.run(
-            command, env=clean() | more, capture_output=True, text=True, stdin=subprocess.DEVNULL, cwd=self.folder
-        )
+        return leeward(words, clean() | more, cwd=self.folder)
 
     def here(self, *words):
         return self.leeward("--config", str(self.config), *words)
