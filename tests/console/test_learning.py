@@ -1,7 +1,7 @@
 """A portal that knows nothing but the vault, and an office console that returns and finds out."""
 
 import pytest
-from tests.console.world import VM
+from tests.console.chaos import VM, hurry
 
 from leeward.console.learning import has_moved, learned_life
 from leeward.console.views import FailbackRequest, FailoverRequest
@@ -16,6 +16,11 @@ from leeward.wire.messages import ProtectionMessage
 pytestmark = pytest.mark.slow
 
 WISH = ProtectionMessage(vm_id=VM, vm_name="web", host="office", claim=1)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 def burn(world):
