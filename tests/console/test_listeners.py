@@ -58,7 +58,7 @@ class Listening:
             return client.request(method, path, **more)
 
     def unix(self, method, path, **more):
-        transport = httpx.HTTPTransport(uds=str(self.folder / "socket"))
+        transport = httpx.HTTPTransport(uds=str(self.folder / "socket"), verify=False)
         with httpx.Client(transport=transport, base_url="http://console") as client:
             return client.request(method, path, **more)
 
