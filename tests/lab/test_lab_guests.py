@@ -62,8 +62,22 @@ def as_raw(guest: Guest, target: str, folder: Path) -> Path:
     return raw
 
 
-def test_a_guest_boots_serves_and_counts(lab: Lab, guest_factory: Factory) -> None:
-    guest = guest_factory(name="counts", interval_ms=20)
+@pytest.fixture(scope="module")
+def removed(lab: Lab) -> Iterator[None]:
+    yield
+    lab.destroy_guest("office", "plain")
+
+
+@pytest.fixture
+def plain(lab: Lab, removed: None) -> Guest:
+    """With two disks and all that a guest has; one for several tests, and booted where it does not run."""
+    guest = lab.define_guest("office", "plain", interval_ms=20)
+    lab.wait_http("office", guest.ip, timeout_s=90)
+    return guest
+
+
+def test_a_guest_boots_serves_and_counts(lab: Lab, plain: Guest) -> None:
+    guest = plain
     before = lab.http("office", guest.ip, "/reset")
     time.sleep(1)
     after = lab.http("office", guest.ip)
@@ -124,8 +138,8 @@ def test_inspecting_a_crashed_disk_changes_nothing_in_it(lab: Lab, guest_factory
     assert raw.read_bytes() == guest.disk().read_bytes()  # inspecting changes nothing
 
 
-def test_freeze_through_the_agent_stops_writes_until_thaw(lab: Lab, guest_factory: Factory, tmp_path: Path) -> None:
-    guest = guest_factory(name="freeze")
+def test_freeze_through_the_agent_stops_writes_until_thaw(lab: Lab, plain: Guest) -> None:
+    guest = plain
     with domain_of(lab, guest) as domain:
         wait_for_agent(domain)
         assert agent(domain, "guest-fsfreeze-freeze") == 2  # root and second disk
@@ -140,8 +154,8 @@ def test_freeze_through_the_agent_stops_writes_until_thaw(lab: Lab, guest_factor
         assert lab.http("office", guest.ip)["seq"] > frozen + 2
 
 
-def test_shutdown_by_agent_leaves_clean_file_systems(lab: Lab, guest_factory: Factory, tmp_path: Path) -> None:
-    guest = guest_factory(name="agentoff")
+def test_shutdown_by_agent_leaves_clean_file_systems(lab: Lab, plain: Guest, tmp_path: Path) -> None:
+    guest = plain
     with domain_of(lab, guest) as domain:
         wait_for_agent(domain)
         domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT)

@@ -113,7 +113,9 @@ def test_at_every_named_step(victim, tmp_path, step):
 
 def test_at_random_instants(victim, tmp_path):
     dice = random.Random(int(os.environ.get("SEED", "1")))
-    for number in range(KILLS):
+    for number in range(3 * KILLS):
+        if number >= KILLS and len(victim.told) >= KILLS // 3:
+            break  # on a slow machine more of them die before they have told anything
         victim.run(seconds=0.05 + dice.random() * 0.6)
         victim.judge(tmp_path, deep=number % 10 == 9)
     report = check(victim.vault.store, keys=victim.vault.keys, deep=True)
