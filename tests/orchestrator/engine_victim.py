@@ -1,6 +1,6 @@
 """A console's engine and conductor in a process of its own, to be killed.
 
-`python engine_victim.py FOLDER EXECUTOR WHAT [URL]`. WHAT: run, die:STEP:WHEN, freeze:STEP:WHEN, takeover,
+`main(FOLDER, EXECUTOR, WHAT, [URL])`. WHAT: run, die:STEP:WHEN, freeze:STEP:WHEN, takeover,
 takeover-freeze:STEP:WHEN, stop-after:STEP. Runs are in FOLDER/leeward.db, the engine's state in FOLDER/engine.db, or
 both in the database of the URL; jobs are done by a stand-in for agents that writes one line
 an effect into FOLDER/effects and keeps outcomes in FOLDER/jobs, as agents do. Prints "ready", then "over" at the end.
@@ -9,7 +9,6 @@ an effect into FOLDER/effects and keeps outcomes in FOLDER/jobs, as agents do. P
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from pathlib import Path
@@ -139,7 +138,3 @@ def main(folder, executor, what, url=""):
         time.sleep(0.01)
     engine.shutdown()
     print("stopped" if stopping.is_set() and not run.over else run.state.value, flush=True)
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

@@ -1,13 +1,11 @@
 """A console reduced to engine, database and conductor of plans, as a process that can be killed for real.
 
-Its VMs' runs have two steps each, told in a file. `python plan_process.py FOLDER` goes on with the plan's run, which
+Its VMs' runs have two steps each, told in a file. `main(FOLDER)` goes on with the plan's run, which
 it begins when there is none, and ends when that has ended.
 """
 
-import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 from leeward.domain.plan_layout import new_run
 from leeward.domain.plan_runs import ENDS, PlanRun
@@ -91,7 +89,3 @@ def main(folder):
     while plans.plan_run(RUN).state not in ENDS:
         time.sleep(0.02)
     ground.engine.shutdown()
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

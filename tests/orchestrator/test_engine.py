@@ -6,13 +6,12 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 from dbos import DBOS
+from tests.orchestrator.victims import Victim
 from tests.state.postgres import Postgres, find_programs, short_folder
 
 from leeward.domain.procedures import Kind, steps
@@ -22,7 +21,6 @@ from leeward.state.database import Database
 # Real time, real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
 
-VICTIM = Path(__file__).with_name("engine_victim.py")
 RUN = "run1"
 NAMES = [step.name for step in steps(Kind.PLANNED)]
 
@@ -40,18 +38,12 @@ class Office:
         return Database(self.url or f"sqlite:///{self.folder / 'leeward.db'}")
 
     def start(self, what="run", executor="console"):
-        return subprocess.Popen(
-            [sys.executable, str(VICTIM), str(self.folder), executor, what, self.url],
-            stdout=subprocess.PIPE,
-            stderr=(self.folder / "log").open("a"),
-            text=True,
-        )
+        return Victim(str(self.folder / "log"), str(self.folder), executor, what, self.url)
 
     def finish(self, process):
         """→ what it printed: the runs it found being carried on, and how it ended."""
-        out, _ = process.communicate(timeout=90)
-        assert process.returncode == 0, (self.folder / "log").read_text()[-3000:]
-        lines = out.split("\n")
+        lines = process.out.read().split("\n")
+        assert process.wait(90) == 0, (self.folder / "log").read_text()[-3000:]
         return json.loads(lines[0])["walking"], lines[1]
 
     def run(self):
@@ -106,9 +98,9 @@ def test_killed_at_random_instants(office, seed):
     dice, kills = random.Random(seed), 0
     while not office.run().over:
         victim = office.start()
-        victim.stdout.readline()  # launched
+        victim.out.readline()  # launched
         time.sleep(dice.random() * 0.05 * (2 + kills))  # longer each time: a slow machine gets on, too
-        if victim.poll() is None:
+        if victim.alive():
             os.kill(victim.pid, signal.SIGKILL)
             kills += 1
         victim.wait()
@@ -156,9 +148,9 @@ def test_one_that_wakes_in_the_middle_of_another_ones_walk_does_not_stop_it(tmp_
         office = Office(tmp_path, postgres.fresh())
         old = frozen(office.start("freeze:build:done", executor="old"))
         new = frozen(office.start("takeover-freeze:start:begun", executor="new"))
-        old.send_signal(signal.SIGCONT)
+        os.kill(old.pid, signal.SIGCONT)
         time.sleep(1.0)  # in which it goes on with what it was about to note
-        new.send_signal(signal.SIGCONT)
+        os.kill(new.pid, signal.SIGCONT)
         assert office.finish(new)[1] == "done"
         assert office.finish(old)[1] == "done"
         office.must_be_whole()

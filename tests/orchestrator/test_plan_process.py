@@ -1,22 +1,15 @@
 """A plan's run on the real engine, whose process is killed again and again."""
 
 import random
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import pytest
 from tests.orchestrator.plan_process import PLAN, RUN
+from tests.orchestrator.victims import plan_victim
 
 from leeward.state.database import Database
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-CHILD = Path(__file__).with_name("plan_process.py")
-
-
-def start(folder):
-    return subprocess.Popen([sys.executable, str(CHILD), str(folder)])
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -25,18 +18,18 @@ def test_killed_for_real_it_keeps_the_order_and_begins_no_vm_twice(tmp_path, see
     told = tmp_path / "told"
     deaths = 0
     while True:
-        process = start(tmp_path)
-        # Killed only once it does something: most of the time is spent on starting Python.
+        process = plan_victim(tmp_path)
+        # Killed only once it does something.
         size = told.stat().st_size if told.exists() else 0
-        while process.poll() is None and (not told.exists() or told.stat().st_size == size):
+        while process.is_alive() and (not told.exists() or told.stat().st_size == size):
             time.sleep(0.01)
-        try:
-            assert process.wait(dice.uniform(0, 0.4) if deaths < 8 else 60) == 0
+        process.join(dice.uniform(0, 0.4) if deaths < 8 else 60)
+        if process.exitcode is not None:
+            assert process.exitcode == 0
             break
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-            deaths += 1
+        process.kill()
+        process.join()
+        deaths += 1
     assert deaths >= 3
     run = Database(f"sqlite:///{tmp_path}/leeward.db").plans.plan_run(RUN)
     assert run.complete
