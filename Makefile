@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Whole files, in the order of tests/longest_first.py.
-SHARED := -n 2 --dist loadfile --no-loadscope-reorder
+SHARED := --dist loadfile --no-loadscope-reorder
 
 .PHONY: all setup system demo test test-fast lint format docs tour lab lock clean
 
@@ -30,13 +30,14 @@ demo: setup
 lab: setup
 	@$(BIN)/leeward lab up
 
-# Everything, real guests included. Two at a time, each with a lab of its own: guests that boot wait more than they work.
+# Everything, real guests included. Three at a time on two cores, each with a lab of its own: a third of their time they
+# wait, for lines that are cut, agents that hang, seats that run out.
 test: setup lint
-	@$(BIN)/python -m pytest $(SHARED)
+	@$(BIN)/python -m pytest -n 3 $(SHARED)
 
 # No root, no guests: a few minutes.
 test-fast: $(READY)
-	@$(BIN)/python -m pytest $(SHARED) -m "not lab and not slow and not cloudstore"
+	@$(BIN)/python -m pytest -n 2 $(SHARED) -m "not lab and not slow and not cloudstore"
 
 lint: $(READY)
 	@$(BIN)/ruff check .
