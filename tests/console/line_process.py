@@ -1,15 +1,15 @@
 """A console's agents, or an agent, in a process of its own, to be killed at any instant.
 
-python tests/console/line_process.py console FOLDER PORT     commands and answers are JSON lines
-python tests/console/line_process.py agent FOLDER            jobs write "begin ID" and "end ID" into FOLDER/log
+A console answers commands, both JSON lines, by standard input and output. An agent's jobs write "begin ID" and
+"end ID" into FOLDER/log.
 """
 
 import json
+import multiprocessing
 import os
 import sys
 import threading
 import time
-from pathlib import Path
 
 from leeward.agent.agent import Agent, Source
 from leeward.agent.config import HostConfig
@@ -78,8 +78,18 @@ def agent(folder):
     threading.Event().wait()
 
 
-if __name__ == "__main__":
-    if sys.argv[1] == "console":
-        console(Path(sys.argv[2]), int(sys.argv[3]))
+# Each is started a dozen times: forked off a process that has imported all of it.
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.console.line_process"])
+
+
+def live(given, told, folder, port):
+    """port: a console's; None for an agent."""
+    sys.stdin = os.fdopen(os.dup(given.fileno()))
+    os.dup2(told.fileno(), 1)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    told.close()
+    if port:
+        console(folder, port)
     else:
-        agent(Path(sys.argv[2]))
+        agent(folder)

@@ -4,13 +4,11 @@ import itertools
 import json
 import os
 import random
-import signal
-import subprocess
-import sys
 import time
-from pathlib import Path
+from contextlib import suppress
 
 import pytest
+from tests.console.line_process import FORKS, live
 from tests.console.stand import free_port, until
 
 from leeward.agent.enrolment import enrol
@@ -18,41 +16,47 @@ from leeward.wire.tokens import read_token
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
-PROGRAM = Path(__file__).with_name("line_process.py")
 JOBS = 24
 
 
 class Process:
     """One of the two, started anew after each kill."""
 
-    def __init__(self, *words):
-        self.words = [sys.executable, str(PROGRAM), *map(str, words)]
+    def __init__(self, folder, port=None):
+        self.words = folder, port
         self.process = None
         self.kills = 0
 
     def start(self):
-        self.process = subprocess.Popen(
-            self.words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        given, giving = FORKS.Pipe(duplex=False)
+        reading, told = FORKS.Pipe(duplex=False)
+        self.process = FORKS.Process(target=live, args=(given, told, *self.words), daemon=True)
+        self.process.start()
+        self.stdin, self.stdout = (
+            os.fdopen(os.dup(end.fileno()), mode) for end, mode in ((giving, "w"), (reading, "r"))
         )
+        for end in (given, giving, reading, told):
+            end.close()
 
     def kill(self):
         self.kills += 1
         self.end()
 
     def end(self):
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        self.process.stdin.close()
-        self.process.stdout.close()
+        self.process.kill()
+        self.process.join()
+        with suppress(BrokenPipeError):
+            self.stdin.close()
+        self.stdout.close()
 
 
 class Console(Process):
     def ask(self, **command):
         """The console's answer; None when it died over it."""
         try:
-            self.process.stdin.write(json.dumps(command) + "\n")
-            self.process.stdin.flush()
-            for line in self.process.stdout:
+            self.stdin.write(json.dumps(command) + "\n")
+            self.stdin.flush()
+            for line in self.stdout:
                 word, _, rest = line.partition(" ")
                 if word == "answer":
                     return json.loads(rest)
@@ -66,8 +70,8 @@ def parts(tmp_path):
     console_folder, agent_folder = tmp_path / "console", tmp_path / "agent"
     console_folder.mkdir()
     agent_folder.mkdir()
-    console = Console("console", console_folder, free_port())
-    agent = Process("agent", agent_folder)
+    console = Console(console_folder, free_port())
+    agent = Process(agent_folder)
     console.start()
     enrol(agent_folder, read_token(console.ask(token=1)), "office")
     agent.start()
@@ -127,7 +131,7 @@ def look_after(console, log, open_jobs, done):
     for job_id in list(open_jobs):
         answer = console.ask(job=job_id)
         if answer is None:
-            if console.process.poll() is not None:
+            if not console.process.is_alive():
                 console.start()
             return
         if answer["job"] == "done":

@@ -1,4 +1,4 @@
-"""Processes that live for a second: forked off one that has imported all they need, or most of it were spent on that."""
+"""Processes that live for a second, forked off one that has imported all they need: else most of it goes there."""
 
 import multiprocessing
 import os
