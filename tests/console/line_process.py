@@ -5,7 +5,6 @@ A console answers commands, both JSON lines, by standard input and output. An ag
 """
 
 import json
-import multiprocessing
 import os
 import sys
 import threading
@@ -76,11 +75,6 @@ def agent(folder):
     jobs.start()
     client.start()
     threading.Event().wait()
-
-
-# Each is started a dozen times: forked off a process that has imported all of it.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.console.line_process"])
 
 
 def live(given, told, folder, port):

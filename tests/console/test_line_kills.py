@@ -8,8 +8,9 @@ import time
 from contextlib import suppress
 
 import pytest
-from tests.console.line_process import FORKS, live
+from tests.console.line_process import live
 from tests.console.stand import free_port, until
+from tests.forks import FORKS
 
 from leeward.agent.enrolment import enrol
 from leeward.wire.tokens import read_token

@@ -1,12 +1,9 @@
-"""Processes that live for a second, forked off one that has imported all they need: else most of it goes there."""
+"""What the engine's tests kill."""
 
-import multiprocessing
 import os
 
+from tests.forks import FORKS
 from tests.orchestrator import engine_victim, plan_process
-
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["tests.orchestrator.victims", "dbos", "alembic.command"])
 
 
 class Victim:

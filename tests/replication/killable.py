@@ -1,4 +1,4 @@
-"""A replicator in a process of its own, to be killed: `python killable.py URI VM SCRATCH VAULT KEY [STEP]`.
+"""A replicator in a process of its own, to be killed, forked off one that has imported all of it.
 
 Prints every committed point as a line "point ID"; with STEP it kills itself at that named step of its second cycle.
 """
@@ -42,4 +42,6 @@ def main(uri, vm_id, scratch, folder, key, step=""):
                 print("point", result.point.id, result.kind.value, flush=True)
 
 
-main(*sys.argv[1:])
+def live(out, *arguments):
+    os.dup2(out.fileno(), 1)
+    main(*arguments)

@@ -7,14 +7,13 @@ durably written before it was made. KILLS in the environment asks for more rando
 import os
 import random
 import shutil
-import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
 
 import pytest
+from tests.forks import FORKS
+from tests.replication.killable import live
 
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.guest.sequence import inspect
@@ -28,7 +27,6 @@ from leeward.vault.stores.local import LocalStore
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 IP = "10.77.0.61"
 KILLS = int(os.environ.get("KILLS", "30"))
-PROGRAM = Path(__file__).with_name("killable.py")
 
 
 class Victim:
@@ -45,24 +43,27 @@ class Victim:
 
     def run(self, step="", seconds=None, points=None):
         """Run until it kills itself at `step`, or until `seconds` or `points` are over and we kill it."""
-        command = [sys.executable, str(PROGRAM), self.lab.libvirt("office"), self.guest.uuid, str(self.root / "s")]
-        command += [str(self.folder), str(self.key), step]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert process.stdout.readline() == "ready\n"
+        told, telling = FORKS.Pipe(duplex=False)
+        words = [self.lab.libvirt("office"), self.guest.uuid, self.root / "s", self.folder, self.key, step]
+        process = FORKS.Process(target=live, args=(telling, *map(str, words)), daemon=True)
+        process.start()
+        telling.close()
+        with told, os.fdopen(os.dup(told.fileno())) as lines:
+            self.listen(process, lines, seconds, points)
 
-        def kill():
-            process.send_signal(signal.SIGKILL)
-
+    def listen(self, process, lines, seconds, points):
+        assert lines.readline() == "ready\n"
+        kill = process.kill
         timer = threading.Timer(seconds, kill) if seconds else threading.Timer(60, kill)
         timer.start()
-        for count, line in enumerate(process.stdout, 1):
+        for count, line in enumerate(lines, 1):
             _, point, kind = line.split()
             self.told.append(point)
             self.kinds.append(kind)
             if points and count >= points:
                 kill()
                 break
-        process.wait()
+        process.join()
         timer.cancel()
 
     def judge(self, tmp_path, *, deep=True):
