@@ -44,16 +44,21 @@ def test_changes_of_every_end_are_kept(console, monkeypatch):
     assert console.audit()[4]["detail"].startswith("there is no such VM")
 
 
-def test_signing_in_is_kept_and_what_was_typed_is_not(console):
+def test_signing_in_is_by_that_user_and_who_cannot_is_told_by_the_name_that_he_tried(console):
     console.user("anna", "operator")
-    console.anyone.post("/login", {"user": "anna", "password": "wrong password"})
-    console.anyone.post("/login", {"user": "my secret password", "password": "anna"})
+    for user in ("anna", " Root ", "<b>x</b>", "hunter2-is-my-password", "x" * 256):
+        console.anyone.post("/login", {"user": user, "password": "wrong password"})
     console.browser("anna")
-    assert [row[2:] for row in rows(console)[-3:]] == [
-        ("login", "anna", "refused", 401),
-        ("login", "", "refused", 401),
-        ("login", "anna", "done", 200),
+    assert rows(console)[-6:] == [
+        ("nobody", "203.0.113.7", "login", "anna", "refused", 401),
+        ("nobody", "203.0.113.7", "login", "root", "refused", 401),
+        # What is no user's name, or may be a password that was typed into the wrong field, is kept nowhere.
+        ("nobody", "203.0.113.7", "login", "no user's name, of length 8", "refused", 401),
+        ("nobody", "203.0.113.7", "login", "no user's name, of length 22", "refused", 401),
+        ("nobody", "203.0.113.7", "login", "no user's name, of length 256", "refused", 401),
+        ("anna", "203.0.113.7", "login", "anna", "done", 200),
     ]
+    assert "hunter2" not in console.local.get("/audit").text
 
 
 def test_no_secret_is_kept(console):

@@ -10,7 +10,7 @@ of another class is open by mistake.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import Depends, FastAPI, Request
@@ -38,8 +38,9 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """role: the least that may call; None: everybody, signed in or not. keeps: False for a question that is too long
-    for an address, and so comes as a POST: it changes nothing, and the audit log is not told."""
+    """role: the least that may call; None: everybody, signed in or not. keeps: False for what comes as a POST and
+    changes nothing here (a question too long for an address, the looks of pages in one browser): the audit log is not
+    told."""
 
     role: Role | None
     keeps: bool = True
@@ -54,6 +55,7 @@ def needs(role: Role | None) -> list[Dependency]:
 
 
 everybody = needs(None)
+browsing = [Depends(Needs(None, keeps=False))]
 viewer = needs(Role.VIEWER)
 operator = needs(Role.OPERATOR)
 drafting = [Depends(Needs(Role.OPERATOR, keeps=False))]
@@ -70,6 +72,11 @@ def about(request: Request, subject: str, detail: str = "") -> None:
     """What the audit log shall say of this request, where the address does not tell it. Never a secret."""
     request.state.subject = subject
     request.state.detail = detail
+
+
+def signed_in(request: Request, user: str) -> None:
+    """Somebody who was nobody has shown just now who he is: the audit log shall have it as done by that user."""
+    request.state.became = user
 
 
 class GuardedRoute(APIRoute):
@@ -163,7 +170,8 @@ async def _audited(request: Request, actor: Actor, trail: Trail, name: str, hand
         if begun is not None:
             await run_in_threadpool(trail.end, begun, status, _subject(request), detail)
         else:
-            await run_in_threadpool(trail.stranger, actor, name, status, _subject(request), detail)
+            now = replace(actor, who=getattr(request.state, "became", actor.who))
+            await run_in_threadpool(trail.stranger, now, name, status, _subject(request), detail)
 
     try:
         response = await handler(request)

@@ -155,6 +155,11 @@ class Outlook:
         """It is not for this console to remove, whatever is done about the rest."""
         return any(one.why in (Why.CONFIGURED, Why.AGENT) for one in self.obstacles)
 
+    @property
+    def why_not(self) -> str:
+        """What stands against it, "" for nothing."""
+        return "; ".join(one.told[0] for one in self.obstacles)
+
 
 class HostRemoval:
     """machine: the console's own, whose hosts these are."""
@@ -217,8 +222,7 @@ class HostRemoval:
         with self._lock:
             outlook = self.look(host)
             if outlook.obstacles:
-                told = [obstacle.told for obstacle in outlook.obstacles]
-                raise Refused("; ".join(what for what, _ in told), subject=host, hint=told[0][1])
+                raise Refused(outlook.why_not, subject=host, hint=outlook.obstacles[0].told[1])
             self._machine.remove(host)
             self._database.record("host removed", host, outlook.site)
 

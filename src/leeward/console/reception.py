@@ -19,7 +19,7 @@ from leeward.console.keys import (
 )
 from leeward.console.limiter import Limiter, Rule, network
 from leeward.console.passwords import Passwords
-from leeward.domain.access import Role, new_password, password_bytes, token_name, user_name
+from leeward.domain.access import Role, new_password, password_bytes, token_name, tried_name, user_name
 from leeward.domain.errors import BadInput, Forbidden, NotFound, NotSignedIn, Refused, TooManyAttempts
 from leeward.state.accounts import Account, Accounts
 from leeward.state.clock import stamp
@@ -82,10 +82,10 @@ class Reception:
         csrf = csrf_token(secret) if via is Via.BROWSER else ""
         return SignedIn(name, login.role, secret, csrf, login.expires, _LIFE_S[via])
 
-    def known(self, user: str) -> str:
-        """The user's name, or "": for notes, since people type passwords where the name belongs."""
+    def tried(self, user: str) -> str:
+        """The name with which somebody tries to sign in, for notes."""
         name = user.strip().lower()[:64]
-        return name if self._accounts.password(name) is not None else ""
+        return name if self._accounts.password(name) is not None else tried_name(user)
 
     def sign_out(self, asking: Actor) -> None:
         if asking.via not in (Via.BROWSER, Via.CLI):

@@ -36,7 +36,8 @@ class Trail:
             self._unwritten += 1
             return
         if refused and self._unwritten:
-            detail = f"{detail} (before it, {self._unwritten} more were refused)"
+            more = f"before it, {self._unwritten} more were refused"
+            detail = f"{detail} ({more})"
             self._unwritten = 0
         try:
             self._audit.add(

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from fastapi import FastAPI, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from leeward.console.access import about, actor_of, admin, everybody, viewer
+from leeward.console.access import about, actor_of, admin, everybody, signed_in, viewer
 from leeward.console.actor import Via
 from leeward.console.gate import COOKIE
 from leeward.console.reception import Reception
@@ -146,8 +146,9 @@ def _add_sessions(app: FastAPI, reception: Reception, authority: tuple[str, str]
 
     @app.post("/api/v1/login", dependencies=everybody)
     def login(wanted: LoginRequest, request: Request, response: Response) -> LoginView:
-        about(request, reception.known(wanted.user))
+        about(request, reception.tried(wanted.user))
         done = reception.sign_in(wanted.user, wanted.password, Via(wanted.kind), actor_of(request))
+        signed_in(request, done.user)
         browser = wanted.kind == "browser"
         if browser:
             set_login_cookie(response, done.secret, int(done.life_s))
@@ -188,6 +189,7 @@ def _add_sessions(app: FastAPI, reception: Reception, authority: tuple[str, str]
     def set_up(wanted: SetupRequest, request: Request) -> UserView:
         made = reception.set_up(wanted.code, wanted.user, wanted.password, actor_of(request))
         about(request, made.name)
+        signed_in(request, made.name)
         return UserView(name=made.name, role=made.role, created=made.created)
 
 

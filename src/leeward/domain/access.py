@@ -49,6 +49,15 @@ def user_name(text: str) -> str:
     return name
 
 
+def tried_name(text: str) -> str:
+    """What notes say of a name with which nobody could sign in. People type passwords where the name belongs, so only
+    what is a user's name, and shorter than any password, is told as it is."""
+    name = text.strip().lower()
+    if _NAME.fullmatch(name) and len(name) < _LEAST:
+        return name
+    return f"no user's name, of length {len(text.strip())}"
+
+
 def token_name(text: str) -> str:
     """Raises BadInput."""
     if not _TOKEN_NAME.fullmatch(text):

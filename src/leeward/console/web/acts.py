@@ -46,7 +46,6 @@ ACTS = {
     "pause plan": N_("pause a plan's run"),
     "pick hosts": N_("pick hosts"),
     "planned": N_("begin a planned failover"),
-    "preferences": N_("change preferences"),
     "protect": N_("enable replication, or change its policy"),
     "protect this machine": N_("protect the VMs of this machine"),
     "remove host": N_("remove a host"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from leeward.console.access import GuardedRoute, about, actor_of, admin, everybody, viewer
+from leeward.console.access import GuardedRoute, about, actor_of, admin, browsing, everybody, signed_in, viewer
 from leeward.console.actor import Via
 from leeward.console.users_api import set_login_cookie
 from leeward.console.web.forms import Form, Posted, required
@@ -47,7 +47,7 @@ def _add_signing(pages: APIRouter, parts: Parts) -> None:
     @pages.post("/sign-in", dependencies=everybody)
     def sign_in(request: Request, form: Posted) -> Response:
         must_be_ours(request)
-        about(request, reception.known(form["user"]))
+        about(request, reception.tried(form["user"]))
         try:
             done = reception.sign_in(form["user"], form["password"], Via.BROWSER, actor_of(request))
         except LeewardError as error:
@@ -55,6 +55,7 @@ def _add_signing(pages: APIRouter, parts: Parts) -> None:
             return paint(
                 request, "sign_in.html", status, trouble=trouble, next=safe_target(form["next"]), user=form["user"]
             )
+        signed_in(request, done.user)
         response = go(request, safe_target(form["next"]))
         set_login_cookie(response, done.secret, int(done.life_s))
         return response
@@ -66,7 +67,7 @@ def _add_signing(pages: APIRouter, parts: Parts) -> None:
         set_login_cookie(response, "", 0)
         return response
 
-    @pages.post("/preferences", dependencies=everybody)
+    @pages.post("/preferences", dependencies=browsing)
     def preferences(request: Request, form: Posted) -> Response:
         """How pages look in this browser; kept in the browser."""
         must_be_ours(request)
@@ -101,6 +102,7 @@ def _add_first_admin(pages: APIRouter, parts: Parts) -> None:
         try:
             made = reception.set_up(form["code"], form["user"], form["password"], asking)
             about(request, made.name)
+            signed_in(request, made.name)
             done = reception.sign_in(made.name, form["password"], Via.BROWSER, asking)
         except LeewardError as error:
             trouble, status = trouble_of(request, error, **{"not-signed-in": "code", form["user"]: "user"})

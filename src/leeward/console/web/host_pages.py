@@ -117,7 +117,7 @@ def _add_removing(pages: APIRouter, parts: Parts) -> None:
         about(request, host[:255])
         outlook = parts.removal.look(host)
         if outlook.obstacles:
-            about(request, host[:255], outlook.obstacles[0].told[0])
+            about(request, host[:255], outlook.why_not)
             return remove_page(request, outlook, 409)
         if form["confirm"].strip() != host:
             bad = {"confirm": phrase(N_("Type the host's name, {host}, to confirm."), host=host)}

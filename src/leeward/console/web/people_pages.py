@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 
 from leeward.console.access import GuardedRoute, about, actor_of, admin, viewer
 from leeward.console.actor import Via
+from leeward.console.web.audit_rows import entry
 from leeward.console.web.forms import Form, Posted, required, span_field
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
@@ -30,7 +31,7 @@ def _add_audit(pages: APIRouter, parts: Parts) -> None:
     @pages.get("/audit", dependencies=admin)
     def audit_log(request: Request, before: int | None = None) -> Response:
         before = before if before is not None and 0 < before < 1 << 31 else None
-        entries = parts.identity.audit.entries(_PAGE + 1, before)
+        entries = [entry(row) for row in parts.identity.audit.entries(_PAGE + 1, before)]
         return parts.painter.page(
             request, "audit.html", entries=entries[:_PAGE], more=len(entries) > _PAGE, before=before
         )

@@ -9,7 +9,18 @@ from __future__ import annotations
 from leeward.console.web.phrases import N_
 
 PATTERNS = (
+    # the audit log
+    N_("before it, {unwritten} more were refused"),
     # why a host cannot be let go
+    N_("an agent on a machine of its own has it: {names}"),
+    N_("runs that need it are under way: {names}"),
+    N_("recovery plans are being run: {names}"),
+    N_("VMs were failed over from or to it: {names}"),
+    N_("copies of VMs are there: {names}"),
+    N_("VMs that failovers had made are just being removed there: {names}"),
+    N_("VMs are protected there: {names}"),
+    N_("policies want warm replicas there: {names}"),
+    N_("warm replicas are just being removed there: {names}"),
     N_("VMs are replicated from it: {vms}"),
     N_("VMs are kept off there: {vms}"),
     N_("VMs that were made out of recovery points are there: {vms}"),
@@ -219,7 +230,6 @@ PATTERNS = (
     N_("it runs at the recovery site already"),
     N_("it was not tested"),
     # signing in
-    N_("this needs the role {role}, and {who} is {other}"),
     N_("this machine does not hold the vault's key"),
     # alerts
     N_("{percent} % in use, {free} GiB free"),
@@ -276,7 +286,6 @@ PATTERNS = (
     N_("libvirt answers on TCP without encryption"),
     N_("{file} was not written by the console and has no host {name}: name it there, or take the file away"),
     # what to do next
-    N_("An admin can change the role"),
     N_("Watch it with `leeward failover show {vm}`, or take it back with `leeward failover cancel {vm}`"),
     N_("Fail it over first: `leeward failover planned {vm}`"),
     N_("Go on with `leeward failover retry {vm}`, or take it back with `leeward failover cancel {vm}`"),

@@ -32,7 +32,6 @@ _ELSEWHERE = (
     "console/authority.py",
     "console/consoles.py",
     "console/errors.py",
-    "console/gate.py",
     "console/listeners.py",
     "console/listing.py",
     "console/seat.py",
