@@ -14,6 +14,7 @@ from leeward.domain.errors import BadInput, NotFound, Unavailable
 from leeward.domain.names import check_host_name
 
 EDGE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b09"  # lives on the recovery host
+SPARE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b0a"  # never protected
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +22,8 @@ def odd(shared):
     """With a group on the recovery host as well. All that is asked for here is refused."""
     world = shared.world
     world.recovery.hypervisor.add(EDGE, "edge", {"vda": bytes(65536)})
-    until(lambda: any(vm.id == EDGE for vm in world.fleet.view().vms))
+    world.office.hypervisor.add(SPARE, "spare", {"vda": bytes(65536)})
+    until(lambda: {EDGE, SPARE} <= {vm.id for vm in world.fleet.view().vms})
     world.service.protect("edge", ProtectRequest(group="edges"))
     world.service.protect("db", ProtectRequest(group="shop", group_s=30))
     return shared
@@ -64,8 +66,15 @@ def test_what_is_offered(odd):
     several = operator.get(f"/enable?vm={DB}&vm={BARE}").text
     assert options(several, "warm")[0] == (KEEP, "Leave each VM's as it is", True)
     assert 'name="group" type="text" value=""' in several
+    assert options(several, "grouping") == [
+        (KEEP, "Leave each VM's as it is", True),
+        ("", "None: all are taken out of theirs", False),
+        ("named", "This one, for all of them", False),
+    ]
     # Neither has anything that could be left as it is.
-    assert options(operator.get(f"/enable?vm={BARE}&vm={BARE}").text, "warm")[0] == ("", "Nowhere", True)
+    fresh = operator.get(f"/enable?vm={BARE}&vm={SPARE}").text
+    assert options(fresh, "warm")[0] == ("", "Nowhere", True)
+    assert options(fresh, "grouping") == [("", "None", True), ("named", "This one, for all of them", False)]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +91,8 @@ def test_what_is_offered(odd):
         ([DB], {"group": "", "group_s": "20s"}, "group_s", "Name a group, or leave this empty."),
         ([BARE], {"group": "", "group_s": "20s"}, "group_s", "Name a group, or leave this empty."),
         ([DB, APP], {"group": "", "group_s": "20s"}, "group_s", "Name a group, or leave this empty."),
+        ([DB, APP], {"grouping": "", "group_s": "20s"}, "group_s", "Name a group, or leave this empty."),
+        ([DB, APP], {"grouping": "named", "group": " ", "group_s": ""}, "group", "Name the group."),
         ([DB], {"group": "shop", "group_s": "often"}, "group_s", "Write it like 5s"),
         ([DB], {"group": "shop", "group_s": "1s"}, "group_s", "At least 5s."),
         ([DB], {"group": "shop", "group_s": "2d"}, "group_s", "At most 1d."),
@@ -96,6 +107,8 @@ def test_what_cannot_be_is_said_beside_its_field_and_nothing_is_lost_or_changed(
     assert unfolded(answer.text)
     for name in ("rpo_s", "group", "group_s"):
         assert f'name="{name}" type="text" value="{form[name]}"' in answer.text
+    if "grouping" in given:
+        assert (given["grouping"], True) in [(value, on) for value, _, on in options(answer.text, "grouping")]
     assert answer.text.count('name="vm"') == len(vms)
     assert odd.database.desired() == before
 
@@ -173,6 +186,40 @@ def test_several_get_both_and_what_is_left_empty_stays(stand):
     assert {name for name, policy in policies(stand).items() if policy.warm} == {"front", "bare"}
 
 
+def test_several_leave_their_groups_at_once_join_one_or_stay_as_they_are(stand):
+    stand.world.protect_all()
+    stand.service.protect("db", ProtectRequest(rpo_s=2, group="shop", group_s=20))
+    stand.service.protect("app", ProtectRequest(rpo_s=3, group="shop"))
+    stand.service.protect("front", ProtectRequest(rpo_s=3, group="else"))
+    operator = stand.as_role("operator")
+    page = operator.get(f"/enable?vm={DB}&vm={APP}&vm={FRONT}").text
+    # What all have is filled in, what differs is left to each.
+    assert 'name="rpo_s" type="text" value=""' in page
+    assert 'name="retain_s" type="text" value="1d"' in page
+    assert "<h1>Change policy</h1>" in page
+    form = {"vm": [DB, APP, FRONT], "several": "1", **POLICY, "rpo_s": "", "warm": KEEP, "group": "", "group_s": ""}
+    groups = lambda: {name: (one.rpo_s, one.group) for name, one in policies(stand).items()}  # noqa: E731
+    as_it_is = {"db": (2, "shop"), "app": (3, "shop"), "front": (3, "else")}
+    assert operator.post("/enable", {**form, "grouping": KEEP}).status_code == 204
+    assert groups() == as_it_is
+    # A name that is still there from before the choice was changed does nothing.
+    assert operator.post("/enable", {**form, "grouping": KEEP, "group": "other"}).status_code == 204
+    assert groups() == as_it_is
+    assert operator.post("/enable", {**form, "grouping": "named", "group": "all"}).status_code == 204
+    assert groups() == {"db": (2, "all"), "app": (3, "all"), "front": (3, "all")}
+    assert operator.post("/enable", {**form, "grouping": "", "group": "all"}).status_code == 204
+    assert groups() == {"db": (2, ""), "app": (3, ""), "front": (3, "")}
+
+
+def test_the_policy_of_several_is_changed_from_the_list(stand):
+    stand.world.protect_all()
+    href = f'href="/enable?vm={DB}&amp;vm={APP}"'
+    page = stand.as_role("operator").get(f"/recovery?vm={DB}&vm={APP}").text
+    tasks = page.partition('id="tasks"')[2]
+    assert href in tasks
+    assert "Choose a single VM" in tasks  # for failovers still
+
+
 def test_a_replica_s_host_that_is_gone_keeps_nobody_from_changing_the_rest(stand):
     stand.world.protect_all()
     stand.service.protect("db", ProtectRequest(warm=True))
@@ -208,7 +255,7 @@ def test_who_posts_the_rest_again_after_a_failure_half_way_leaves_the_last_vm_wh
     # One is left, and the form is still one for several.
     assert (answer.text.count('name="vm"'), answer.text.count('name="several" value="1"')) == (1, 1)
     assert options(answer.text, "warm")[0] == (KEEP, "Leave each VM's as it is", True)
-    assert "Empty: each VM stays in the group it has" in answer.text
+    assert options(answer.text, "grouping")[0] == (KEEP, "Leave each VM's as it is", True)
     assert "Empty: each VM keeps the schedule" in answer.text
     again = operator.post("/enable", {"vm": DB, "several": "1", **kept})
     assert (again.status_code, again.headers["hx-redirect"]) == (204, "/recovery?show=protected")

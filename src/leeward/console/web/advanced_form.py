@@ -18,9 +18,11 @@ from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.policy_form import short
 from leeward.wire.messages import PolicyMessage
 
-ADVANCED = ("warm", "group", "group_s")
+ADVANCED = ("warm", "grouping", "group", "group_s")
 # Of several VMs: what each has. No host can be called that.
 KEEP = "*"
+# Of several VMs: they all are to be of the group that is named beside. The third choice is "", of none.
+NAMED = "named"
 _GROUP_NAME = N_("Up to 64 letters from A to Z, digits, dots, dashes and underscores, without spaces.")
 
 
@@ -85,9 +87,16 @@ def advanced_filled(found: Sequence[StatusView]) -> dict[str, str]:
     the whole group's, and who saves this form for another reason must not change that."""
     if len(found) > 1:
         kept = KEEP if any(one.policy for one in found) else ""
-        return {"warm": kept, "group": "", "group_s": ""}
+        return {"warm": kept, "grouping": kept, "group": "", "group_s": ""}
     policy = found[0].policy or PolicyMessage()
-    return {"warm": policy.warm, "group": policy.group, "group_s": ""}
+    return {"warm": policy.warm, "grouping": "", "group": policy.group, "group_s": ""}
+
+
+def advanced_typed(form: Form) -> dict[str, str]:
+    """The fields as they were filled in. A page that was loaded before there was a choice leaves groups alone unless
+    it names one."""
+    typed = form.values(*ADVANCED)
+    return typed if form.has("grouping") else typed | {"grouping": NAMED if typed["group"].strip() else KEEP}
 
 
 def read_advanced(
@@ -104,8 +113,8 @@ def read_advanced(
         values["warm"] = form["warm"] or False
         if why := _wrong_host(form["warm"], found, hosts):
             wrong["warm"] = why
-    group = form["group"].strip()
-    if form.has("group") and (group or not several):
+    group = _group_field(form, several, wrong)
+    if group is not None:
         values["group"] = group
     if (every := span_field(form, "group_s", wrong)) is not None:
         values["group_s"] = every
@@ -118,6 +127,19 @@ def read_advanced(
     if every is not None and not group and not (several and all(one.policy and one.policy.group for one in found)):
         wrong.setdefault("group_s", phrase(N_("Name a group, or leave this empty.")))
     return values
+
+
+def _group_field(form: Form, several: bool, wrong: dict[str, Phrase]) -> str | None:
+    """The group that all are to be of, "" for none; None: each stays in what it has."""
+    group = form["group"].strip()
+    if not several:
+        return group if form.has("group") else None
+    choice = advanced_typed(form)["grouping"]
+    if choice != NAMED:
+        return "" if choice == "" else None
+    if not group:
+        wrong["group"] = phrase(N_("Name the group."))
+    return group or None
 
 
 def changes_of(one: StatusView, values: Mapping[str, Any]) -> dict[str, Any]:

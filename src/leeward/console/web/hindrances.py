@@ -74,6 +74,6 @@ def _way(host: str, obstacle: Obstacle, agents: Mapping[str, str]) -> tuple[str,
     if why is Why.COPY:
         return f"/do/cleanup?{chosen}", N_("Clean up…")
     if why is Why.WARM:
-        # One after the other: of several the form would change the rest of their policies as well.
-        return f"/enable?{urlencode({'vm': obstacle.vm_ids[0]})}", N_("Change the policy of {vm}")
+        one, more = N_("Change the policy of {vm}"), N_("Change their policies")
+        return f"/enable?{chosen}", one if len(obstacle.vm_ids) == 1 else more
     return f"/recovery?{chosen}", N_("Show these VMs")

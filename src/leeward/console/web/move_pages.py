@@ -15,6 +15,7 @@ from leeward.console.web.advanced_form import (
     KEEP,
     advanced,
     advanced_filled,
+    advanced_typed,
     changes_of,
     read_advanced,
 )
@@ -24,7 +25,7 @@ from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.points import newest_app
-from leeward.console.web.policy_form import DRILL, SPANS, drill_filled, filled, read_drill, read_policy
+from leeward.console.web.policy_form import DRILL, SPANS, drill_filled, filled_several, read_drill, read_policy
 from leeward.console.web.possible import Act, no_point, of_vm
 from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Closeup, Moment
@@ -34,7 +35,6 @@ from leeward.domain.lifecycle import Event, Phase, Refusal, after
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind, steps
 from leeward.state.database import acting
-from leeward.wire.messages import PolicyMessage
 
 Chosen = Annotated[list[str], Query(alias="vm", min_length=1, max_length=500)]
 One = Annotated[str, Query(alias="vm")]
@@ -100,9 +100,9 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
         moment = watch.fresh()
         found = statuses_of(moment, vm)
         several = len(found) > 1
-        policy = found[0].policy if not several and found[0].policy else PolicyMessage()
         drill = None if several else service.drills.of(found[0].vm_id)
-        values = filled(policy) | drill_filled(drill) | advanced_filled(found)
+        policies = [one.policy for one in found if one.policy]
+        values = filled_several(policies) | drill_filled(drill) | advanced_filled(found)
         return policy_page(request, moment, found, several, values)
 
     @pages.post("/enable", dependencies=operator)
@@ -112,7 +112,7 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
         about(request, ", ".join(one.vm for one in found)[:200])
         # A form that was made for several VMs stays one, also when it failed half-way and one VM is left.
         several = len(found) > 1 or form.given("several")
-        typed = form.values(*SPANS, "bandwidth", *DRILL, *ADVANCED)
+        typed = form.values(*SPANS, "bandwidth", *DRILL) | advanced_typed(form)
         wanted, bad = read_policy(form)
         drill = read_drill(form, bad, several)
         more = read_advanced(form, found, moment.statuses, moment.hosts, several, bad)

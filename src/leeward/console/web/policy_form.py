@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -32,6 +33,13 @@ def filled(policy: PolicyMessage) -> dict[str, str]:
     """The form's fields. bandwidth: MiB a second, 0 for no limit."""
     fields = {name: short(getattr(policy, name)) for name in SPANS}
     return fields | {"bandwidth": f"{-(-policy.bandwidth // _MIB)}"}
+
+
+def filled_several(policies: Sequence[PolicyMessage]) -> dict[str, str]:
+    """The form's fields of several VMs, of which these are protected: what all of them have, "" where they differ,
+    which leaves each as it is."""
+    each = [filled(policy) for policy in policies or (PolicyMessage(),)]
+    return {name: value if all(one[name] == value for one in each) else "" for name, value in each[0].items()}
 
 
 def read_policy(form: Form) -> tuple[ProtectRequest | None, dict[str, Phrase]]:

@@ -38,7 +38,7 @@ LABELS = {
     Act.DISABLE: N_("Disable replication"),
 }
 # These can be asked of several VMs at once; the others are decisions about one.
-TOGETHER = frozenset({Act.ENABLE, Act.TEST, Act.CLEANUP, Act.PAUSE, Act.RESUME, Act.DISABLE})
+TOGETHER = frozenset({Act.ENABLE, Act.TEST, Act.CLEANUP, Act.POLICY, Act.PAUSE, Act.RESUME, Act.DISABLE})
 
 # Where a VM stands, for people who look at a screen and not at a command line.
 PHASES: dict[Phase, str] = {
