@@ -11,11 +11,12 @@ from fastapi import APIRouter, Query, Request, Response
 
 from leeward.console.access import GuardedRoute, viewer
 from leeward.console.web.charts import Spark, spark
+from leeward.console.web.empty_hosts import rows_of
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import HTMX, Reader
 from leeward.console.web.parts import Parts
 from leeward.console.web.possible import Act, Chance, of_all, of_vm
-from leeward.console.web.rows import FILTERS, SORTS, Listing, Row, Wish, all_rows, host_groups, listing
+from leeward.console.web.rows import FILTERS, SORTS, Listing, Row, Wish, host_groups, listing
 from leeward.console.web.watch import Moment, ages, by_id
 
 Words = Annotated[str, Query(max_length=200)]
@@ -55,7 +56,7 @@ class Picture:
 
 
 def picture(moment: Moment, wish: Wish, reader: Reader) -> Picture:
-    listed, known = listing(all_rows(moment), wish, ages(moment)), by_id(moment)
+    listed, known = listing(rows_of(moment, wish), wish, ages(moment)), by_id(moment)
     chosen = tuple(vm_id for vm_id in wish.chosen if vm_id in known)
     chances = [
         of_vm(known[vm_id], moment.vms.get(vm_id), moment.run_of(vm_id), reader.actor.role) for vm_id in chosen

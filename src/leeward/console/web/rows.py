@@ -33,8 +33,8 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """kind: vm; shadow (what is left at home of a VM that runs elsewhere); copy (of a test). where: the host on which
-    it runs. reason: in English, as agents tell it."""
+    """kind: vm; shadow (what is left at home of a VM that runs elsewhere); copy (of a test); host (one without VMs, see
+    `empty_hosts`). where: the host on which it runs. reason: in English, as agents tell it."""
 
     id: str
     vm_id: str
@@ -283,7 +283,7 @@ def _fits(row: Row, wish: Wish, words: list[str]) -> bool:
         return False
     if wish.show == "disabled" and not (row.kind == "vm" and row.target_s is None):
         return False
-    if wish.show == "away" and not (row.kind == "shadow" or row.site == "recovery"):
+    if wish.show == "away" and not (row.kind == "shadow" or (row.site == "recovery" and row.kind != "host")):
         return False
     if not words:
         return True
