@@ -16,7 +16,7 @@ from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.console.web.points import newest_app
-from leeward.console.web.possible import LABELS, PHASES, Act, of_vm
+from leeward.console.web.possible import LABELS, PHASES, Act, chances
 from leeward.console.web.watch import Closeup
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
@@ -56,8 +56,7 @@ def router(parts: Parts) -> APIRouter:
         moment, values = watch.closeup(vm_ids), values or Form(list(request.query_params.multi_items()))
         found = statuses_of(moment, vm_ids)
         role = actor_of(request).role
-        chances = {one.vm_id: of_vm(one, moment.vms.get(one.vm_id), moment.run_of(one.vm_id), role) for one in found}
-        whys = {vm_id: chance[act].why for vm_id, chance in chances.items()}
+        whys = {one.vm_id: chances(moment, one, role)[act].why for one in found}
         ways = _ways_home(moment, found[0]) if act is Act.FAILBACK else []
         way = _chosen_way(values["type"], ways, found[0], moment)
         points: list[RecoveryPoint] = []

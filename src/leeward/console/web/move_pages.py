@@ -20,13 +20,13 @@ from leeward.console.web.advanced_form import (
     read_advanced,
 )
 from leeward.console.web.forms import Form, Posted, timeout_field
-from leeward.console.web.offers import newest_of, offers, without
+from leeward.console.web.offers import newest_of, offers
 from leeward.console.web.painter import Trouble, go, trouble_of, wrong
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.points import newest_app
 from leeward.console.web.policy_form import DRILL, SPANS, drill_filled, filled_several, read_drill, read_policy
-from leeward.console.web.possible import Act, no_point, of_vm
+from leeward.console.web.possible import Act, chances, no_point, without
 from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Closeup, Moment
 from leeward.domain.consistency import Choice as Instant
@@ -218,10 +218,10 @@ def _begin(parts: Parts, one: StatusView, kind: str, point: str, form: Form, tim
 
 
 def _choices(request: Request, moment: Closeup, one: StatusView) -> list[Choice]:
-    chances = of_vm(one, moment.vms.get(one.vm_id), moment.run_of(one.vm_id), actor_of(request).role)
+    known = chances(moment, one, actor_of(request).role)
     found = []
     for kind, text in _KINDS.items():
-        why = chances[Act.TEST if kind is Kind.TEST else Act.FAILOVER].why
+        why = known[Act.TEST if kind is Kind.TEST else Act.FAILOVER].why
         if kind is not Kind.TEST and why is None:
             following = after(Phase(one.phase), Event(kind.value))
             why = phrase(N_("Not while one is under way.")) if isinstance(following, Refusal) else None

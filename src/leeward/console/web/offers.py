@@ -79,12 +79,3 @@ def alone(run: RunView, status: StatusView | None, vault: VaultState) -> Replica
     if run.kind != Kind.UNPLANNED or run.state != RunState.STALLED or vault is VaultState.OPEN or status is None:
         return None
     return warm(status)
-
-
-def without(kind: Kind, vault: VaultState) -> Phrase | None:
-    """Why this kind makes no sense while the vault is away."""
-    if vault is not VaultState.AWAY or kind is Kind.UNPLANNED:
-        return None
-    if kind is Kind.TEST:
-        return phrase(N_("The vault cannot be reached, and a test copy is made out of it."))
-    return phrase(N_("The vault cannot be reached, and a planned failover has to prove that it has everything."))

@@ -6,9 +6,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from leeward.console.views import ReplicaView, RunView, StatusView, VmView
+from leeward.console.web.around import WELL, Around, Hosts, around, no_recovery, no_vault
 from leeward.console.web.phrases import N_, Phrase, Quote, phrase
+from leeward.console.web.vault_door import VaultState
+from leeward.console.web.watch import Closeup
 from leeward.domain.access import Role
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.domain.procedures import Kind
 from leeward.domain.protection import ProtectionState, ReplicaState
 
 
@@ -73,15 +77,23 @@ class Chance:
         return LABELS[self.act]
 
 
-def of_vm(status: StatusView, vm: VmView | None, run: RunView | None, role: Role | None) -> dict[Act, Chance]:
+def chances(moment: Closeup, status: StatusView, role: Role | None) -> dict[Act, Chance]:
+    """Of one VM, as of a moment."""
+    return of_vm(status, moment.vms.get(status.vm_id), moment.run_of(status.vm_id), role, around(moment))
+
+
+def of_vm(
+    status: StatusView, vm: VmView | None, run: RunView | None, role: Role | None, about: Around = WELL
+) -> dict[Act, Chance]:
     """run: the newest of the VM that is not over."""
     if role is None or not role.covers(Role.OPERATOR):
         no = phrase(N_("Your role is viewer; an operator may do this."))
         return {act: Chance(act, no) for act in Act}
-    return {act: Chance(act, _why(act, status, vm, run)) for act in Act}
+    return {act: Chance(act, _why(act, status, vm, run) or _why_around(act, status, about)) for act in Act}
 
 
 def _why(act: Act, status: StatusView, vm: VmView | None, run: RunView | None) -> Phrase | None:
+    """What stands against it in the VM itself."""
     phase = Phase(status.phase)
     protected = status.policy is not None
     if act is Act.ENABLE:
@@ -125,6 +137,34 @@ def _why_not_move(act: Act, status: StatusView, phase: Phase) -> Phrase | None:
     if act is not Act.FAILOVER or phase is not Phase.HOME or warm(status) is not None:
         return None
     return no_point(status)
+
+
+def _why_around(act: Act, status: StatusView, about: Around) -> Phrase | None:
+    """What stands against it around the VM. What is asked of an agent alone waits there until it answers."""
+    if act in (Act.ENABLE, Act.POLICY):
+        return no_vault(about.vault)
+    if act is Act.TEST:
+        return no_vault(about.vault, without(Kind.TEST, about.vault)) or no_recovery(about)
+    if act is Act.FAILBACK:
+        way = phrase(N_("The vault cannot be reached, and the way home leads through it."))
+        gone = phrase(N_("No host of its home site can be reached."))
+        return no_vault(about.vault, way) or (None if about.source is Hosts.THERE else gone)
+    if act is not Act.FAILOVER:
+        return None
+    replica = warm(status)
+    if replica is not None and replica.host not in about.lost:
+        return None
+    alone = phrase(N_("The vault cannot be reached, and there is no warm replica from which it could be started."))
+    return no_vault(about.vault, alone) or no_recovery(about)
+
+
+def without(kind: Kind, vault: VaultState) -> Phrase | None:
+    """Why this kind makes no sense while the vault is away."""
+    if vault is not VaultState.AWAY or kind is Kind.UNPLANNED:
+        return None
+    if kind is Kind.TEST:
+        return phrase(N_("The vault cannot be reached, and a test copy is made out of it."))
+    return phrase(N_("The vault cannot be reached, and a planned failover has to prove that it has everything."))
 
 
 def _home_words(act: Act) -> Phrase:

@@ -15,7 +15,7 @@ from leeward.console.web.empty_hosts import rows_of
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import HTMX, Reader
 from leeward.console.web.parts import Parts
-from leeward.console.web.possible import Act, Chance, of_all, of_vm
+from leeward.console.web.possible import Act, Chance, chances, of_all
 from leeward.console.web.rows import FILTERS, SORTS, Listing, Row, Wish, host_groups, listing
 from leeward.console.web.watch import Moment, ages, by_id
 
@@ -58,10 +58,8 @@ class Picture:
 def picture(moment: Moment, wish: Wish, reader: Reader) -> Picture:
     listed, known = listing(rows_of(moment, wish), wish, ages(moment)), by_id(moment)
     chosen = tuple(vm_id for vm_id in wish.chosen if vm_id in known)
-    chances = [
-        of_vm(known[vm_id], moment.vms.get(vm_id), moment.run_of(vm_id), reader.actor.role) for vm_id in chosen
-    ]
-    tasks = tuple(Task(chance, address(chance.act, chosen) if chance.open else "") for chance in of_all(chances))
+    each = [chances(moment, known[vm_id], reader.actor.role) for vm_id in chosen]
+    tasks = tuple(Task(chance, address(chance.act, chosen) if chance.open else "") for chance in of_all(each))
     names = tuple(known[vm_id].vm for vm_id in chosen)
     return Picture(moment, wish, listed, ages(moment), tasks, names)
 

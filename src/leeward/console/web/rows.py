@@ -33,8 +33,8 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """kind: vm; shadow (what is left at home of a VM that runs elsewhere); copy (of a test); host (one without VMs, see
-    `empty_hosts`). where: the host on which it runs. reason: in English, as agents tell it."""
+    """kind: vm; shadow (what is left at home of a VM that runs elsewhere); copy (of a test); host (one without VMs).
+    where: the host on which it runs. reason: in English, as agents tell it."""
 
     id: str
     vm_id: str

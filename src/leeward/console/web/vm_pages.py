@@ -18,7 +18,7 @@ from leeward.console.web.charts import Spark, Timeline, spark, timeline
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
 from leeward.console.web.phrases import Quote
-from leeward.console.web.possible import LABELS, Act, of_vm
+from leeward.console.web.possible import LABELS, Act, chances
 from leeward.console.web.recovery_pages import Task, address
 from leeward.console.web.rows import Level, size_of, state_of
 from leeward.console.web.watch import Moment
@@ -69,8 +69,8 @@ def head_of(moment: Moment, vm_id: str, role: Role | None) -> Head:
         raise NotFound("there is no such VM", subject=vm_id[:64])
     words, level = state_of(status)
     vm, run = moment.vms.get(vm_id), moment.run_of(vm_id)
-    chances = of_vm(status, vm, run, role)
-    tasks = tuple(Task(chances[act], address(act, [vm_id]) if chances[act].open else "") for act in _acts(status))
+    known = chances(moment, status, role)
+    tasks = tuple(Task(known[act], address(act, [vm_id]) if known[act].open else "") for act in _acts(status))
     values = moment.curves.of(vm_id)
     curve = spark(values, status.rpo_target_s, width=720, height=72, most=360) if len(values) > 1 else None
     test = next((test for test in moment.tests if test.vm_id == vm_id), None)
