@@ -19,6 +19,9 @@
   document.addEventListener("htmx:error", () => say("failed"));
   document.addEventListener("htmx:before:request", () => { if (notice()?.textContent === notice()?.dataset.failed) say(""); });
 
+  // On a phone the menu is one line that reaches further than the window: where the reader is must be in sight.
+  document.querySelector(".side [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
+
   document.addEventListener("click", (event) => { if (event.target.closest?.("[data-print]")) window.print(); });
 
   // A chosen file's text goes into the field beside it: forms of ours bring text alone.
@@ -33,6 +36,25 @@
     if (!button) return;
     await navigator.clipboard.writeText(document.getElementById(button.dataset.copy).textContent);
     button.querySelector("span").textContent = button.dataset.copied;
+  });
+
+  // Who presses a button that the answer takes away goes on from where it was: at what has come in its place, or at
+  // what went wrong, and not at the top of the page.
+  let held = [];
+  document.addEventListener("focusin", (event) => {
+    held = [];
+    for (let one = event.target; one && one !== document.body; one = one.parentElement) held.push(one);
+  });
+  document.addEventListener("htmx:after:swap", () => {
+    if (document.activeElement !== document.body || !held.length || held[0].isConnected) return;
+    for (const old of held) {
+      const now = old.isConnected ? old : old.id ? document.getElementById(old.id) : null;
+      if (!now) continue;
+      const place = now.querySelector('[autofocus], [role="alert"]') ?? now;
+      if (place.tabIndex < 0) place.tabIndex = -1;
+      place.focus();
+      return;
+    }
   });
 
   // The stream says that this page is no longer right (its VM is gone, the login is over).
