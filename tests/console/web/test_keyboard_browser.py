@@ -1,5 +1,5 @@
-"""By keyboard through every screen of the dashboard in a real Chromium: in the order in which it is read, the focus in
-sight, without traps, and with a place to go on from after something was done."""
+"""By keyboard through every screen in a real Chromium: in the order in which it is read, the focus in sight, without
+traps, and with a place to go on from after something was done."""
 
 import pytest
 from tests.console.web.browser import LOOKS
