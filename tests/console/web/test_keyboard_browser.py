@@ -79,7 +79,7 @@ def test_each_screen_is_gone_through_in_the_order_in_which_it_is_read(office, vi
         if [stop.number for stop in back] != [stop.number for stop in stops[::-1]]:
             told.append(f"back is another way: {len(back)} and {len(stops)} steps")
         wrong += [f"{look} {name}: {text}" for text in told]
-    assert "\n".join(wrong) == ""
+    assert not wrong, "\n".join(wrong)
 
 
 def test_the_first_stop_leads_past_the_menu(office, visit):
