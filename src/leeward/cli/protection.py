@@ -97,7 +97,12 @@ def protect(
         print_json(view)
         return
     point = view["last_point"]
-    if view["state"] == "error":
+    if view["state"] == "paused":
+        out.print(
+            f"[yellow]●[/] [bold]{view['vm']}[/] is paused; its policy counts once it goes on: "
+            f"[bold]leeward resume {view['vm']}[/]"
+        )
+    elif view["state"] == "error":
         out.print(f"[red]●[/] [bold]{view['vm']}[/] is to be protected, but: {view['reason']}", soft_wrap=True)
     elif point:
         out.print(
@@ -137,11 +142,11 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
             view: dict[str, Any] = client.get("/status", vm=vm_id)[0]
             if view["state"] == "enabled":
                 return view
-            failures = failures + 1 if view["state"] == "error" else 0
+            failures = failures + 1 if view["state"] in ("error", "paused") else 0
             if failures > 20:
-                raise LeewardError(
-                    view["reason"], subject=view["vm"], hint="It goes on trying; look at `leeward status`"
-                )
+                paused = f"Go on with `leeward resume {view['vm']}`" if view["state"] == "paused" else ""
+                hint = paused or "It goes on trying; look at `leeward status`"
+                raise LeewardError(view["reason"] or "it is paused", subject=view["vm"], hint=hint)
             progress = view["progress"]
             if progress:
                 note = f"{show_bytes(progress['done'])} of {show_bytes(progress['total'])}"

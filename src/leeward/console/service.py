@@ -143,7 +143,8 @@ class Service:
         vault = self._vault.open()
         if known is not None:
             name = present.name if present else known.vm_name
-            wish = known.model_copy(update={"policy": policy, "paused": False, "vm_name": name})
+            # What was paused stays so: who changes how a VM is kept has not said that its disks may be read again.
+            wish = known.model_copy(update={"policy": policy, "vm_name": name})
         elif present is not None:
             self._must_be_free(vm_id, present)
             reign = vault.log(vm_id).reign()

@@ -99,6 +99,8 @@ def test_pausing_resuming_and_disabling(protected, operator):
         "db": True,
         "front": False,
     }
+    operator.post("/enable", {"vm": DB, "rpo_s": "2min"})  # another policy is no leave to go on
+    assert [wish.paused for wish in protected.database.desired().protections if wish.vm_id == DB] == [True]
     operator.post("/do/resume", {"vm": [DB, APP]})
     assert not any(wish.paused for wish in protected.database.desired().protections)
     operator.post("/do/disable", {"vm": APP})
