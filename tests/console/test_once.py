@@ -53,6 +53,30 @@ def test_who_asks_meanwhile_gets_the_same():
     assert found[0] is found[1] is found[2]
 
 
+def test_what_is_there_is_not_waited_for():
+    begun, go = threading.Event(), threading.Event()
+    first, second = Picture(), Picture()
+
+    @once
+    def show(picture):
+        if picture is second:
+            begun.set()
+            assert go.wait(10)
+        return picture
+
+    show(first)
+    thread = threading.Thread(target=lambda: show(second))
+    thread.start()
+    assert begun.wait(10)
+    found = []
+    other = threading.Thread(target=lambda: found.append(show(first)))
+    other.start()
+    other.join(5)
+    assert found == [first]
+    go.set()
+    thread.join(10)
+
+
 def test_what_fails_is_tried_again():
     tries = []
 

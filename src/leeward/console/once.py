@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import deque
 from collections.abc import Callable
 from functools import wraps
 from typing import TypeVar
@@ -13,18 +12,24 @@ Made = TypeVar("Made")
 
 
 def once(make: Callable[[Picture], Made]) -> Callable[[Picture], Made]:
-    """Of each picture; what is made must not be changed. Kept for the newest two, since streams may still be at the
-    one before. Who asks meanwhile waits: made twice side by side, both would be late."""
+    """Of each picture; what is made must not be changed. Kept for the newest two, since pages and streams may still
+    be at the one before: who asks for what is there never waits. Who asks for what is just being made does: made
+    twice side by side, both would be late."""
     lock = threading.Lock()
-    kept: deque[tuple[Picture, Made]] = deque(maxlen=2)
+    kept: tuple[tuple[Picture, Made], ...] = ()
 
     @wraps(make)
     def made(picture: Picture) -> Made:
+        nonlocal kept
+        for known, found in kept:
+            if known is picture:
+                return found
         with lock:
             for known, found in kept:
                 if known is picture:
                     return found
-            kept.append((picture, make(picture)))
-            return kept[-1][1]
+            found = make(picture)
+            kept = (*kept[-1:], (picture, found))
+            return found
 
     return made

@@ -121,6 +121,25 @@ def test_a_page_does_not_wait_for_the_picture_that_is_just_being_taken(stand, pi
     pictures.go.release(100)
 
 
+def test_pages_have_the_picture_of_before_while_what_they_need_of_the_next_is_being_made(stand, monkeypatch):
+    monkeypatch.setattr(watch, "_OLD_S", 60.0)
+    begun, go, made = threading.Event(), threading.Event(), []
+
+    def prepare(moment):
+        made.append(moment)
+        if len(made) == 2:
+            begun.set()
+            assert go.wait(20)
+
+    stand.watch._prepared = (prepare,)
+    stand.watch.start()
+    until(lambda: stand.watch.newest() is not None)
+    until(lambda: stand.watch.look() and begun.is_set())
+    assert stand.watch.look() is stand.watch.newest() is made[0]
+    go.set()
+    until(lambda: stand.watch.newest() is made[-1] and len(made) > 1)
+
+
 def test_what_is_decided_on_is_shown_as_it_is_now_without_a_new_picture(stand, pictures, monkeypatch):
     monkeypatch.setattr(watch, "_OLD_S", 60.0)
     stand.world.protect_all()

@@ -38,15 +38,21 @@ from leeward.console.web import (
     vm_pages,
 )
 from leeward.console.web.assets import Assets
+from leeward.console.web.attention import health, matters
 from leeward.console.web.errors import install_pages
 from leeward.console.web.painter import Painter
 from leeward.console.web.parts import Parts
 from leeward.console.web.points import PointBook
+from leeward.console.web.replicated import replicated
+from leeward.console.web.rows import all_rows
 from leeward.console.web.vault_door import VaultDoor
-from leeward.console.web.watch import Watch
+from leeward.console.web.watch import Watch, ages, by_id
 from leeward.network.discovery.scans import Scans
 from leeward.ports.recovery_provider import OwnMachine
 from leeward.state.database import Database
+
+# What most pages make of a picture: with thousands of VMs nobody is to wait for it.
+PREPARED = (by_id, ages, all_rows, replicated, health, matters)
 
 
 def add_dashboard(
@@ -68,7 +74,7 @@ def add_dashboard(
     """app: of `build_api`. Start the watch that is returned, and stop it before the database is closed."""
     assets = Assets()
     painter = Painter(assets)
-    watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits)
+    watch = Watch(service, database, door, limits=lambda: alerts.settings.rules().limits, prepared=PREPARED)
     integration = Integration(database, agents, scans)
     points = PointBook(vault)
     parts = Parts(

@@ -121,7 +121,10 @@ class Watch:
         door: VaultDoor,
         clock: Callable[[], float] = time.time,
         limits: Callable[[], Limits] = Limits,
+        prepared: Sequence[Callable[[Moment], object]] = (),
     ) -> None:
+        """prepared: what pages make of a picture, made before they see it; see `once`."""
+        self._prepared = prepared
         self._service, self._database, self._limits = service, database, limits
         self._clock = clock
         self._lock = threading.Lock()
@@ -174,6 +177,15 @@ class Watch:
             vault=vault,
         )
 
+    def _look(self) -> None:
+        """While what pages need of the new picture is being made they have the one before."""
+        with self._lock:
+            began = time.monotonic()
+            moment = self._take()
+            for prepare in self._prepared:
+                prepare(moment)
+            self._moment, self._began = moment, began
+
     def newest(self) -> Moment | None:
         """For streams: what there is, without waiting."""
         self._wanted = time.monotonic()
@@ -206,7 +218,7 @@ class Watch:
             self._awake.clear()
             began = time.monotonic()
             try:
-                self.fresh()
+                self._look()
                 failing = False
             except LeewardError as error:
                 if not failing:
@@ -215,7 +227,7 @@ class Watch:
             except Exception:  # a bug here must not end the live pages for good
                 log.exception("the dashboard failed to look")
             # A picture that takes long is taken less often: pages and replication need the processor too.
-            pause = max(_TICK_S, 4 * (time.monotonic() - began))
+            pause = max(_TICK_S, 2 * (time.monotonic() - began))
             if time.monotonic() - self._wanted < _WATCHED_S:
                 self._stopping.wait(pause)
             else:
