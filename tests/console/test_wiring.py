@@ -1,5 +1,7 @@
 """The console's parts as the daemon puts them together know of each other."""
 
+import threading
+
 from tests.console.plan_world import DB
 from tests.vault.conftest import CHEAP
 
@@ -50,4 +52,28 @@ def test_drills_know_plans(tmp_path):
     )
     drills = Console(config, database, list).service.drills
     assert drills.put_plan("shop", DrillRequest(every_s=86_400.0), "anna").vm_ids == [DB]
+    database.close()
+
+
+def test_what_is_left_at_hosts_is_looked_after_while_the_vault_is_away(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/leeward.db")
+    config = ConsoleConfig(
+        place=PlaceFile(tmp_path, f"file://{tmp_path}/vault"),
+        load_keys=no_keys,
+        engine_url=f"sqlite:///{tmp_path}/engine.db",
+        scripts=tmp_path / "scripts",
+    )
+    console = Console(config, database, list)
+    looked = []
+
+    def let_go():
+        looked.append(True)
+        console._stopping.set()
+
+    console.desk.let_go = let_go
+    learning = threading.Thread(target=console._learn, daemon=True)
+    learning.start()
+    learning.join(5)
+    console._stopping.set()
+    assert looked == [True]
     database.close()

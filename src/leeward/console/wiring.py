@@ -144,7 +144,6 @@ class Console:
                 if self._adopts and (self.learner.adopt() or first):
                     self.plans.adopt()
                 self.learner.look()
-                self.desk.let_go()
                 follow_names(self._database, self.fleet, self.desk, self.vault)
                 if first:
                     self.service.drills.tell_again(self.vault.open())
@@ -153,8 +152,17 @@ class Console:
                 log.info("the vault cannot be asked who reigns", error=str(error))
             except Exception:  # a bug here must not keep us from learning for ever
                 log.exception("learning failed")
+            self._let_go()
             if self._stopping.wait(_LEARN_S):
                 return
+
+    def _let_go(self) -> None:
+        """Also while the vault is away: just then an order to remove what is left waits for it at its host, and what
+        is asked of that host now waits behind the order."""
+        try:
+            self.desk.let_go()
+        except Exception:  # as in `_learn`
+            log.exception("what is left at hosts could not be looked after")
 
     def _drill(self) -> None:
         """Not at once: agents that have not been heard of yet would be taken for away."""
