@@ -118,6 +118,8 @@ def test_copies_of_earlier_failovers_are_in_the_way_where_their_host_answers():
     heir = replace(run, options={"after": ["r0"]})
     assert in_the_way(["recovery"], heir) == ""
     assert in_the_way(["recovery", "third"], heir) == "third"
+    assert in_the_way(["recovery", "third"], run, {"third"}) == "recovery"
+    assert in_the_way(["recovery", "third"], run, {"recovery", "third"}) == ""
 
 
 def test_what_is_left_somewhere_is_kept_off_there_unless_the_vm_is_going_there_again():

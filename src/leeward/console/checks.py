@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
 from leeward.console.fleet import Fleet
@@ -32,30 +32,39 @@ class VaultOpener(Protocol):
 
 
 class Checks:
-    """Changes nothing."""
+    """Changes nothing. left: of a VM, the hosts at which a run that gave way has left something."""
 
-    def __init__(self, database: Database, fleet: Fleet, vault: VaultOpener) -> None:
+    def __init__(
+        self,
+        database: Database,
+        fleet: Fleet,
+        vault: VaultOpener,
+        left: Callable[[str], Collection[str]] = lambda vm_id: (),
+    ) -> None:
         self._database = database
         self._fleet = fleet
         self._vault = vault
+        self._left = left
 
     def check(self, run: Run) -> Done:
         """→ claim: the epoch that may be followed; definition: of the VM at home; replica: there is a warm one that
-        could be failed over to without the vault."""
+        could be failed over to without the vault; afresh: what is left there of another run goes first."""
         replica = self.replica(run.vm_id, run.away) if run.kind is Kind.UNPLANNED else None
         if run.options.get("from_vault"):
             replica = None
         self._must_answer(run.away, "the recovery host")
         if run.kind is Kind.PLANNED:
             self._must_answer(run.home, "the home host")
-        self._no_other_copy(run)
+        left = self._left(run.vm_id)
+        self._no_other_copy(run, left)
         try:
             done = self._check_vault(run)
         except Unavailable as away:
             if replica is None:
                 raise
             done = self._check_replica(run, replica, away)
-        return Done(done.detail, {**(done.result or {}), **({"replica": True} if replica else {})})
+        found = {name: True for name, so in (("replica", replica), ("afresh", run.away in left)) if so}
+        return Done(done.detail, {**(done.result or {}), **found})
 
     def _check_vault(self, run: Run) -> Done:
         vm_log = self._vault.open().log(run.vm_id)
@@ -95,10 +104,10 @@ class Checks:
         found = self._fleet.view().replica(vm_id, host)
         return found if found is not None and found.state in (ReplicaState.WARM, ReplicaState.BEHIND) else None
 
-    def _no_other_copy(self, run: Run) -> None:
+    def _no_other_copy(self, run: Run, left: Collection[str]) -> None:
         view = self._fleet.view()
         copies = [copy for copy in view.copies if (copy.vm_id, copy.purpose) == (run.vm_id, "failover")]
-        there = in_the_way([copy.host for copy in copies if view.present(copy.host)], run)
+        there = in_the_way([copy.host for copy in copies if view.present(copy.host)], run, left)
         if there:
             raise Refused(
                 f"a copy from an earlier failover is still there, on {there}",
@@ -213,10 +222,12 @@ class Checks:
             raise Unavailable(f"{what} does not answer: {error}", subject=host)
 
 
-def in_the_way(hosts: Sequence[str], run: Run) -> str:
+def in_the_way(hosts: Sequence[str], run: Run, left: Collection[str] = ()) -> str:
     """A host whose copy of an earlier failover forbids another one; "" when there is none. Pure.
 
     hosts: that answer, and have a copy. One that does not answer keeps its VM off when it is back, and removes it. A
-    copy that is left of a run that gave way nobody has seen yet: it is made anew.
+    copy that is left of a run that gave way nobody has seen yet: it is made anew, and elsewhere (left: there) it is
+    kept off and removed when this run is over.
     """
-    return next((host for host in hosts if host != run.away or not run.options.get("after")), "")
+    mine = [run.away] if run.options.get("after") else []
+    return next((host for host in hosts if host not in (*mine, *left)), "")

@@ -47,9 +47,9 @@ class Desk:
         self._fleet = fleet
         self._vault = vault
         self.teller = Teller(vault)
-        self.checks = Checks(database, fleet, vault)
-        self._told_closed: set[str] = set()
         self.leftovers = Leftovers(database, fleet, self.spread)
+        self.checks = Checks(database, fleet, vault, self.leftovers.places)
+        self._told_closed: set[str] = set()
 
     def vault(self) -> Vault:
         return self._vault.open()

@@ -64,6 +64,10 @@ class Leftovers:
         if run.result(LEFT).get("left") or run.options.get(LEAVES):
             self._all()[run.id] = run
 
+    def places(self, vm_id: str) -> set[str]:
+        """Hosts at which a run of this VM that gave way has left something."""
+        return {place_of(run) for run in self._all().values() if run.vm_id == vm_id and run.options.get(LEAVES)}
+
     def tell_of(self, run: Run) -> None:
         """That something is left, where nobody can remove it now."""
         host = place_of(run)

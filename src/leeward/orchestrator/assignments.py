@@ -78,7 +78,7 @@ def _point(run: Run) -> str:
 def _build(run: Run) -> dict[str, Any]:
     found: dict[str, Any] = {"name": run.vm_name, "purpose": _purpose(run), "point": _point(run)}
     found["networks"] = run.options.get("networks", {})
-    if run.options.get("after"):
+    if run.options.get("after") or run.result("check").get("afresh"):
         found["afresh"] = True
     wishes = {name: True for name in ("from_vault", "without_vault") if run.options.get(name)}
     return {**found, **wishes, **({"owed": True} if run.result("epoch").get("owed") else {})}
