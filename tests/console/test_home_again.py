@@ -136,3 +136,36 @@ def test_what_the_guest_has_written_at_home_is_kept_and_only_gone_on_with():
         assert world.watch.on["office"] == written
         world.mend()
         world.must_be_sound(twice=world.watch.twice())
+
+
+@slow
+def test_what_a_failed_start_has_left_running_at_home_is_stopped_before_the_vm_goes_on_over_there():
+    """Also where another failback took over from the one that was being taken back, and is taken back itself."""
+    with a_world() as world:
+        away(world)
+        start = world.office.homes.start
+
+        def fail(vm_id, point=""):
+            start(vm_id, point)
+            raise HypervisorError("the host's daemon has gone", subject=VM)
+
+        def hang(place, job, when):
+            if when == "before" and job.id.endswith("/undo/revert"):
+                raise HypervisorError("the host hangs", subject=VM)
+
+        world.office.homes.start, world.tasks_hook = fail, hang
+        go_home(world)
+        world.until(Phase.FAILBACK_STALLED)
+        world.service.cancel("web")
+        world.wait(lambda: "hangs" in world.failovers.last(VM, "web").failure)
+        world.until(Phase.FAILBACK_STALLED)
+        assert world.running() == ["office"]
+        world.office.homes.start, world.tasks_hook = start, lambda *_: None
+        world.office.line.cut = True  # nor does its host find out by itself
+        cancel = CancelAt(world, "check-home", StepState.RUNNING)
+        go_home(world)
+        world.wait(cancel.asked.is_set)
+        world.until(Phase.SETTLED)
+        assert world.running() == ["recovery"]
+        world.mend()
+        world.must_be_sound()

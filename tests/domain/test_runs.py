@@ -162,6 +162,17 @@ def test_who_takes_over_can_take_back_what_it_inherited():
     assert inheritance(a_run()) == {}
 
 
+def test_what_a_last_step_that_failed_may_have_left_is_cleared_first_also_by_whoever_took_over():
+    fresh = with_record(a_run(Kind.UNPLANNED_FAILBACK), "check-home", undo=False, result={"claim": 4})
+    run = walked(fresh, "start-home", StepState.FAILED)
+    first = begin_undo(run).undo[0].name
+    heir = replace(a_run(Kind.UNPLANNED_FAILBACK), id="r2", options=inheritance(begin_undo(run)))
+    later = replace(heir, id="r3", options=inheritance(begin_undo(heir)))
+    assert [begin_undo(one).undo[0].name for one in (heir, later)] == [first, first] == ["revert", "revert"]
+    before = inheritance(begin_undo(walked(fresh, "switch")))
+    assert begin_undo(replace(heir, options=before)).undo[-1].name == "revert"
+
+
 def test_an_abandoned_run_whose_heir_never_came_waits_for_the_operator():
     abandoned = abandon(walked(a_run(), "stop"), "why")
     assert unabandon(abandoned).state is RunState.STALLED

@@ -203,6 +203,8 @@ class Failovers:
         other = self._give_way(life, gives_way_home, _TOO_EARLY)
         if other is not None and other.kind in (Kind.FAILBACK, Kind.UNPLANNED_FAILBACK):
             options = {**options, **inheritance(other)}
+            if other.home != home:
+                options.pop("tried", None)  # what it may have left running is not at this one
         elif other is not None and other.kind is not Kind.COMMIT:
             taken = other.result("epoch")
             options["there"] = int(taken["epoch"]) - bool(taken.get("owed"))

@@ -140,7 +140,8 @@ def begin_undo(run: Run) -> Run:
     if resumes:
         begun = max(begun, 1)
     if run.options.get("after"):
-        begun = max(begun, next(number for number, step in enumerate(steps(run.kind)) if step.final))
+        final = next(number for number, step in enumerate(steps(run.kind)) if step.final)
+        begun = max(begun, final + bool(run.options.get("tried")))
     order = undo_order(run.kind, begun)
     if not may_have_owed(run):
         order = tuple(name for name in order if name != "unowe")
@@ -248,6 +249,9 @@ def inheritance(run: Run) -> dict[str, Any]:
     if claim is None:  # it had done nothing yet
         return {"there": run.options["there"]} if "there" in run.options else {}
     found = {"after": [*run.options.get("after", []), run.id], "inherited_claim": claim}
+    final = {step.name for step in steps(run.kind) if step.final}
+    if run.options.get("tried") or any(record.name in final for record in run.steps[: run.begun]):
+        found["tried"] = True  # what its last step may have left running is cleared away first
     if "there" in run.options:
         found["there"] = run.options["there"]
     return {**found, "owed_before": True} if may_have_owed(run) else found
