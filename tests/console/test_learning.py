@@ -5,7 +5,7 @@ from tests.console.chaos import VM, hurry
 
 from leeward.console.learning import has_moved, learned_life
 from leeward.console.views import FailbackRequest, FailoverRequest
-from leeward.domain.errors import Refused, VaultError
+from leeward.domain.errors import Refused, StoreUnavailable, VaultError
 from leeward.domain.lifecycle import Event, Phase
 from leeward.state.lives import Life
 from leeward.vault import keyspace
@@ -98,6 +98,36 @@ def test_a_portal_adopts_a_vm_that_runs_at_the_recovery_site_already(world):
     assert world.phase() is Phase.AWAY
     world.service.commit("web")
     world.until(Phase.SETTLED)
+
+
+def test_a_vm_whose_schedule_of_drills_is_damaged_is_adopted_all_the_same(world):
+    world.until_current(world.office)
+    world.vault.put_document(VM, "drill", {"every_s": 86_400.0})
+    (schedule,) = [info.key for info in world.store.scan(f"vm/{VM}/doc/drill.")]
+    damaged = world.store.get(schedule)[:-8] + bytes(8)
+    world.store.delete(schedule)
+    world.store.put(schedule, [damaged])
+    world.stop_console()
+    assert world.start_portal() == ["web"]
+    assert world.database.drills.all() == []
+
+
+def test_a_vm_is_adopted_with_where_it_runs_or_once_more(world):
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    world.stop_console()
+    reads = world.vault.document
+
+    def away(vm_id, kind):
+        if kind == "drill":
+            raise StoreUnavailable("the line breaks just now")
+        return reads(vm_id, kind)
+
+    world.vault.document = away
+    assert world.start_portal() == []
+    world.vault.document = reads
+    assert world.learner.adopt() == ["web"]
+    assert world.phase() is Phase.AWAY
 
 
 @pytest.mark.parametrize(

@@ -427,6 +427,12 @@ def test_what_the_vault_was_not_told_it_is_told_by_the_next_console(world):
     world.drills.tell_again(vault)
     assert vault.document(DB, "drill")["every_s"] == MONTHLY.every_s
     assert vault.document(DB, "plans")["drills"]["shop"]["mode"] == "run"
+    newest = [info.key for info in vault.store.scan(f"vm/{DB}/doc/drill.")][-1]
+    damaged = vault.store.get(newest)[:-8] + bytes(8)
+    vault.store.delete(newest)
+    vault.store.put(newest, [damaged])
+    world.drills.tell_again(vault)
+    assert vault.document(DB, "drill")["every_s"] == MONTHLY.every_s
     written = []
     vault.put_document = lambda *told: written.append(told)
     world.drills.tell_again(vault)

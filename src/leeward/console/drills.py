@@ -20,7 +20,7 @@ from leeward.console.fleet import Fleet
 from leeward.console.plan_drills import PlanDrills
 from leeward.console.plan_runs import PlanRuns
 from leeward.console.plans import PLANS
-from leeward.console.telling import Teller
+from leeward.console.telling import Teller, told
 from leeward.console.views import DrillRequest, DrillView, StatusView
 from leeward.console.vm_drills import VmDrills
 from leeward.domain.drills import Deed, Do, Mode, decide, plan_of, subject_of
@@ -96,17 +96,17 @@ class Drills:
             self._teller.tell(DRILL, {subject: lambda: document_of(self._database.drills.schedule(subject))})
 
     def tell_again(self, vault: Vault) -> None:
-        """Of what the vault does not know: it was away, or this console died before it told. Raises LeewardError."""
+        """Of what the vault does not know: it was away, or this console died before it told. Raises
+        StoreUnavailable."""
         for drill in self._database.drills.all():
             subject, plan = drill.schedule.subject, self._plan(drill.schedule.subject)
             if plan is not None:
-                drills = (vault.document(plan.members[0].vm_id, PLANS) or {}).get("drills", {})
-                told = drills.get(plan.name, {})
+                known = told(vault, plan.members[0].vm_id, PLANS).get("drills", {}).get(plan.name, {})
             elif plan_of(subject) is None:
-                told = vault.document(subject, DRILL) or {}
+                known = told(vault, subject, DRILL)
             else:
                 continue
-            if told != document_of(drill.schedule):
+            if known != document_of(drill.schedule):
                 self._tell(subject)
 
     # --- schedules --------------------------------------------------------------------------------------

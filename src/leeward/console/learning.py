@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from leeward.console.checks import VaultOpener
 from leeward.console.desk import LIFE, Desk
 from leeward.console.drill_documents import DRILL, adopted_schedule
+from leeward.console.telling import told
 from leeward.domain.errors import LeewardError, StoreUnavailable
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
@@ -132,12 +133,13 @@ class Learner:
         # In a disaster nothing is copied to where nobody has asked for it: what was warm was another agent's.
         policy = _policy(catalog).model_copy(update={"warm": ""})
         wish = ProtectionMessage(vm_id=vm_id, vm_name=name, host=home, policy=policy, claim=max(reign.epoch - 1, 0))
+        # First all that the vault has to tell: a VM that is known once is not adopted again.
+        drill = adopted_schedule(vm_id, told(vault, vm_id, DRILL), time.time())
+        move = vault.log(vm_id).last_move()
         self._database.protect(wish)
-        drill = adopted_schedule(vm_id, vault.document(vm_id, DRILL), time.time())
         if drill is not None:
             self._database.drills.put(drill)
         self._database.record("adopted from the vault", name, who="leeward")
-        move = vault.log(vm_id).last_move()
         if move is not None and move.info.get("host") not in (None, home):
             self._take_note(vault, wish, move, reign.epoch)
         return wish

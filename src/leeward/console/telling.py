@@ -11,14 +11,27 @@ from concurrent.futures import Future, wait
 from typing import Any
 
 from leeward.console.checks import VaultOpener
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import LeewardError, StoreUnavailable
 from leeward.logs import log
 from leeward.network.apart import apart
+from leeward.vault.facade import Vault
 
 Document = Callable[[], dict[str, Any]]
 # A vault that is away is tried for a minute: whoever begins a failover then must not wait for that.
 _PATIENCE_S = 1.0
 _LAST_S = 3.0
+
+
+def told(vault: Vault, vm_id: str, kind: str) -> dict[str, Any]:
+    """The newest document of a kind; empty where there is none, or it is damaged: what is only told beside a VM keeps
+    nobody from going on with the VM. Raises StoreUnavailable."""
+    try:
+        return vault.document(vm_id, kind) or {}
+    except StoreUnavailable:
+        raise
+    except LeewardError as error:
+        log.warning("what the vault was told cannot be read", vm_id=vm_id, what=kind, error=str(error))
+        return {}
 
 
 class Teller:
