@@ -67,6 +67,11 @@ def test_runs_are_found(database):
     assert [found.id for found in database.runs.find(limit=3)] == ["run3", "run2", "run1"]
     assert [found.id for found in database.runs.find(states=[RunState.RUNNING])] == ["run2", "run0"]
     assert database.runs.find(vm_id="another") == []
+    database.runs.replace("run1", lambda now: replace(now, options={"le_ves": 1}))
+    database.runs.record("run2", "stop", undo=False, result={"left": True})
+    database.runs.record("run3", "stop", undo=False, detail='"leaves: 1", as "left" it')
+    assert [found.id for found in database.runs.find(naming=("left", "le_ves"), limit=None)] == ["run2", "run1"]
+    assert database.runs.find(naming=("leaves",)) == []
 
 
 def test_the_newest_of_each_vm_is_found_however_long_ago(database):

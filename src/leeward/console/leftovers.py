@@ -31,8 +31,6 @@ LEFT = "discard-away"
 LEAVES = "leaves"
 _FAILOVERS = (Kind.PLANNED, Kind.UNPLANNED)
 _FAILBACKS = (Kind.FAILBACK, Kind.UNPLANNED_FAILBACK)
-# How many runs are looked through at first, for what is left of them.
-_FORMER = 1000
 # What could not be removed is tried again after this.
 _AGAIN_S = 600.0
 
@@ -50,9 +48,9 @@ class Leftovers:
 
     def _all(self) -> dict[str, Run]:
         if self._left is None:
-            over = self._database.runs.find(
-                states=(RunState.DONE, RunState.UNDONE), kinds=(*_FAILOVERS, *_FAILBACKS, Kind.FINISH), limit=_FORMER
-            )
+            # All of them: a site that burnt may have left thousands.
+            ended = (RunState.DONE, RunState.UNDONE)
+            over = self._database.runs.find(states=ended, naming=("left", LEAVES), limit=None)
             self._left = {run.id: run for run in over if run.result(LEFT).get("left") or run.options.get(LEAVES)}
         return self._left
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, select, update
+from sqlalchemy import Engine, and_, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import NotFound, Unavailable
@@ -41,9 +41,11 @@ class Runs:
         vm_id: str | None = None,
         states: Collection[RunState] | None = None,
         kinds: Collection[Kind] | None = None,
-        limit: int = 100,
+        naming: Collection[str] | None = None,
+        limit: int | None = 100,
     ) -> list[Run]:
-        """Newest first."""
+        """Newest first. naming: fields of options or results, one of which the run has; it takes long where there are
+        many runs."""
         query = select(RunRow).order_by(RunRow.created.desc(), RunRow.id).limit(limit)
         if vm_id is not None:
             query = query.where(RunRow.vm_id == vm_id)
@@ -51,6 +53,8 @@ class Runs:
             query = query.where(RunRow.state.in_([state.value for state in states]))
         if kinds is not None:
             query = query.where(RunRow.kind.in_([kind.value for kind in kinds]))
+        if naming is not None:  # as `_columns` writes them
+            query = query.where(or_(*(RunRow.document.contains(f'"{name}": ', autoescape=True) for name in naming)))
         with Session(reading(self._engine)) as session:
             return [_run(row.document) for row in session.scalars(query)]
 

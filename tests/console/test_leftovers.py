@@ -1,0 +1,36 @@
+"""What runs have left at hosts is known to a console that starts anew, however many runs there have been since."""
+
+from dataclasses import replace
+
+from sqlalchemy.orm import Session
+from tests.console.plan_world import DB
+
+from leeward.console.leftovers import LEAVES, LEFT, Leftovers
+from leeward.domain.lifecycle import Phase
+from leeward.domain.procedures import Kind
+from leeward.domain.runs import Run, RunState, new_run, with_record
+from leeward.state.database import Database
+from leeward.state.lives import Life
+from leeward.state.runs import _columns
+from leeward.state.tables import RunRow
+
+
+def ended(number, kind, state=RunState.DONE, **options):
+    run = Run(f"r{number}", DB, "db", kind, "office", "recovery", "latest", "me", float(number), options)
+    return replace(new_run(run), state=state, ended=float(number))
+
+
+def test_all_that_was_left_is_found_behind_thousands_of_later_runs(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/leeward.db")
+    left = with_record(ended(0, Kind.FINISH), LEFT, undo=False, result={"left": True})
+    gave_way = replace(ended(1, Kind.UNPLANNED, RunState.UNDONE, **{LEAVES: 1}), away="attic")
+    over = with_record(ended(2, Kind.FINISH), LEFT, undo=False, result={})
+    runs = [left, gave_way, over, *(ended(number, Kind.FINISH) for number in range(3, 2003))]
+    with Session(database._engine) as session:
+        session.add_all(RunRow(id=one.id, vm_id=DB, created=one.created, version=1, **_columns(one)) for one in runs)
+        session.commit()
+    life = Life(DB, "db", Phase.HOME, "office", "recovery")
+    found = Leftovers(database, None, lambda: None)
+    assert {off.host for off in found.standdowns({DB: life})} == {"recovery", "attic"}
+    assert found.places(DB) == {"attic"}
+    database.close()
