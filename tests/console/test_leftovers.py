@@ -34,3 +34,19 @@ def test_all_that_was_left_is_found_behind_thousands_of_later_runs(tmp_path):
     assert {off.host for off in found.standdowns({DB: life})} == {"recovery", "attic"}
     assert found.places(DB) == {"attic"}
     database.close()
+
+
+def test_one_more_may_come_while_the_others_are_looked_through(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/leeward.db")
+    found = Leftovers(database, None, lambda: None)
+    gave_way = replace(ended(1, Kind.UNPLANNED, RunState.UNDONE, **{LEAVES: 1}), away="attic")
+    found.note(gave_way)
+
+    class Lives(dict):
+        def get(self, vm_id):
+            found.note(replace(gave_way, id="r2", away="cellar"))
+            return Life(DB, "db", Phase.HOME, "office", "recovery")
+
+    assert [off.host for off in found.standdowns(Lives())] == ["attic"]
+    assert found.places(DB) == {"attic", "cellar"}
+    database.close()

@@ -55,7 +55,7 @@ class Leftovers:
         return self._left
 
     def standdowns(self, lives: Mapping[str, Life]) -> list[StandDownMessage]:
-        return left_off(self._all().values(), lives)
+        return left_off(list(self._all().values()), lives)  # others come and go meanwhile
 
     def note(self, run: Run) -> None:
         """One that has ended, of which something may be left to an agent that is away."""
@@ -64,7 +64,8 @@ class Leftovers:
 
     def places(self, vm_id: str) -> set[str]:
         """Hosts at which a run of this VM that gave way has left something."""
-        return {place_of(run) for run in self._all().values() if run.vm_id == vm_id and run.options.get(LEAVES)}
+        left = list(self._all().values())
+        return {place_of(run) for run in left if run.vm_id == vm_id and run.options.get(LEAVES)}
 
     def tell_of(self, run: Run) -> None:
         """That something is left, where nobody can remove it now."""
