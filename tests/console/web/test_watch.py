@@ -156,4 +156,7 @@ def test_what_is_decided_on_is_shown_as_it_is_now_without_a_new_picture(stand, p
     assert [(one.vm_id, str(one.state)) for one in closeup.statuses] == [(DB, "paused")]
     assert closeup.hosts == tuple(stand.service.hosts())
     assert (list(closeup.vms), pictures.begun) == ([DB], 2)
+    monkeypatch.setattr(watch, "_FEW", 1)
+    pictures.go.release(100)
+    assert {DB, APP} < {one.vm_id for one in stand.watch.closeup([DB, APP]).statuses}
     pictures.go.release(100)

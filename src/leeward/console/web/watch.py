@@ -36,6 +36,8 @@ _OLD_S = 3.0
 # Rarely changing and dearer to ask for.
 _SLOW_S = 5.0
 _RUNS_BACK = 200
+# Up to so many VMs are asked for one by one.
+_FEW = 20
 # What brings a VM up, so that it has an RTO.
 _STARTING = (Kind.TEST, Kind.PLANNED, Kind.UNPLANNED, Kind.FAILBACK, Kind.UNPLANNED_FAILBACK)
 
@@ -167,6 +169,8 @@ class Watch:
     def closeup(self, vm_ids: Sequence[str]) -> Closeup:
         """Of a few VMs, taken now: a picture of everything is dear where there are thousands. The vault's state is
         that of the newest picture, which is never asked for again within seconds anyway."""
+        if len(vm_ids) > _FEW:
+            return self.fresh()
         vault = self.look().vault
         found = self._service.of_few(vm_ids)
         return Closeup(
