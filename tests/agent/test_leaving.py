@@ -25,7 +25,7 @@ from leeward.recovery.durable import save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.wire.jobs import Job, JobKind
-from leeward.wire.messages import DesiredState, ProtectionMessage, ReplicaMessage, StandDownMessage
+from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage, ReplicaMessage, StandDownMessage
 
 TEST = "test:///default"
 VM = "6695eb01-f6a4-8304-79aa-97f2502e193f"  # of the test driver
@@ -71,6 +71,16 @@ def test_a_host_that_comes_back_under_another_name_keeps_off_whom_it_kept_off(tm
     assert VM in (lists / "office.list").read_text()  # which libvirt's hook may look into
     again.agent.stand_up(VM, "north")
     assert [path.read_text() for path in sorted(lists.glob("*.list"))] == ["", ""]
+
+
+def test_a_host_keeps_its_name_while_vms_are_protected_there(tmp_path):
+    first = fresh(tmp_path, (HostConfig("office", "source", TEST),))
+    wish = ProtectionMessage(vm_id=VM, vm_name="test", host="office", policy=PolicyMessage(), claim=0)
+    first.agent._ledger.save_desired(DesiredState(generation=1, protections=(wish,)))
+    with pytest.raises(Refused, match=r"called office so far.*: test") as refused:
+        fresh(tmp_path, (HostConfig("north", "source", TEST),))
+    assert "Call it office" in refused.value.hint
+    assert fresh(tmp_path, (HostConfig("office", "source", TEST),)).agent._ledger.desired.protections == (wish,)
 
 
 def test_one_that_is_added_anew_under_another_name_as_well(agent, here, tmp_path):

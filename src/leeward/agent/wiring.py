@@ -27,7 +27,7 @@ from leeward.agent.restoring import HostCopies, HostHomes
 from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
-from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused, StoreUnavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.passage import make_passable
 from leeward.logs import log
@@ -92,10 +92,12 @@ class RunningAgent:
 
 
 def build_agent(config: AgentConfig) -> RunningAgent:
-    """An agent that is ready to start. Raises BadInput for an unusable state folder."""
+    """An agent that is ready to start. Raises BadInput for an unusable state folder, Refused for a host that was
+    renamed while VMs are protected there."""
     fence = fence_of(config.state_dir)
     renamed = fence.know({host.name: host.uri for host in config.hosts})
     ledger = Ledger(config.state_dir / "agent.json", lambda held: fence.keep(map(_fenced, held)))
+    _must_protect_nothing(ledger, renamed)
     _take_over(ledger, renamed)
     pool = copy_pool(config.workers or 0)
     scratch = config.state_dir / "scratch"
@@ -233,6 +235,19 @@ def _replicas(config: AgentConfig, host: str, storage: Path) -> Replicas:
 
 def _fenced(standdown: StandDown) -> tuple[str, str, str]:
     return standdown.host, standdown.vm_id, standdown.reason
+
+
+def _must_protect_nothing(ledger: Ledger, renamed: Mapping[str, str]) -> None:
+    """The console knows a protected VM's host by its name. By another one it would tell this agent of no wish, the
+    agent would forget its VMs and their epochs, and nobody would stop one that was failed over behind its back."""
+    for old, new in renamed.items():
+        vms = sorted(wish.vm_name for wish in ledger.desired.protections if wish.host == old)
+        if vms:
+            raise Refused(
+                f"this host was called {old} so far, and VMs are protected there by that name: {', '.join(vms)}",
+                subject=new,
+                hint=f"Call it {old} in leeward.toml again. To rename it, end their protection first",
+            )
 
 
 def _take_over(ledger: Ledger, renamed: Mapping[str, str]) -> None:
