@@ -3,7 +3,7 @@
 import pytest
 from tests.vault.conftest import CHEAP
 
-from leeward.domain.errors import BadInput, ObjectRetained, Refused, StoreUnavailable
+from leeward.domain.errors import BadInput, ObjectRetained, Refused, StoreError, StoreUnavailable
 from leeward.vault import place as places
 from leeward.vault.check import check
 from leeward.vault.facade import Vault
@@ -93,6 +93,44 @@ def test_what_makes_no_sense_is_refused(monkeypatch, url, options, subject):
     with pytest.raises(BadInput) as refused:
         place_of(url, options)
     assert refused.value.subject == subject
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("s3://[x", KEYS),
+        ("file://[x/", {}),
+        ("/srv/\0v", {}),
+        ("file:///srv/%00v", {}),
+        ("/srv/\ud800", {}),
+        ("/srv/line\nbreak", {}),
+        ("s3://bucket", {**KEYS, "access_key_id": "a\nb"}),  # obstore would panic
+        ("s3://bucket", {**KEYS, "access_key_id": "schlüssel"}),
+        ("s3://bucket", {**KEYS, "secret_access_key": "\ud800"}),
+        ("s3://bucket", {**KEYS, "ca": "garbage"}),
+        ("s3://bucket", {**KEYS, "endpoint": "http://[x"}),
+        ("s3://bucket", {**KEYS, "endpoint": "https://host:99999999"}),
+    ],
+)
+def test_what_was_typed_badly_is_no_error_of_ours(url, options):
+    with pytest.raises(BadInput) as refused:
+        place_of(url, options)
+    str(refused.value).encode()
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://id:hidden@host", "https://host/?sv=1&sig=hidden", "https://host/#hidden", "https://hidden@host"],
+)
+def test_an_endpoint_holds_no_credentials_since_everybody_sees_it(endpoint):
+    with pytest.raises(BadInput, match="must not hold credentials") as refused:
+        place_of("s3://bucket", {**KEYS, "endpoint": endpoint})
+    assert "hidden" not in repr(refused.value) + str(refused.value)
+
+
+def test_a_name_that_is_too_long_is_told_as_such():
+    with pytest.raises(StoreError):
+        try_place(place_of("/tmp/" + "a" * 300, {}))
 
 
 def test_credentials_are_replaced_as_a_whole():

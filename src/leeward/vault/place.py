@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import secrets
+import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from leeward.domain.errors import BadInput, NotFound, ObjectExists, ObjectNotFound, ObjectRetained, Refused
 from leeward.ports.objects import ObjectStore
 from leeward.vault import keyspace
 from leeward.vault.facade import read_keyring
-from leeward.vault.stores.opening import local_folder, open_store
+from leeward.vault.stores.opening import local_folder, open_store, without_login
 from leeward.vault.stores.providers import AzureOptions, S3Options
 
 # Options that nobody may see.
@@ -25,6 +27,8 @@ _KINDS: dict[str, type[S3Options] | type[AzureOptions]] = {"s3": S3Options, "azu
 # Of this machine alone, or no matter of where the vault is.
 _NOT_KEPT = {"ca_file", "instance_credentials", "read_timeout_s", "put_timeout_s"}
 _LONGEST = 100_000
+# What goes into a request as a header or a part of the address has to be ASCII; these only sign.
+_ANY_LETTERS = ("secret_access_key", "client_secret")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +57,11 @@ class Place:
     def secret(self) -> dict[str, str]:
         return {name: str(value) for name, value in self.options.items() if name in SECRETS}
 
+    @property
+    def where(self) -> tuple[str, Mapping[str, str | bool]]:
+        """Which place it is, whoever asks there."""
+        return self.url, {name: value for name, value in self.options.items() if name not in (*CREDENTIALS, "ca")}
+
     def open(self, *, create: bool = True, retry_s: float | None = None) -> ObjectStore:
         """Raises as `open_store`."""
         return open_store(self.url, create=create, retry_s=retry_s, **self.options)
@@ -60,6 +69,7 @@ class Place:
 
 def place_of(url: str, options: Mapping[str, Any], revision: int = 0) -> Place:
     """Of what somebody gave; empty options are left out. Raises BadInput (subject: the option, or the address)."""
+    _must_be_text(url)
     scheme = url.partition(":")[0] if ":" in url else ""
     kind = _KINDS.get(scheme)
     known = {one.name: one.type for one in fields(kind) if one.name not in _NOT_KEPT} if kind else {}
@@ -73,6 +83,7 @@ def place_of(url: str, options: Mapping[str, Any], revision: int = 0) -> Place:
         wanted = bool if known[name] in (bool, "bool") else str
         if not isinstance(value, wanted) or len(str(value)) > _LONGEST:
             raise BadInput("this cannot be used", subject=name)
+        _must_be_fit(name, value)
         kept[name] = value
     if local_folder(url) is None and kind is None:
         # Says what is wrong with it; memory:// is no place that outlives us.
@@ -82,6 +93,43 @@ def place_of(url: str, options: Mapping[str, Any], revision: int = 0) -> Place:
     if kind is not None:
         place.open()  # contacts nobody, and looks at everything
     return place
+
+
+def _must_be_text(url: str) -> None:
+    """Raises BadInput for what would be an error of the machine and not of whoever typed it."""
+    try:
+        folder = local_folder(url)
+    except ValueError:
+        raise BadInput("this is not the address of a store", subject=without_login(url)) from None
+    if not (url + str(folder or "")).isprintable():
+        raise BadInput("an address cannot have such characters", subject=ascii(without_login(url)))
+
+
+def _must_be_fit(name: str, value: str | bool) -> None:
+    """obstore panics over a line break in a header, and passes on an endpoint as it is. Raises BadInput."""
+    if not isinstance(value, str):
+        return
+    if name == "ca":
+        try:
+            ssl.create_default_context(cadata=value)
+        except (ssl.SSLError, ValueError, TypeError):  # TypeError: for what is not ASCII
+            raise BadInput("this is no certificate in PEM form", subject=name) from None
+    elif not value.isprintable() or not (value.isascii() or name in _ANY_LETTERS):
+        raise BadInput("this has characters that cannot be", subject=name)
+    elif name == "endpoint":
+        _check_endpoint(value)
+
+
+def _check_endpoint(address: str) -> None:
+    """Whoever may see the vault sees it, so a login or a signature must not be in it. Raises BadInput."""
+    try:
+        parts = urlsplit(address)
+        _ = parts.port  # raises ValueError for one that is none
+    except ValueError:
+        raise BadInput("the endpoint is not an http(s) address", subject="endpoint") from None
+    if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
+        hint = "Give the server's address alone, and credentials as such"
+        raise BadInput("the endpoint must not hold credentials, a ? or a #", subject="endpoint", hint=hint)
 
 
 def with_credentials(place: Place, given: Mapping[str, Any]) -> Place:
@@ -98,7 +146,7 @@ def try_place(place: Place) -> UUID | None:
     vault that is there, None without one. Raises LeewardError: why the place is not fit. Leaves nothing behind,
     unless the store keeps what was put there."""
     folder, made = local_folder(place.url), _missing_folders(place)
-    marked = folder is None or (folder / ".tmp").exists()
+    marked = folder is None or _exists(folder / ".tmp")
     try:
         store = place.open(create=True, retry_s=0)
         _probe(store)
@@ -160,6 +208,13 @@ def _must_not_overwrite(store: ObjectStore, key: str) -> None:
     )
 
 
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # a name that is too long
+        return False
+
+
 def _missing_folders(place: Place) -> list[Path]:
     """Folders that a look would make, the innermost first."""
     folder = local_folder(place.url)
@@ -167,7 +222,7 @@ def _missing_folders(place: Place) -> list[Path]:
         return []
     missing = []
     for one in (folder, *folder.parents):
-        if one.exists():
+        if _exists(one):
             break
         missing.append(one)
     return missing
