@@ -266,7 +266,7 @@ def _may_run(ledger: Ledger, host: str, vm_id: str) -> bool:
 
 def _open_plain_vault(config: AgentConfig) -> Vault:
     keys = load_keys(config.state_dir)
-    store = config.place.following(_RETRY_S)
+    store = config.place.following(_RETRY_S, keys.vault_id)
     try:
         return Vault.open(store, keys=keys)
     except NotFound as gone:
@@ -275,17 +275,18 @@ def _open_plain_vault(config: AgentConfig) -> Vault:
 
 def _late_vault(config: AgentConfig) -> Vault:
     """For what must begin to work while the vault is away."""
-    return Vault.with_keys(config.place.following(_RETRY_S), load_keys(config.state_dir))
+    keys = load_keys(config.state_dir)
+    return Vault.with_keys(config.place.following(_RETRY_S, keys.vault_id), keys)
 
 
 def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
     # The spool takes over when the vault is away, so there is little point in trying for long.
-    place = config.place
+    place, keys = config.place, load_keys(config.state_dir)
     place.current().open(create=False)  # a folder that is not there is told as such at once
-    remote = place.following(_RETRY_S)
+    remote = place.following(_RETRY_S, keys.vault_id)
     folder = _folder(config.state_dir / "spool" / vm_id)
     store = SpoolingStore(remote, LocalStore(folder), config.spool_limit, partial(_set_aside, folder))
-    return Vault.open(store, keys=load_keys(config.state_dir)), store
+    return Vault.open(store, keys=keys), store
 
 
 def _set_aside(spool: Path) -> None:

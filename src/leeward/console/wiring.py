@@ -67,7 +67,7 @@ class LazyVault:
             if self._vault is None:
                 keys = self._config.load_keys()
                 try:
-                    self._vault = Vault.open(self._config.place.following(_RETRY_S), keys=keys)
+                    self._vault = Vault.open(self._config.place.following(_RETRY_S, keys.vault_id), keys=keys)
                 except NotFound as gone:  # who holds its key knows that there is a vault: it is away
                     raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
                 self._config.opened(keys)

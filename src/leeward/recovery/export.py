@@ -70,7 +70,9 @@ def open_job(job: ExportJob) -> tuple[Vault, PointImage]:
     """Raises LeewardError."""
     keys = VaultKeys.from_bytes(Path(job.key_file).read_bytes())
     store: ObjectStore = (
-        PlaceFile(Path(job.state)).following(None) if job.state else open_store(job.vault_url, create=False)
+        PlaceFile(Path(job.state)).following(None, keys.vault_id)
+        if job.state
+        else open_store(job.vault_url, create=False)
     )
     if job.delay_ms:
         store = DelayedStore(store, job.delay_ms / 1000)

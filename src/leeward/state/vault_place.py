@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import threading
-from functools import partial
 from pathlib import Path
+from uuid import UUID
 
 from leeward.domain.errors import BadInput, NotFound, StoreUnavailable
+from leeward.logs import log
 from leeward.ports.objects import ObjectStore
 from leeward.state.files import write_private
+from leeward.vault.facade import read_keyring
 from leeward.vault.place import Place
 from leeward.vault.stores.late import LateStore
 
@@ -59,8 +61,10 @@ class PlaceFile:
                 if self._known is None or self._known[0] != stamp:
                     self._known = stamp, _read(self.path)
                 return self._known[1]
-            except FileNotFoundError:
+            except (FileNotFoundError, NotADirectoryError):
                 return None
+            except PermissionError:
+                raise _unreadable(self.path) from None
 
     def readable(self) -> Place | None:
         """As `chosen`; a damaged file counts as none."""
@@ -76,16 +80,43 @@ class PlaceFile:
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)
 
-    def following(self, retry_s: float | None) -> LateStore:
-        """The store there, which must exist; with the place as it then is, whenever it is used."""
-        return LateStore(lambda: self.url, partial(self._open, retry_s), self.stamp)
+    def following(self, retry_s: float | None, vault: UUID) -> LateStore:
+        """The store there, which must exist; with the place as it then is, whenever it is used. vault: the one in
+        use, which a place that comes later has to hold."""
+        return LateStore(lambda: self.url, _Opener(self, retry_s, vault), self.stamp)
 
-    def _open(self, retry_s: float | None) -> ObjectStore:
+
+class _Opener:
+    """Goes over to another place only if the same vault is there: a second log must not begin under a VM that is
+    replicated, nor a recovered one lose its disks. Until then what is open stays."""
+
+    def __init__(self, file: PlaceFile, retry_s: float | None, vault: UUID) -> None:
+        self._file, self._retry_s, self._vault = file, retry_s, vault
+        self._at: Place | None = None
+
+    def __call__(self, before: ObjectStore | None) -> ObjectStore:
         """Who uses this knows that there is a vault: where none is found it is away."""
         try:
-            return self.current().open(create=False, retry_s=retry_s)
+            place = self._file.current()
+            store = place.open(create=False, retry_s=self._retry_s)
         except NotFound as gone:
             raise StoreUnavailable(gone.message, subject=gone.subject, hint=gone.hint) from None
+        except BadInput as error:
+            if before is None:
+                raise
+            log.warning("the vault's new place cannot be used; its former one stays", error=str(error))
+            return before
+        if before is not None and self._at is not None and place.where != self._at.where and not self._is_in(store):
+            log.warning("another vault is at the new place; the former place stays", place=place.url)
+            return before
+        self._at = place
+        return store
+
+    def _is_in(self, store: ObjectStore) -> bool:
+        try:
+            return read_keyring(store).vault_id == self._vault
+        except NotFound:
+            return False
 
 
 def _read(path: Path) -> Place:
@@ -93,10 +124,14 @@ def _read(path: Path) -> Place:
         found = json.loads(path.read_bytes())
         return Place(str(found["url"]), dict(found["options"]), int(found["revision"]))
     except PermissionError:
-        raise BadInput("the vault's place may not be read", subject=str(path), hint="Run this as root") from None
+        raise _unreadable(path) from None
     except (ValueError, KeyError, TypeError) as error:
         raise BadInput(
             f"the file with the vault's place is damaged ({type(error).__name__})",
             subject=str(path),
             hint="Choose the place again",
         ) from None
+
+
+def _unreadable(path: Path) -> BadInput:
+    return BadInput("the vault's place may not be read", subject=str(path), hint="Run this as root")

@@ -164,7 +164,7 @@ def test_a_vault_in_s3_by_clicks_alone(fresh, admin, s3_server):
     assert admin.post("/first-steps/place", again).headers["hx-redirect"] == "/first-steps/vault"
     assert admin.post("/first-steps/vault", NEW).status_code == 200
     assert fresh.door.state() is VaultState.OPEN
-    store = fresh.place.following(0)
+    store = fresh.place.following(0, fresh.key.keys.vault_id)
     assert Vault.open(store, passphrase=PHRASE).id == fresh.key.keys.vault_id
     assert [info.key for info in store.scan("")] == ["keyring/00000001"]
     page = admin.get("/vault").text
@@ -244,7 +244,7 @@ def test_new_credentials_are_tried_before_they_are_taken(fresh, admin, azure_ser
     admin.post("/first-steps/place", {**form, "act": "use"})
     admin.post("/first-steps/vault", NEW)
     before = fresh.place.chosen()
-    store = fresh.place.following(0)
+    store = fresh.place.following(0, fresh.key.keys.vault_id)
     page = admin.get("/vault/credentials")
     assert form["azure_account_key"] not in page.text
     bad = {"azure_sign": "key", "azure_account_key": "d3Jvbmc="}
@@ -273,9 +273,11 @@ def test_new_credentials_are_tried_before_they_are_taken(fresh, admin, azure_ser
 def test_a_signature_takes_the_keys_place_while_the_vault_is_in_use(fresh, admin, azure_server):
     admin.post("/first-steps/place", {**azure_form(azure_server, "signed"), "act": "use"})
     admin.post("/first-steps/vault", NEW)
-    vault = Vault.open(fresh.place.following(0), keys=fresh.key.keys)
+    vault = Vault.open(fresh.place.following(0, fresh.key.keys.vault_id), keys=fresh.key.keys)
     token = sas(azure_server.url.removeprefix("azure://"))
-    bad = admin.post("/vault/credentials", {"azure_sign": "sas", "azure_sas_token": token[:-9] + "AAAAAA%3D"})
+    unsigned, _, _ = token.partition("&sig=")
+    forged = f"{unsigned}&sig={'A' * 43}%3D"
+    bad = admin.post("/vault/credentials", {"azure_sign": "sas", "azure_sas_token": forged})
     assert "our credentials" in why(bad, "azure_sas_token")
     assert token[20:] not in bad.text
     answer = admin.post("/vault/credentials", {"azure_sign": "sas", "azure_sas_token": token})

@@ -10,11 +10,15 @@ from leeward.ports.objects import Buffer, ObjectInfo, ObjectStore
 
 
 class LateStore:
-    """open_: raises StoreUnavailable while there is nothing to open; it is asked again with the next call. stamp: of
-    how it is opened; asked before each call, so it must be quick."""
+    """open_: raises StoreUnavailable while there is nothing to open; it is asked again with the next call. It gets
+    the store that was opened before, None at first, and may give that back. stamp: of how it is opened; asked before
+    each call, so it must be quick. None: nothing says any more how, and what is open stays."""
 
     def __init__(
-        self, url: Callable[[], str], open_: Callable[[], ObjectStore], stamp: Callable[[], object] = lambda: None
+        self,
+        url: Callable[[], str],
+        open_: Callable[[ObjectStore | None], ObjectStore],
+        stamp: Callable[[], object] = lambda: None,
     ) -> None:
         self._url = url
         self._open = open_
@@ -30,8 +34,8 @@ class LateStore:
     def _opened(self) -> ObjectStore:
         with self._lock:
             stamp = self._stamp()
-            if self._store is None or stamp != self._opened_at:
-                self._store, self._opened_at = self._open(), stamp
+            if self._store is None or stamp not in (None, self._opened_at):
+                self._store, self._opened_at = self._open(self._store), stamp
             return self._store
 
     def put(self, key: str, parts: Sequence[Buffer]) -> None:
