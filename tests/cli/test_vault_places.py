@@ -13,7 +13,7 @@ from leeward.agent.identity import Identity
 from leeward.agent.keys import load_keys
 from leeward.cli import vault_places
 from leeward.cli.main import app
-from leeward.domain.errors import BadInput, NotFound, Refused
+from leeward.domain.errors import BadInput, NotFound, Refused, WrongKey
 from leeward.recovery.export import ExportJob, open_job
 from leeward.state.vault_place import PlaceFile
 from leeward.vault.facade import Vault
@@ -55,6 +55,10 @@ def test_a_folder_is_chosen_created_and_found_again(vault, tmp_path):
     assert json.loads(vault("info", "--json"))["vault"] == made["vault"]
     assert "whose place stays" in vault("init", "--place", f"{tmp_path}/w", wrong=Refused)
     assert "no credentials" in vault("credentials", "-", typed="{}", wrong=Refused)
+    # A wrong passphrase changes nothing for what runs here.
+    Vault.create(Place(f"{tmp_path}/w").open(), "another passphrase altogether")
+    vault("unlock", "--place", f"{tmp_path}/w", wrong=WrongKey)
+    assert json.loads(vault("place", "--json"))["url"] == f"{tmp_path}/v"
     # A vault that was moved by hand.
     (tmp_path / "v").rename(tmp_path / "moved")
     vault("unlock", "--place", f"{tmp_path}/moved")

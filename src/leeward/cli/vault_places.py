@@ -17,7 +17,6 @@ from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 
 if TYPE_CHECKING:
     from leeward.cli.config import Settings
-    from leeward.ports.objects import ObjectStore
     from leeward.vault.place import Place
 
 PlaceText = Annotated[
@@ -35,8 +34,8 @@ _LARGEST = 1 << 20
 _TOLD_S = 60.0
 
 
-def take_place(settings: Settings, url: str | None, file: Path | None) -> ObjectStore | None:
-    """Try and keep what the options say; returns the store there, None when they say nothing. Raises LeewardError."""
+def try_options(settings: Settings, url: str | None, file: Path | None) -> Place | None:
+    """What the options say, once it has been tried; None when they say nothing. Raises LeewardError."""
     from leeward.vault.place import place_of, try_place
 
     if url is None:
@@ -51,8 +50,7 @@ def take_place(settings: Settings, url: str | None, file: Path | None) -> Object
         )
     place = place_of(url, _read(file) if file else {})
     try_place(place)
-    keep(settings, place)
-    return settings.place.current().open()
+    return place
 
 
 def keep(settings: Settings, place: Place) -> None:

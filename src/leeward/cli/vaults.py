@@ -13,7 +13,15 @@ import typer
 from leeward.cli.context import JSON, current
 from leeward.cli.output import err, out, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
-from leeward.cli.vault_places import OptionsFile, PlaceText, credentials, show_place, take_place, wait_for_place
+from leeward.cli.vault_places import (
+    OptionsFile,
+    PlaceText,
+    credentials,
+    keep,
+    show_place,
+    try_options,
+    wait_for_place,
+)
 from leeward.domain.errors import BadInput, NotFound, Refused
 
 if TYPE_CHECKING:
@@ -88,7 +96,9 @@ def init(
     passphrase, made_up = read_passphrase(passphrase_file, new=True)
     if place is not None and settings.place.given is None:
         _must_hold_no_key(settings)
-    store = take_place(settings, place, place_options) or settings.place.current().open()
+    if chosen := try_options(settings, place, place_options):
+        keep(settings, chosen)
+    store = settings.place.current().open()
     if object_lock is not None or compliance:
         _set_lock(settings.place.current(), object_lock, compliance)
     vault, recovery = Vault.create(store, passphrase)
@@ -170,14 +180,16 @@ def unlock(
     from leeward.vault.facade import Vault, fingerprint
 
     settings = current().settings()
-    store = take_place(settings, place, place_options)
-    if store is None:
+    chosen = try_options(settings, place, place_options)
+    if chosen is None:
         wait_for_place(settings)
-        store = settings.place.current().open(create=False)
+    store = (chosen or settings.place.current()).open(create=False)
     if recovery_key:
         vault = Vault.open(store, recovery_key=recovery_key)
     else:
         vault = Vault.open(store, passphrase=read_passphrase(passphrase_file, new=False)[0])
+    if chosen is not None:  # not before: what runs here goes over to it, and agents are told
+        keep(settings, chosen)
     path = save_keys(settings.daemon.state, vault.keys)
     if as_json:
         print_json({"vault": str(vault.id), "key_file": str(path)})
