@@ -1,5 +1,7 @@
 """Where the vault is: one place for all consoles of a database, told to agents, and never shown with its secrets."""
 
+import threading
+
 import pytest
 from tests.vault.conftest import CHEAP
 
@@ -140,3 +142,52 @@ def test_revisions_grow_though_the_clock_is_set_back(machine, tmp_path):
     here.now = 1.0
     here.places.choose(f"{tmp_path}/w", {})
     assert here.file.chosen().revision == first + 1
+
+
+def test_what_is_chosen_counts_though_the_clock_is_behind_that_of_another_console(machine, tmp_path):
+    one, other = machine(), machine("other")
+    other.now = 9_000.0
+    other.places.choose(f"{tmp_path}/v", {})
+    one.places.choose(f"{tmp_path}/w", {})
+    assert one.file.url == f"{tmp_path}/w"
+    other.places.sync()
+    other.file.remove()
+    other.places.sync()
+    assert other.file.url == f"{tmp_path}/w"
+
+
+def test_what_is_written_while_both_are_made_alike_comes_into_the_database_too(machine):
+    here = machine()
+    newer = Place(S3.url, {**S3.options, "secret_access_key": "renewed"}, 6)
+    here.file.save(S3)
+    keep = here.places._book.keep
+
+    def meanwhile(place):
+        keep(place)
+        if place.revision == S3.revision:
+            here.file.save(newer)  # by the command line, at this very instant
+
+    here.places._book.keep = meanwhile
+    here.places.sync()
+    here.places.sync()
+    assert here.places._book.kept().revision == newer.revision
+
+
+def test_no_other_place_is_chosen_while_a_vault_is_being_created(machine, tmp_path):
+    here = machine()
+    here.places.choose(f"{tmp_path}/v", {})
+    refused = []
+
+    def choose():
+        try:
+            here.places.choose(f"{tmp_path}/w", {})
+        except Refused as error:
+            refused.append(error)
+
+    with here.places.steady():
+        chooser = threading.Thread(target=choose)
+        chooser.start()
+        here.keys = Vault.create(here.file.current().open(), "x", cost=CHEAP)[0].keys
+    chooser.join(10)
+    assert len(refused) == 1
+    assert here.file.url == f"{tmp_path}/v"

@@ -92,6 +92,10 @@ class VaultPlaces:
 
     # --- changing -----------------------------------------------------------------------------------
 
+    def steady(self) -> threading.Lock:
+        """To be held while a vault is created or unlocked: the place must not be another one when its key is kept."""
+        return self._changing
+
     def check(self, url: str, options: Mapping[str, Any]) -> tuple[Place, UUID | None]:
         """(the place, the id of the vault that is there or None). Raises LeewardError: why it is not fit."""
         place = place_of(url, options)
@@ -125,8 +129,9 @@ class VaultPlaces:
 
     def _save(self, place: Place) -> None:
         """The file first: what this machine works with. Killed in between, `sync` brings it into the database."""
-        before = self.file.readable()
-        revision = max(int(self._clock() * 1000), before.revision + 1 if before else 1)
+        before, kept = self.file.readable(), self._book.kept()
+        known = max(before.revision if before else 0, kept.revision if kept else 0)
+        revision = max(int(self._clock() * 1000), known + 1)
         self.file.save(replace(place, revision=revision))
         self._sync()
         self._told()
@@ -161,10 +166,11 @@ class VaultPlaces:
         here, kept = self.file.readable(), self._book.kept()
         if kept is not None and (here is None or kept.revision > here.revision):
             self.file.save(self._opened(kept))
+            stamp = self.file.stamp()
         elif here is not None and (kept is None or here.revision > kept.revision):
             secret = self._sealer.seal(json.dumps(here.secret), _OF) if here.secret else ""
             self._book.keep(KeptPlace(here.revision, here.url, here.plain, secret))
-        self._synced = self.file.stamp()
+        self._synced = stamp  # not what the file may have become meanwhile
         if here is None and kept is None:
             return False
         log.info("the vault's place", vault=self.file.url)

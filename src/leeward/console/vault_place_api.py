@@ -115,7 +115,8 @@ def build_router(places: VaultPlaces, door: VaultDoor, database: Database, chang
     @router.post("", dependencies=admin)
     def create_vault(request: Request, wanted: CreateRequest) -> Created:
         about(request, door.url[:200])
-        key, fingerprint = door.create(wanted.passphrase)
+        with places.steady():
+            key, fingerprint = door.create(wanted.passphrase)
         changed()
         database.record("vault created", door.url, fingerprint)
         return Created(url=door.url, fingerprint=fingerprint, recovery_key=key)
@@ -123,7 +124,8 @@ def build_router(places: VaultPlaces, door: VaultDoor, database: Database, chang
     @router.post("/unlock", dependencies=admin)
     def unlock_vault(request: Request, wanted: UnlockRequest) -> dict[str, Any]:
         about(request, door.url[:200])
-        fingerprint = door.unlock(wanted.secret)
+        with places.steady():
+            fingerprint = door.unlock(wanted.secret)
         changed()
         database.record("vault unlocked", door.url, fingerprint)
         return {"url": door.url, "fingerprint": fingerprint}

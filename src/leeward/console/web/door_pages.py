@@ -144,7 +144,8 @@ def _add_first_vault(pages: APIRouter, parts: Parts) -> None:
         if bad:
             return vault_page(request, 422, trouble=wrong(bad))
         try:
-            key, fingerprint = door.create(form["passphrase"])
+            with parts.places.steady():
+                key, fingerprint = door.create(form["passphrase"])
         except LeewardError as error:
             trouble, status = trouble_of(request, error, passphrase="passphrase")
             return vault_page(request, status, trouble=trouble)
@@ -159,7 +160,8 @@ def _add_first_vault(pages: APIRouter, parts: Parts) -> None:
         if bad:
             return vault_page(request, 422, trouble=wrong(bad))
         try:
-            fingerprint = door.unlock(form["secret"])
+            with parts.places.steady():
+                fingerprint = door.unlock(form["secret"])
         except LeewardError as error:
             trouble, status = trouble_of(request, error)
             return vault_page(request, 422 if isinstance(error, WrongKey) else status, trouble=trouble)

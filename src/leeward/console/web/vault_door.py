@@ -8,7 +8,7 @@ from collections.abc import Callable
 from enum import StrEnum
 
 from leeward.console.room import Room
-from leeward.domain.errors import BadInput, LeewardError, NotFound, WrongKey
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, WrongKey
 from leeward.ports.objects import ObjectStore
 from leeward.vault.crypto import Argon2, VaultKeys
 from leeward.vault.facade import Vault, VaultInfo, fingerprint, read_keyring
@@ -89,6 +89,8 @@ class VaultDoor:
         """(recovery key, fingerprint). The key is told this once and kept nowhere. Raises BadInput, Refused."""
         if len(passphrase) < LEAST or len(set(passphrase)) < 4:
             raise BadInput("the passphrase is too easy to guess", subject="passphrase")
+        if self.has_key():
+            raise Refused("this machine works with a vault already", subject=self.url, hint="Unlock that one")
         vault, recovery = Vault.create(self._store(True), passphrase, cost=self._cost)
         self._save(vault.keys)
         return recovery, fingerprint(vault.public_key)
