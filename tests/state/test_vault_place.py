@@ -30,7 +30,17 @@ def test_what_leeward_toml_says_counts_more(tmp_path):
     assert file.url == DEFAULT_URL
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"url": "s3://x"}', '{"url": 1, "options": 2, "revision": "x"}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"url": "s3://x"}',
+        '{"url": 1, "options": 2, "revision": "x"}',
+        '{"url": "s3://x", "options": {"region": null}, "revision": 5}',
+    ],
+)
 def test_a_damaged_file_is_said_to_be(tmp_path, text):
     file = PlaceFile(tmp_path)
     file.save(Place("s3://x"))

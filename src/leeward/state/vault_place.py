@@ -122,7 +122,10 @@ class _Opener:
 def _read(path: Path) -> Place:
     try:
         found = json.loads(path.read_bytes())
-        return Place(str(found["url"]), dict(found["options"]), int(found["revision"]))
+        options = dict(found["options"])
+        if not all(isinstance(value, str | bool) for value in options.values()):
+            raise TypeError  # it could not be told to agents, whose polls would fail
+        return Place(str(found["url"]), options, int(found["revision"]))
     except PermissionError:
         raise _unreadable(path) from None
     except (ValueError, KeyError, TypeError) as error:
