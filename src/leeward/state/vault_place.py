@@ -122,18 +122,23 @@ class _Opener:
 def _read(path: Path) -> Place:
     try:
         found = json.loads(path.read_bytes())
-        options = dict(found["options"])
-        if not all(isinstance(value, str | bool) for value in options.values()):
-            raise TypeError  # it could not be told to agents, whose polls would fail
-        return Place(str(found["url"]), options, int(found["revision"]))
+        return Place(str(found["url"]), _options(found["options"]), int(found["revision"]))
     except PermissionError:
         raise _unreadable(path) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise BadInput(
             f"the file with the vault's place is damaged ({type(error).__name__})",
             subject=str(path),
             hint="Choose the place again",
         ) from None
+
+
+def _options(found: dict[str, object]) -> dict[str, str | bool]:
+    """Raises TypeError for what could not be told to agents either: their polls would fail."""
+    options = {name: value for name, value in found.items() if isinstance(value, str | bool)}
+    if len(options) < len(found):
+        raise TypeError("neither text nor truth")
+    return options
 
 
 def _unreadable(path: Path) -> BadInput:
