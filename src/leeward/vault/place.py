@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -27,6 +28,7 @@ _KINDS: dict[str, type[S3Options] | type[AzureOptions]] = {"s3": S3Options, "azu
 # Of this machine alone, or no matter of where the vault is.
 _NOT_KEPT = {"ca_file", "instance_credentials", "read_timeout_s", "put_timeout_s"}
 _LONGEST = 100_000
+_ENDPOINT = re.compile(r"https?://([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:\d{1,5})?(/[A-Za-z0-9._~/-]*)?")
 # What goes into a request as a header or a part of the address has to be ASCII; these only sign.
 _ANY_LETTERS = ("secret_access_key", "client_secret")
 
@@ -106,7 +108,7 @@ def _must_be_text(url: str) -> None:
 
 
 def _must_be_fit(name: str, value: str | bool) -> None:
-    """obstore panics over a line break in a header, and passes on an endpoint as it is. Raises BadInput."""
+    """obstore panics over a line break in a header, and over an endpoint that is no address. Raises BadInput."""
     if not isinstance(value, str):
         return
     if name == "ca":
@@ -129,7 +131,9 @@ def _check_endpoint(address: str) -> None:
         raise BadInput("the endpoint is not an http(s) address", subject="endpoint") from None
     if parts.username is not None or parts.password is not None or parts.query or parts.fragment:
         hint = "Give the server's address alone, and credentials as such"
-        raise BadInput("the endpoint must not hold credentials, a ? or a #", subject="endpoint", hint=hint)
+        raise BadInput("the endpoint must have no login, ? or # in it", subject="endpoint", hint=hint)
+    if not _ENDPOINT.fullmatch(address):
+        raise BadInput("the endpoint is not an http(s) address", subject="endpoint", hint="Like https://host:9000")
 
 
 def with_credentials(place: Place, given: Mapping[str, Any]) -> Place:
