@@ -10,6 +10,7 @@ from tests.console.stand import until
 from leeward.agent.channel import Channel, Refusal
 from leeward.agent.enrolment import leave
 from leeward.agent.identity import authority_context, load_identity, tls_context
+from leeward.agent.remote import AgentClient
 from leeward.domain.errors import NotFound
 from leeward.state.vault_place import PlaceFile
 from leeward.vault.place import Place
@@ -128,6 +129,15 @@ def test_who_leaves_takes_nothing_along(stand, enrolled):
         leave(enrolled.folder)
     for path in enrolled.folder.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
+
+
+def test_an_answer_that_was_under_way_does_not_undo_what_came_meanwhile(enrolled, told):
+    enrolled.place.save(Place("s3://bucket", {}, 11))  # by the command line, on this host
+    client = AgentClient(enrolled.folder, None, place=enrolled.place)
+    client._carry_out(None, Orders(place=told.say(10)))
+    assert enrolled.place.chosen().revision == 11
+    client._carry_out(None, Orders(place=told.say(12)))
+    assert enrolled.place.chosen().revision == 12
 
 
 def test_a_folder_is_never_told_and_no_secret_is_shown():

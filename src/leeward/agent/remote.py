@@ -200,8 +200,9 @@ class AgentClient:
         """Raises LeewardError when something cannot be done now; it is asked for again."""
         if orders.want:
             self._facts.wanted(orders.want)
-        if orders.place is not None and self._place is not None:
-            told = orders.place
+        told = orders.place
+        # Newer ones may have come on this machine while the console answered.
+        if told is not None and self._place is not None and told.revision > (self._held_place() or 0):
             self._place.save(Place(told.url, told.options, told.revision))
             log.info("the vault's place was told", vault=told.url)
         for job_id in orders.releases:
