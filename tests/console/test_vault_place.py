@@ -1,13 +1,14 @@
 """Where the vault is: one place for all consoles of a database, told to agents, and never shown with its secrets."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from tests.vault.conftest import CHEAP
 
 from leeward.console.alerts.sealing import Sealer
 from leeward.console.vault_place import VaultPlaces
-from leeward.domain.errors import BadInput, NotFound, Refused
+from leeward.domain.errors import BadInput, NotFound, Refused, Unavailable
 from leeward.state.database import Database
 from leeward.state.vault_place import PlaceFile
 from leeward.vault.facade import Vault
@@ -104,6 +105,26 @@ def test_under_another_authority_the_secrets_cannot_be_read_and_the_console_work
     other.places.start()
     assert other.file.chosen() is None
     other.places.stop()
+
+
+@pytest.mark.parametrize(
+    "altered",
+    [
+        {"url": "s3://thief"},
+        {"options": {"access_key_id": "id", "endpoint": "https://thief"}},
+        {"revision": 9},
+        {"secret": "", "revision": 9},
+    ],
+)
+def test_a_row_that_somebody_has_altered_takes_no_credentials_elsewhere(machine, altered):
+    one, other = machine(), machine("other")
+    one.file.save(S3)
+    one.places.sync()
+    row = replace(one.places._book.kept(), **altered)
+    other.places._book.kept = lambda: row
+    with pytest.raises(Unavailable):
+        other.places.sync()
+    assert other.file.chosen() is None
 
 
 def test_a_damaged_file_is_made_good_from_the_database(machine):

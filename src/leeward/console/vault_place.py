@@ -168,8 +168,8 @@ class VaultPlaces:
             self.file.save(self._opened(kept))
             stamp = self.file.stamp()
         elif here is not None and (kept is None or here.revision > kept.revision):
-            secret = self._sealer.seal(json.dumps(here.secret), _OF) if here.secret else ""
-            self._book.keep(KeptPlace(here.revision, here.url, here.plain, secret))
+            sealed = self._sealer.seal(json.dumps(here.secret), _bound(here.revision, here.url, here.plain))
+            self._book.keep(KeptPlace(here.revision, here.url, here.plain, sealed))
         self._synced = stamp  # not what the file may have become meanwhile
         if here is None and kept is None:
             return False
@@ -177,8 +177,11 @@ class VaultPlaces:
         return True
 
     def _opened(self, kept: KeptPlace) -> Place:
-        secret = json.loads(self._sealer.open(kept.secret, _OF)) if kept.secret else {}
-        return Place(kept.url, {**kept.options, **secret}, kept.revision)
+        try:
+            secret = self._sealer.open(kept.secret, _bound(kept.revision, kept.url, kept.options))
+        except Unavailable as error:
+            raise Unavailable(error.message, subject=_OF, hint=error.hint) from None
+        return Place(kept.url, {**kept.options, **json.loads(secret)}, kept.revision)
 
     def start(self) -> None:
         """A place whose secrets cannot be opened (another authority) is told in the log; it is chosen anew."""
@@ -202,6 +205,11 @@ class VaultPlaces:
                 log.debug("the vault's place was not looked at", error=str(error))
             except Exception:  # the next round tries again
                 log.exception("the vault's place could not be looked at")
+
+
+def _bound(revision: int, url: str, options: Mapping[str, str | bool]) -> str:
+    """What credentials are sealed with: who alters the row in the database must not have them sent elsewhere."""
+    return json.dumps([_OF, revision, url, dict(options)], sort_keys=True)
 
 
 def _tried(place: Place) -> UUID | None:

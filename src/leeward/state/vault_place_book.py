@@ -13,7 +13,7 @@ _VAULT = "vault"
 
 @dataclass(frozen=True, slots=True)
 class KeptPlace:
-    """options: nothing secret. secret: sealed, "" when there is none."""
+    """options: nothing secret. secret: credentials, sealed together with the rest."""
 
     revision: int
     url: str
