@@ -2,6 +2,7 @@
 
 import stat
 import time
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -11,7 +12,8 @@ from leeward.agent.channel import Channel, Refusal
 from leeward.agent.enrolment import leave
 from leeward.agent.identity import authority_context, load_identity, tls_context
 from leeward.agent.remote import AgentClient
-from leeward.domain.errors import NotFound
+from leeward.domain.errors import NotFound, Refused
+from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.state.vault_place import PlaceFile
 from leeward.vault.place import Place
 from leeward.wire.messages import PlaceMessage
@@ -129,6 +131,18 @@ def test_who_leaves_takes_nothing_along(stand, enrolled):
         leave(enrolled.folder)
     for path in enrolled.folder.rglob("*"):
         assert not path.is_file() or SECRET.encode() not in path.read_bytes()
+
+
+def test_nobody_leaves_while_vms_read_from_the_vault(enrolled):
+    records = CopyRecords(enrolled.folder / "copy" / "recovery")
+    copy = CopyRecord("v", "web", "test", "7", "t", "web-test", "recovery")
+    records.save(copy)
+    enrolled.place.save(Place("s3://bucket", {}, 10))
+    with pytest.raises(Refused, match="still read from the vault: web-test"):
+        leave(enrolled.folder)
+    assert enrolled.place.chosen() is not None
+    records.save(replace(copy, hydrated=True))
+    leave(enrolled.folder)
 
 
 def test_an_answer_that_was_under_way_does_not_undo_what_came_meanwhile(enrolled, told):

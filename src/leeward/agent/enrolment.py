@@ -26,6 +26,7 @@ from leeward.agent.identity import (
     signing_request,
 )
 from leeward.domain.errors import LeewardError, Refused, Unavailable
+from leeward.recovery.records import CopyRecords
 from leeward.state.vault_place import PlaceFile
 from leeward.wire.messages import WIRE_VERSION, Message
 from leeward.wire.polls import Enrol, Enrolled, Renew, Renewed
@@ -76,8 +77,19 @@ def forget_former(state_dir: Path, authority: str) -> None:
 
 def leave(state_dir: Path) -> str:
     """Be no agent of any console any more: certificate, key and what the console has told of the vault are removed
-    from this host. Returns the console's address. Raises NotFound when it is not enrolled."""
+    from this host. Returns the console's address.
+
+    Raises NotFound when it is not enrolled, Refused while VMs here read from the vault: nobody could let them do so
+    again once their export processes end.
+    """
     identity = load_identity(state_dir)
+    folders = sorted((state_dir / "copy").glob("*"))
+    reading = [copy.copy_name for folder in folders for copy in CopyRecords(folder).all() if not copy.hydrated]
+    if reading:
+        raise Refused(
+            f"VMs of this host still read from the vault: {', '.join(sorted(reading))}",
+            hint="Wait until they are copied out of it, clean up tests, bring failed over VMs home",
+        )
     PlaceFile(state_dir).remove()
     forget_identity(state_dir)
     return identity.console
