@@ -53,3 +53,13 @@ def test_a_table_that_is_followed_ends_with_its_line_also_in_a_pipe(monkeypatch,
         for step in () if quiet else ("step 1", "step 2"):
             live.update(step, refresh=True)
     assert output.err.file.getvalue() == text
+
+
+def test_what_looks_like_an_emoji_is_told_as_it_is(capsys):
+    told = "09:F4:AB:12 of :vs:"
+    made = output.table("VM")
+    made.add_row(told)
+    for console in (output.out, output.err):
+        console.print(told)
+        console.print(made)
+    assert sum(text.count(told) for text in capsys.readouterr()) == 4

@@ -15,8 +15,9 @@ from leeward.cli.units import show_bytes, show_seconds, show_time
 if TYPE_CHECKING:
     from rich.live import Live  # dear to import, and seldom needed
 
-out = Console(highlight=False, soft_wrap=False)
-err = Console(stderr=True, highlight=False)
+# No emoji: a fingerprint with ":AB:" in it, or a VM of such a name, is shown as it is.
+out = Console(highlight=False, soft_wrap=False, emoji=False)
+err = Console(stderr=True, highlight=False, emoji=False)
 
 _COLOURS = {
     "enabled": "green",
