@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.errors import MarkupError
 from rich.table import Table
+from rich.text import Text
 
 from leeward.cli.units import show_bytes, show_seconds, show_time
 
 if TYPE_CHECKING:
     from rich.live import Live  # dear to import, and seldom needed
 
-# No emoji: a fingerprint with ":AB:" in it, or a VM of such a name, is shown as it is.
-out = Console(highlight=False, soft_wrap=False, emoji=False)
-err = Console(stderr=True, highlight=False, emoji=False)
+_TAGS = ("/", "bold", "bold red", "green", "red", "yellow", "cyan", "bright_black", "white")
+_NO_TAG = re.compile(rf"(?<!\\)\[(?!(?:{'|'.join(_TAGS)})\])")
+
+
+class Plain(Console):
+    """Shows names, reasons and fingerprints as they are: a VM may be called "web[old]", and ":AB:" is no emoji."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(highlight=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        if options.get("markup") is False:
+            return super().render_str(text, **options)
+        try:
+            return super().render_str(_NO_TAG.sub(r"\\[", text), **options)
+        except MarkupError:  # what is shown ends a style of its own
+            return super().render_str(text, **{**options, "markup": False})
+
+
+out = Plain(soft_wrap=False)
+err = Plain(stderr=True)
 
 _COLOURS = {
     "enabled": "green",
