@@ -110,7 +110,8 @@ class Desk:
         lives = self._database.lives.all()
         standdowns = [off for life in lives.values() for off in self._kept_off(life)]
         standdowns += self.leftovers.standdowns(lives)
-        replicas = tuple(replica for wish in desired.protections for replica in replicas_of(wish))
+        warm = (wish for wish in desired.protections if wish.policy.warm)
+        replicas = tuple(replica for wish in warm for replica in replicas_of(wish))
         return desired.model_copy(update={"standdowns": tuple(standdowns), "replicas": replicas})
 
     def _kept_off(self, life: Life) -> list[StandDownMessage]:

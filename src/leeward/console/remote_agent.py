@@ -76,7 +76,7 @@ class RemoteAgent:
             held = self._record.desired
             if held is not None and desired.generation <= held.generation:
                 return
-            if held is not None and desired == held.model_copy(update={"generation": desired.generation}):
+            if held is not None and _alike(desired, held):
                 return  # every change of one VM is spread to all agents: most are told nothing new by it
             self._records.save_desired(self.id, desired)
             with self._lock:
@@ -279,3 +279,10 @@ def _monotonic(heard: str) -> float:
         return time.monotonic()
     age = (datetime.now(UTC) - datetime.fromisoformat(heard)).total_seconds()
     return time.monotonic() - max(age, 0.0)
+
+
+_WISHES = [name for name in DesiredState.model_fields if name != "generation"]
+
+
+def _alike(one: DesiredState, other: DesiredState) -> bool:
+    return all(getattr(one, name) == getattr(other, name) for name in _WISHES)
