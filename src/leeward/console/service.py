@@ -108,18 +108,27 @@ class Service:
         vm_id = ref.lower()
         if self._database.wish(vm_id) is not None:
             return vm_id
-        listing = self._statuses.listing(view or self._fleet.view())
-        if vm_id in listing.names:
+        view = view or self._fleet.view()
+        # Looked for, not looked up: a listing of all would have to be made anew after each change of a policy.
+        if any(vm.id == vm_id for vm in view.vms):
             return vm_id
-        found = listing.ids.get(ref, [])
+        found = self._called(ref, view)
         if len(found) > 1:
             raise BadInput(
                 f"{len(found)} VMs have this name: {', '.join(sorted(found))}", subject=ref, hint="Use the id"
             )
         if not found:
-            known = ", ".join(sorted(listing.ids)) or "none"
+            known = ", ".join(sorted(self._statuses.listing(view).ids)) or "none"
             raise NotFound("there is no such VM", subject=ref, hint=f"Known: {known}")
         return found[0]
+
+    def _called(self, name: str, view: FleetView) -> list[str]:
+        """Ids of the VMs of this name: the one they have on their hosts or, being on none, had when they were
+        protected."""
+        found = {vm.id for vm in view.vms if vm.name == name}
+        before = {wish.vm_id for wish in self._database.wishes().values() if wish.vm_name == name}
+        present = {vm.id for vm in view.vms if vm.id in before}
+        return list(found | (before - present))
 
     def events(self, limit: int) -> list[dict[str, str]]:
         return self._database.events(limit)
