@@ -116,13 +116,13 @@ class Statuses:
 
     def of(self, view: FleetView, *vm_ids: str) -> list[StatusView]:
         """Of a few VMs; none for a test copy, which is no VM of its own."""
-        listing, lives = self._listing_of(view, vm_ids), self._database.lives
-        return [self._one(listing, view, row, lives.get(row.vm_id)) for row in listing.rows.values()]
+        return self.few(view, vm_ids)[0]
 
-    def vms_of(self, view: FleetView, *vm_ids: str) -> list[VmView]:
-        """Of a few VMs, what hosts have of them."""
-        listing = self._listing_of(view, vm_ids)
-        return [_vm_view(_vm_facts(listing, vm)) for vm in listing.vms(ALL)[0]]
+    def few(self, view: FleetView, vm_ids: Collection[str]) -> tuple[list[StatusView], list[VmView]]:
+        """The same, and what hosts have of them."""
+        listing, lives = self._listing_of(view, vm_ids), self._database.lives
+        statuses = [self._one(listing, view, row, lives.get(row.vm_id)) for row in listing.rows.values()]
+        return statuses, [_vm_view(_vm_facts(listing, vm)) for vm in listing.vms(ALL)[0]]
 
     def _listing_of(self, view: FleetView, vm_ids: Collection[str]) -> Listing:
         """One of all would have to be made anew after each change of a policy."""
