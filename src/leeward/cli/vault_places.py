@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -55,9 +54,7 @@ def try_options(settings: Settings, url: str | None, file: Path | None) -> Place
 
 def keep(settings: Settings, place: Place) -> None:
     """Whatever runs on this machine goes over to it by itself."""
-    before = settings.place.readable()
-    revision = max(int(time.time() * 1000), before.revision + 1 if before else 1)
-    settings.place.save(replace(place, revision=revision))
+    settings.place.supersede(place, time.time())
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -123,7 +120,7 @@ def credentials(
     """Use other credentials for the vault's place, once they have been tried. What runs goes over to them by itself,
     agents on other hosts too."""
     from leeward.agent.keys import load_keys
-    from leeward.vault.place import try_place, with_credentials
+    from leeward.vault.place import must_hold, try_place, with_credentials
 
     settings = current().settings()
     now = None if settings.place.given is not None else settings.place.chosen()
@@ -136,11 +133,10 @@ def credentials(
     changed = with_credentials(now, _read(file))
     found = try_place(changed)
     try:
-        other = found != load_keys(settings.daemon.state).vault_id
+        in_use = load_keys(settings.daemon.state).vault_id
     except NotFound:
-        other = False  # it was never unlocked here
-    if other:
-        raise Refused("these credentials lead to a place without the vault that is in use", subject=changed.url)
+        in_use = None  # it was never unlocked here
+    must_hold(changed, found, in_use)
     keep(settings, changed)
     if as_json:
         print_json({"url": changed.url, "renewed": True})

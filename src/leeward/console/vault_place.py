@@ -10,9 +10,10 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 from uuid import UUID
+
+from pydantic import BaseModel
 
 from leeward.console.alerts.sealing import Sealer
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, StoreError, Unavailable
@@ -21,15 +22,14 @@ from leeward.state.database import Database
 from leeward.state.vault_place import PlaceFile
 from leeward.state.vault_place_book import KeptPlace, PlaceBook
 from leeward.vault.crypto import VaultKeys
-from leeward.vault.place import Place, place_of, try_place, with_credentials
+from leeward.vault.place import Place, must_hold, place_of, try_place, with_credentials
 from leeward.wire.messages import PlaceMessage
 
 _LOOK_S = 2.0
 _OF = "vault place"
 
 
-@dataclass(frozen=True, slots=True)
-class PlaceView:
+class PlaceView(BaseModel):
     """given: by leeward.toml, which counts more than what is chosen. handed: agents without a place of their own get
     it, with its credentials. options: nothing secret. secrets: names of those that are kept."""
 
@@ -75,7 +75,12 @@ class VaultPlaces:
     def view(self) -> PlaceView:
         place = self.file.current()
         return PlaceView(
-            place.url, place.kind, self.given, self.handed() is not None, place.plain, tuple(sorted(place.secret))
+            url=place.url,
+            kind=place.kind,
+            given=self.given,
+            handed=self.handed() is not None,
+            options=place.plain,
+            secrets=tuple(sorted(place.secret)),
         )
 
     def choosable(self) -> bool:
@@ -122,17 +127,14 @@ class VaultPlaces:
                 raise Refused("this place needs no credentials that are kept here", hint=_ELSEWHERE)
             place = with_credentials(now, credentials)
             found, keys = _tried(place), self._keys()
-            if keys is not None and found != keys.vault_id:
-                raise Refused("these credentials lead to a place without the vault that is in use", subject=place.url)
+            must_hold(place, found, keys.vault_id if keys else None)
             self._save(place)
             self._database.record("vault credentials renewed", place.url)
 
     def _save(self, place: Place) -> None:
         """The file first: what this machine works with. Killed in between, `sync` brings it into the database."""
-        before, kept = self.file.readable(), self._book.kept()
-        known = max(before.revision if before else 0, kept.revision if kept else 0)
-        revision = max(int(self._clock() * 1000), known + 1)
-        self.file.save(replace(place, revision=revision))
+        kept = self._book.kept()
+        self.file.supersede(place, self._clock(), kept.revision if kept else 0)
         self._sync()
         self._told()
 

@@ -3,7 +3,7 @@ out, but for the recovery key, once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -45,28 +45,6 @@ class UnlockRequest(_Request):
     secret: str = Field(max_length=1000, repr=False)
 
 
-class PlaceAnswer(BaseModel):
-    """See `leeward.console.vault_place.PlaceView`."""
-
-    url: str
-    kind: str
-    given: bool
-    handed: bool
-    options: Mapping[str, str | bool]
-    secrets: tuple[str, ...]
-
-    @staticmethod
-    def of(view: PlaceView) -> PlaceAnswer:
-        return PlaceAnswer(
-            url=view.url,
-            kind=view.kind,
-            given=view.given,
-            handed=view.handed,
-            options=view.options,
-            secrets=view.secrets,
-        )
-
-
 class Tried(BaseModel):
     """vault: id of the one that is there already, null without."""
 
@@ -89,8 +67,8 @@ def build_router(places: VaultPlaces, door: VaultDoor, database: Database, chang
 
     # Plain functions, not coroutines: they wait for the store, and FastAPI runs such in its thread pool.
     @router.get("/place", dependencies=admin)
-    def vault_place() -> PlaceAnswer:
-        return PlaceAnswer.of(places.view())
+    def vault_place() -> PlaceView:
+        return places.view()
 
     @router.post("/place/check", dependencies=admin)
     def check_vault_place(request: Request, wanted: PlaceRequest) -> Tried:
@@ -99,18 +77,18 @@ def build_router(places: VaultPlaces, door: VaultDoor, database: Database, chang
         return Tried(url=place.url, vault=str(found) if found else None)
 
     @router.put("/place", dependencies=admin)
-    def choose_vault_place(request: Request, wanted: PlaceRequest) -> PlaceAnswer:
+    def choose_vault_place(request: Request, wanted: PlaceRequest) -> PlaceView:
         about(request, without_login(wanted.url)[:200])
         places.choose(wanted.url, wanted.options)
         changed()
-        return PlaceAnswer.of(places.view())
+        return places.view()
 
     @router.put("/place/credentials", dependencies=admin)
-    def renew_vault_credentials(request: Request, wanted: CredentialsRequest) -> PlaceAnswer:
+    def renew_vault_credentials(request: Request, wanted: CredentialsRequest) -> PlaceView:
         about(request, places.file.url[:200])
         places.renew(wanted.credentials)
         changed()
-        return PlaceAnswer.of(places.view())
+        return places.view()
 
     @router.post("", dependencies=admin)
     def create_vault(request: Request, wanted: CreateRequest) -> Created:

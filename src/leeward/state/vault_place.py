@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import threading
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -76,6 +77,13 @@ class PlaceFile:
     def save(self, place: Place) -> None:
         document = {"revision": place.revision, "url": place.url, "options": dict(place.options)}
         write_private(self.path, json.dumps(document, indent=1).encode())
+
+    def supersede(self, place: Place, now: float, known: int = 0) -> None:
+        """Save it as newer than what is here, and than the revision `known`, whatever the clock says. now: UTC
+        seconds."""
+        before = self.readable()
+        newest = max(before.revision if before else 0, known)
+        self.save(replace(place, revision=max(int(now * 1000), newest + 1)))
 
     def remove(self) -> None:
         self.path.unlink(missing_ok=True)

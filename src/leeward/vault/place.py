@@ -145,6 +145,13 @@ def with_credentials(place: Place, given: Mapping[str, Any]) -> Place:
     return place_of(place.url, {**where, **given}, place.revision)
 
 
+def must_hold(place: Place, found: UUID | None, in_use: UUID | None) -> None:
+    """found: the vault to which new credentials of a place lead. in_use: the one that this machine works with, None
+    while there is none. Raises Refused."""
+    if in_use is not None and found != in_use:
+        raise Refused("these credentials lead to a place without the vault that is in use", subject=place.url)
+
+
 def try_place(place: Place) -> UUID | None:
     """Create, read, list and delete an object there, and see that none is ever overwritten. Returns the id of the
     vault that is there, None without one. Raises LeewardError: why the place is not fit. Leaves nothing behind,
