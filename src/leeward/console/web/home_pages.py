@@ -10,8 +10,8 @@ from leeward.console.access import GuardedRoute, viewer
 from leeward.console.web.attention import health, matters, next_drill
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.parts import Parts
-from leeward.console.web.recovery_pages import rpo_piece
 from leeward.console.web.replicated import replicated
+from leeward.console.web.rpo import rpo_piece
 from leeward.console.web.services import cards
 from leeward.console.web.watch import Moment
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 from urllib.parse import urlencode
@@ -10,13 +10,13 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request, Response
 
 from leeward.console.access import GuardedRoute, viewer
-from leeward.console.web.charts import Spark, spark
 from leeward.console.web.empty_hosts import rows_of
 from leeward.console.web.live import Piece, stream
 from leeward.console.web.painter import HTMX, Reader
 from leeward.console.web.parts import Parts
 from leeward.console.web.possible import Act, Chance, chances, of_all
 from leeward.console.web.rows import FILTERS, SORTS, Listing, Row, Wish, host_groups, listing
+from leeward.console.web.rpo import Shown, rpo_piece
 from leeward.console.web.watch import Moment, ages, by_id
 
 Words = Annotated[str, Query(max_length=200)]
@@ -32,19 +32,13 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class Picture(Shown):
     """Everything that the page shows as of a moment."""
 
-    moment: Moment
     wish: Wish
     listed: Listing
-    ages: Mapping[str, float]
     tasks: tuple[Task, ...]
     chosen: tuple[str, ...]
-
-    def spark(self, row: Row) -> Spark | None:
-        curve = self.moment.curves.of(row.vm_id)
-        return spark(curve, row.target_s) if row.kind == "vm" and len(curve) > 1 else None
 
     @property
     def groups(self) -> Any:
@@ -61,7 +55,7 @@ def picture(moment: Moment, wish: Wish, reader: Reader) -> Picture:
     each = [chances(moment, known[vm_id], reader.actor.role) for vm_id in chosen]
     tasks = tuple(Task(chance, address(chance.act, chosen) if chance.open else "") for chance in of_all(each))
     names = tuple(known[vm_id].vm for vm_id in chosen)
-    return Picture(moment, wish, listed, ages(moment), tasks, names)
+    return Picture(moment, wish, listed, tasks, names)
 
 
 def address(act: Act, vm_ids: Sequence[str]) -> str:
@@ -153,12 +147,5 @@ def live_pieces(pieces: Any, shown: Picture) -> list[Piece]:
     return found
 
 
-def rpo_piece(pieces: Any, shown: Any, row: Row) -> Piece:
-    """shown: has the `ages` and the `spark` of the row."""
-    age, line = shown.ages.get(row.vm_id), shown.spark(row)
-    key = (None if age is None else int(age), row.late, line)
-    return Piece(f"rpo-{row.vm_id}", key, _maker(pieces.rpo, shown, row))
-
-
-def _maker(macro: Any, shown: Any, row: Row) -> Callable[[], str]:
+def _maker(macro: Any, shown: Picture, row: Row) -> Callable[[], str]:
     return lambda: str(macro(shown, row))

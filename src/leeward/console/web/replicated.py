@@ -2,33 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from heapq import nsmallest
 
 from leeward.console.once import once
-from leeward.console.web.charts import Spark, spark
 from leeward.console.web.rows import Row, all_rows
-from leeward.console.web.watch import Moment, ages
+from leeward.console.web.rpo import Shown
+from leeward.console.web.watch import Moment
 
 _MOST = 6
 
 
 @dataclass(frozen=True, slots=True)
-class Replicated:
+class Replicated(Shown):
     """rows: those that are late first, then by name. count: of all protected VMs."""
 
-    moment: Moment
     rows: tuple[Row, ...]
     count: int
-
-    @property
-    def ages(self) -> Mapping[str, float]:
-        return ages(self.moment)
-
-    def spark(self, row: Row) -> Spark | None:
-        curve = self.moment.curves.of(row.vm_id)
-        return spark(curve, row.target_s) if len(curve) > 1 else None
 
 
 @once
