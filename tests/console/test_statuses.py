@@ -59,8 +59,8 @@ def look(database, agent):
         assert {one.vm_id: one for one in page} == everything
         assert count == len(everything)
         for vm_id, one in everything.items():
-            assert statuses.of(FleetView([agent]), vm_id) == [one]
-        few = statuses.of(FleetView([agent]), *everything, "of nobody")
+            assert statuses.few(FleetView([agent]), [vm_id])[0] == [one]
+        few = statuses.few(FleetView([agent]), [*everything, "of nobody"])[0]
         assert sorted(few, key=lambda one: one.vm_id) == sorted(everything.values(), key=lambda one: one.vm_id)
         view = FleetView([agent])
         assert statuses.few(view, list(everything))[1] == [vm for vm in statuses.all_vms(view) if vm.id in everything]

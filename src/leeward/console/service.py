@@ -96,7 +96,7 @@ class Service:
         if ref is None:
             return self.statuses()[0]
         view = self._fleet.view()
-        return self._statuses.of(view, self._resolve(ref, view))
+        return self._statuses.few(view, [self._resolve(ref, view)])[0]
 
     def statuses(self, page: Page = ALL) -> tuple[list[StatusView], int]:
         """A page of all VMs, protected or not; and how many there are on all pages."""

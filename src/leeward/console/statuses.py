@@ -114,21 +114,14 @@ class Statuses:
         rows, count = listing.page(page)
         return [self._one(listing, view, row, lives.get(row.vm_id)) for row in rows], count
 
-    def of(self, view: FleetView, *vm_ids: str) -> list[StatusView]:
-        """Of a few VMs; none for a test copy, which is no VM of its own."""
-        return self.few(view, vm_ids)[0]
-
     def few(self, view: FleetView, vm_ids: Collection[str]) -> tuple[list[StatusView], list[VmView]]:
-        """The same, and what hosts have of them."""
-        listing, lives = self._listing_of(view, vm_ids), self._database.lives
+        """Of a few VMs (none for a test copy, which is no VM of its own), and what hosts have of them."""
+        # A listing of all would have to be made anew after each change of a policy.
+        wanted, lives = frozenset(vm_ids), self._database.lives
+        wishes = {vm_id: wish for vm_id in wanted if (wish := self._database.wish(vm_id))}
+        listing = Listing(wishes, [vm for vm in view.vms if vm.id in wanted], _test_copies(view))
         statuses = [self._one(listing, view, row, lives.get(row.vm_id)) for row in listing.rows.values()]
         return statuses, [_vm_view(_vm_facts(listing, vm)) for vm in listing.vms(ALL)[0]]
-
-    def _listing_of(self, view: FleetView, vm_ids: Collection[str]) -> Listing:
-        """One of all would have to be made anew after each change of a policy."""
-        wanted = frozenset(vm_ids)
-        wishes = {vm_id: wish for vm_id in wanted if (wish := self._database.wish(vm_id))}
-        return Listing(wishes, [vm for vm in view.vms if vm.id in wanted], _test_copies(view))
 
     def vms(self, view: FleetView, page: Page) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""

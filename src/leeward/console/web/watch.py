@@ -161,9 +161,7 @@ class Watch:
         asked = time.monotonic()
         with self._lock:
             if self._moment is None or self._began < asked:
-                began = time.monotonic()
-                self._moment = self._take()
-                self._began = began  # not before: when it fails, who waits must not get the one of before
+                return self._renew()
             return self._moment
 
     def closeup(self, vm_ids: Sequence[str]) -> Closeup:
@@ -180,15 +178,6 @@ class Watch:
             open_runs=tuple(self._service.open_runs()),
             vault=vault,
         )
-
-    def _look(self) -> None:
-        """While what pages need of the new picture is being made they have the one before."""
-        with self._lock:
-            began = time.monotonic()
-            moment = self._take()
-            for prepare in self._prepared:
-                prepare(moment)
-            self._moment, self._began = moment, began
 
     def newest(self) -> Moment | None:
         """For streams: what there is, without waiting."""
@@ -222,7 +211,8 @@ class Watch:
             self._awake.clear()
             began = time.monotonic()
             try:
-                self._look()
+                with self._lock:
+                    self._renew(self._prepared)
                 failing = False
             except LeewardError as error:
                 if not failing:
@@ -238,6 +228,16 @@ class Watch:
                 self._awake.wait(_REST_S)
 
     # --- insides ----------------------------------------------------------------------------------------
+
+    def _renew(self, prepared: Sequence[Callable[[Moment], object]] = ()) -> Moment:
+        """Under the lock. While what pages need of the new picture is being made they have the one before. When it
+        fails nothing has changed: who waits must not get the one of before."""
+        began = time.monotonic()
+        moment = self._take()
+        for prepare in prepared:
+            prepare(moment)
+        self._moment, self._began = moment, began
+        return moment
 
     def _take(self) -> Moment:
         now = self._clock()
