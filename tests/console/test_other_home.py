@@ -2,10 +2,10 @@
 stay, and what a guest has written there is never removed."""
 
 import pytest
-from tests.console.chaos import VM, ChaosPlace, DurableLink, hurry, while_running
-from tests.console.test_crash_matrix import a_world
+from tests.console.chaos import VM, hurry, while_running
 from tests.console.test_home_again import given_up_after, started_and_failed
 from tests.console.test_unplanned_failback import away, die, go_home, slow
+from tests.console.third_place import a_world_with, power
 
 from leeward.domain.lifecycle import Phase
 from leeward.domain.vm import Power
@@ -19,24 +19,9 @@ def quick(monkeypatch):
 @pytest.fixture
 def world():
     """With a second host at home, annex."""
-    with a_world() as world:
-        world.annex = ChaosPlace(world, "annex", "source", world.folder / "annex")
-        world.annex.start_agent()
+    with a_world_with("annex", "source") as world:
         world.watch.plugged.add("annex")
-        made = world.make_links
-
-        def links(places, database):
-            return [*made(places, database), DurableLink(world.annex, world.boxes.setdefault("annex", {}))]
-
-        world.make_links = links
-        world.restart_console()
-        world.wait(lambda: "annex" in world.fleet.view().by_host)
         yield world
-        world.annex.stop_agent()
-
-
-def power(place):
-    return next((vm.power for vm in place.hypervisor.vms() if vm.id == VM), None)
 
 
 def cut(world, name, value=True):

@@ -1,9 +1,10 @@
 """A failover that gives way to one to another recovery host: what it has made at its own is kept off and removed."""
 
 import pytest
-from tests.console.chaos import VM, ChaosPlace, DurableLink, hurry, while_running
-from tests.console.test_crash_matrix import a_world, ask, settle
+from tests.console.chaos import VM, hurry, while_running
+from tests.console.test_crash_matrix import ask, settle
 from tests.console.test_taking_back import CancelAt
+from tests.console.third_place import a_world_with, power
 
 from leeward.console.views import FailbackRequest, FailoverRequest
 from leeward.domain.lifecycle import Event, Phase
@@ -24,23 +25,8 @@ slow = pytest.mark.slow
 @pytest.fixture
 def world():
     """With a second recovery host, attic."""
-    with a_world() as world:
-        world.attic = ChaosPlace(world, "attic", "recovery", world.folder / "attic")
-        world.attic.start_agent()
-        made = world.make_links
-
-        def links(places, database):
-            return [*made(places, database), DurableLink(world.attic, world.boxes.setdefault("attic", {}))]
-
-        world.make_links = links
-        world.restart_console()
-        world.wait(lambda: "attic" in world.fleet.view().by_host)
+    with a_world_with("attic", "recovery") as world:
         yield world
-        world.attic.stop_agent()
-
-
-def power(place):
-    return next((vm.power for vm in place.hypervisor.vms() if vm.id == VM), None)
 
 
 def to_the_other(world):
