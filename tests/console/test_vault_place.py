@@ -2,10 +2,12 @@
 
 import threading
 from dataclasses import replace
+from uuid import uuid4
 
 import pytest
 from tests.vault.conftest import CHEAP
 
+from leeward.console import vault_place
 from leeward.console.alerts.sealing import Sealer
 from leeward.console.vault_place import VaultPlaces
 from leeward.domain.errors import BadInput, NotFound, Refused, Unavailable
@@ -13,6 +15,7 @@ from leeward.state.database import Database
 from leeward.state.vault_place import PlaceFile
 from leeward.vault.facade import Vault
 from leeward.vault.place import Place
+from leeward.vault.stores.memory import MemoryStore
 
 SECRET = "a-secret-that-nobody-may-see"
 S3 = Place("s3://bucket/x", {"access_key_id": "id", "secret_access_key": SECRET}, 5)
@@ -212,3 +215,18 @@ def test_no_other_place_is_chosen_while_a_vault_is_being_created(machine, tmp_pa
     chooser.join(10)
     assert len(refused) == 1
     assert here.file.url == f"{tmp_path}/v"
+
+
+@pytest.mark.parametrize("found", [None, uuid4()])
+def test_renewed_credentials_must_lead_to_the_vault_in_use(machine, monkeypatch, found):
+    here = machine()
+    here.file.save(S3)
+    here.keys = Vault.create(MemoryStore(), "x", cost=CHEAP)[0].keys
+    other = {"access_key_id": "new", "secret_access_key": "newer"}
+    monkeypatch.setattr(vault_place, "try_place", lambda place: found)
+    with pytest.raises(Refused, match="without the vault that is in use"):
+        here.places.renew(other)
+    assert (here.file.chosen(), here.told) == (S3, 0)
+    monkeypatch.setattr(vault_place, "try_place", lambda place: here.keys.vault_id)
+    here.places.renew(other)
+    assert here.file.chosen().options["access_key_id"] == "new"
