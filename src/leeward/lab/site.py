@@ -95,6 +95,7 @@ def start_daemon(places: Places, site: str) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         # Only a place to mount on, and only in the daemon's own view; the machine's folders stay as they are.
         Path(target).mkdir(parents=True, exist_ok=True)
+    _keep_in_memory(folder / "run")
     places.images(site).mkdir(exist_ok=True)
     shutil.chown(folder / "swtpm-ca", _SWTPM_USER)
     _recall_capabilities(places, site)
@@ -113,6 +114,13 @@ def start_daemon(places: Places, site: str) -> None:
     script = f"{mounts}exec libvirtd --daemon --pid-file '{pid_file}' --config /etc/libvirt/libvirtd.conf"
     tools.run(["ip", "netns", "exec", places.host_netns(site), "sh", "-c", script], timeout_s=60)
     _wait_for_daemon(places, site)
+
+
+def _keep_in_memory(folder: Path) -> None:
+    """/run is a tmpfs on every host with systemd. On a disk, libvirt's fsyncs of a VM's state, several in each backup,
+    would stand in the way of the guest's own. `Lab.down` lets go of it."""
+    if not folder.is_mount():
+        tools.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=256m", "tmpfs", folder])
 
 
 def _wait_for_daemon(places: Places, site: str) -> None:
