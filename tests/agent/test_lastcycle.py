@@ -8,7 +8,7 @@ from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger
 from leeward.domain.errors import LeewardError, Refused, StoreUnavailable
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
@@ -36,7 +36,7 @@ class Bench:
         vault, _ = Vault.create(self.line, "x", cost=CHEAP)
         self.keys = vault.keys
         self.ledger = Ledger(folder / "agent.json")
-        self.pool = copy_pool(2)
+        self.pool = CopyPool.make(2)
         self.last = LastCycle(lambda host: self.host, self.open, self.ledger, self.pool, "agent")
         self.context = Context(Job(id="j", kind=JobKind.LAST_CYCLE, vm_id=VM, host="office"), lambda text: None)
         replicator = self.replicator()

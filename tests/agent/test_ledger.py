@@ -12,7 +12,7 @@ from leeward.agent.ledger import Ledger, Owed, StandDown
 from leeward.agent.worker import Services
 from leeward.domain.errors import BadInput, Unavailable
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage, StandDownMessage
 
 WISH = ProtectionMessage(vm_id="a" * 8, vm_name="web", host="office", policy=PolicyMessage(rpo_s=1))
@@ -178,7 +178,7 @@ def test_an_order_that_cannot_be_kept_is_carried_out_when_there_is_room(tmp_path
     """The console tells it again; the VM is kept off at once."""
     ledger, host = Ledger(tmp_path / "agent.json"), MemoryHypervisor("office")
     hosts = {"office": Source(HostConfig("office", "source", ""), host)}
-    agent = Agent("office", hosts, None, ledger, Services("office", copy_pool(1)), None)
+    agent = Agent("office", hosts, None, ledger, Services("office", CopyPool.make(1)), None)
     off = [StandDownMessage(vm_id=vm, vm_name=vm, host="office", reason="it runs at recovery") for vm in ("a", "b")]
     order = DesiredState(generation=7, standdowns=tuple(off))
     with full(), pytest.raises(Unavailable):

@@ -18,6 +18,7 @@ from leeward.agent.standstill import Standstill
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.memory import MemoryStore
@@ -37,7 +38,7 @@ class Office:
         self.note = folder / "standstill.json"
         self.standstill = Standstill(self.note)
         self.vault = Vault.create(MemoryStore(), "x", cost=CHEAP)[0]
-        self.pool = ThreadPoolExecutor(2)
+        self.pool = CopyPool.make(2)
         self.replicators = {
             vm_id: Replicator(self.host, self.vault.log(vm_id), vm_id, self.pool, writer_name="agent")
             for vm_id in self.vms

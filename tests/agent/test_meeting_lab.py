@@ -21,7 +21,7 @@ from leeward.domain.errors import HostBusy, Unavailable
 from leeward.domain.vm import Power
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.guest.sequence import inspect
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.memory import MemoryStore
@@ -109,7 +109,7 @@ def records(vault, vm_id, point, folder):
 
 def test_marked_points_agree_with_what_a_client_saw(lab, guests, host, tmp_path):
     vault = Vault.create(MemoryStore(), "x", cost=CHEAP)[0]
-    pool, standstill = copy_pool(2), Standstill(tmp_path / "standstill.json")
+    pool, standstill = CopyPool.make(2), Standstill(tmp_path / "standstill.json")
     ids = {name: guest.uuid for name, guest in guests.items()}
     replicators = {
         name: Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="agent") for name, vm_id in ids.items()

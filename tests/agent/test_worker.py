@@ -12,7 +12,7 @@ from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import HostBusy, StoreFull, StoreReadOnly, StoreUnavailable
 from leeward.domain.protection import ProtectionState
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -61,7 +61,7 @@ class Site:
         )
         self.epochs = {}
         self.fenced = []
-        self.pool = copy_pool(2)
+        self.pool = CopyPool.make(2)
         self.worker = None
         self.rng = random.Random(2)
 

@@ -22,7 +22,7 @@ from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.state.database import Database
 from leeward.wire.jobs import Job, JobKind
 from leeward.wire.messages import DesiredState, StandDownMessage
@@ -68,7 +68,7 @@ def agent(folder):
         return {}
 
     hosts = {"office": Source(HostConfig("office", "source", "memory"), MemoryHypervisor("office"))}
-    made = Agent("office", hosts, None, Ledger(folder / "agent.json"), Services("office", copy_pool(1)), None)
+    made = Agent("office", hosts, None, Ledger(folder / "agent.json"), Services("office", CopyPool.make(1)), None)
     jobs = JobRunner(folder / "jobs", {JobKind.START: task})
     client = AgentClient(folder, LocalAgent(made, jobs, {}))
     made.start()

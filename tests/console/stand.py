@@ -22,7 +22,7 @@ from leeward.console.agents import Agents
 from leeward.console.agents_server import AgentsServer
 from leeward.console.authority import Authority
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
 from leeward.state.database import Database
 from leeward.vault.facade import Vault
@@ -115,7 +115,7 @@ class Host:
             return Vault.open(store, keys=self.vault.keys), store
 
         hosts = {self.name: Source(HostConfig(self.name, "source", "memory"), self.hypervisor)}
-        services = Services(self.name, copy_pool(2))
+        services = Services(self.name, CopyPool.make(2))
         ledger = Ledger(self.folder / "agent.json")
         self.agent = Agent(self.name, hosts, open_vault, ledger, services, lambda: open_vault(VM)[0])
         self.jobs = JobRunner(self.folder / "jobs", {JobKind.START: self._do})

@@ -36,7 +36,7 @@ from leeward.orchestrator.conductor import Conductor
 from leeward.recovery.memory import MemoryCopies
 from leeward.recovery.memory_homes import MemoryHomes
 from leeward.recovery.memory_replicas import MemoryReplicas
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
 from leeward.state.database import Database
 from leeward.vault.facade import Vault
@@ -103,7 +103,7 @@ class Place:
 
     def start_agent(self):
         ledger = Ledger(self.folder / "agent.json")
-        pool = copy_pool(2)
+        pool = CopyPool.make(2)
         self.agent = Agent(
             f"agent-{self.name}",
             {self.name: Source(HostConfig(self.name, self.site, "memory"), self.hypervisor)},

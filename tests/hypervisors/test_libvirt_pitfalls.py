@@ -18,6 +18,7 @@ from tests.anyone import anyones_folder
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Kind, Replicator
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
@@ -35,7 +36,7 @@ class Bench:
         self.lab, self.guest, self.id, self.scratch = lab, guest, guest.uuid, scratch
         self.connection = libvirt.open(lab.libvirt("office"))
         self.vault = Vault.create(MemoryStore(), "x", cost=Argon2(1024, 1, 1))[0]
-        self.pool = ThreadPoolExecutor(3)
+        self.pool = CopyPool.make()
         self.kinds = []
         self.epoch = None
         self.restart()

@@ -15,6 +15,7 @@ from leeward.hypervisors import nbd
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Kind, Replicator
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
@@ -42,7 +43,7 @@ class Sites:
         self.office = LibvirtHost("office", lab.libvirt("office"), root / "s1")
         self.recovery = LibvirtHost("recovery", lab.libvirt("recovery"), root / "s2")
         self.images = Path(lab.places.images("recovery"))
-        self.pool = ThreadPoolExecutor(3)
+        self.pool = CopyPool.make()
         self.kinds = []
         self.copies = self.make_copies()
 

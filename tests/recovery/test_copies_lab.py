@@ -15,6 +15,7 @@ from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.recovery.boot_record import DOCUMENT
 from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
@@ -39,7 +40,7 @@ class Office:
         self.vault, _ = Vault.create(LocalStore(self.vault_dir), "x", cost=Argon2(1024, 1, 1))
         self.key.write_bytes(self.vault.keys.to_bytes())
         self.host = LibvirtHost("office", lab.libvirt("office"), root / "scratch")
-        self.pool = ThreadPoolExecutor(3)
+        self.pool = CopyPool.make()
         self.replicator = Replicator(self.host, self.vault.log(guest.uuid), guest.uuid, self.pool, writer_name="test")
         self.recovery = LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), self.storage)
         self.tests = self.failover()

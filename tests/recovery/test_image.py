@@ -3,7 +3,6 @@
 import random
 import subprocess
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -11,6 +10,7 @@ from leeward.domain.errors import BadInput, Damaged, NotFound, Refused, StoreFul
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.recovery import image as module
 from leeward.recovery.image import export_image
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
@@ -31,7 +31,7 @@ def point(data):
     host = MemoryHypervisor()
     host.add(VM, "web", {"vda": data})
     vault, _ = Vault.create(MemoryStore(), "x", cost=Argon2(1024, 1, 1))
-    with ThreadPoolExecutor(2) as pool:
+    with CopyPool.make(2) as pool:
         Replicator(host, vault.log(VM), VM, pool, writer_name="t").cycle()
     with vault.log(VM).open_point("latest") as opened:
         yield opened

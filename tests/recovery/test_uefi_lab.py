@@ -1,7 +1,6 @@
 """A UEFI guest with a TPM: what its firmware keeps outside of its disks comes along, and its copy boots by it."""
 
 import shutil
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from leeward.recovery.copies import Copies
 from leeward.recovery.home import HomeDisks
 from leeward.recovery.libvirt import definition
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
@@ -36,7 +36,7 @@ class World:
         self.vault, _ = Vault.create(LocalStore(vault_dir), "x", cost=Argon2(1024, 1, 1))
         key.write_bytes(self.vault.keys.to_bytes())
         self.host = LibvirtHost("office", lab.libvirt("office"), root / "scratch-uefi")
-        self.pool = ThreadPoolExecutor(3)
+        self.pool = CopyPool.make()
         log = self.vault.log(guest.uuid)
         self.replicator = Replicator(self.host, log, guest.uuid, self.pool, writer_name="test")
         self.recovery = LibvirtRecoveryHost("recovery", lab.libvirt("recovery"), lab.places.images("recovery"))

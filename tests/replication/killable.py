@@ -6,12 +6,12 @@ Prints every committed point as a line "point ID"; with STEP it kills itself at 
 import os
 import signal
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from leeward.domain.errors import Unavailable
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.logs import log
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
@@ -30,7 +30,7 @@ def main(uri, vm_id, scratch, folder, key, step=""):
         if name == "tracking-advanced" or name == "cycle-opened":
             seen.append(name)
 
-    with ThreadPoolExecutor(3) as pool:
+    with CopyPool.make() as pool:
         engine = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="killable", on_step=on_step)
         print("ready", flush=True)
         while True:

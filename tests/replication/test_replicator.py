@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -13,6 +14,7 @@ from leeward.domain.points import Mark
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.copy import Stopped
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import STEPS, Kind, Replicator
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.crypto import Argon2
@@ -30,7 +32,7 @@ class Killed(BaseException):
 
 @pytest.fixture
 def pool():
-    with ThreadPoolExecutor(3) as executor:
+    with CopyPool.make(2) as executor:
         yield executor
 
 
@@ -258,6 +260,91 @@ def test_a_first_copy_that_died_sends_nothing_twice(vault, pool, store):
     result = replicator(host, vault, pool, epoch=engine.epoch).cycle()
     assert result.stored < 81 * MIB - sent_before
     assert_equal_now(vault, host, result.point)
+
+
+class SlowStore(MemoryStore):
+    """Holds back every part of one VM until it is let go; counts those that came."""
+
+    def __init__(self, vm_id):
+        super().__init__()
+        self.go = threading.Event()
+        self.came = 0
+        self.fault = None
+        self._part = f"{vm_id}/part/"
+
+    def put(self, key, parts):
+        if self._part in key:
+            self.came += 1
+            assert self.go.wait(20)
+            if self.fault:
+                raise self.fault
+        super().put(key, parts)
+
+
+OTHER = "9a9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b22"
+
+
+@pytest.fixture
+def slow(monkeypatch):
+    """A store that keeps the parts of VM waiting, a vault in it, and objects of 2 MiB, so that there are many."""
+    monkeypatch.setattr("leeward.vault.transaction.OBJECT_FRAMES", 2)
+    store = SlowStore(VM)
+    yield store, Vault.create(store, "x", cost=Argon2(1024, 1, 1))[0]
+    store.go.set()
+
+
+def big_host():
+    host = MemoryHypervisor()
+    host.add(VM, "web", {"vda": noise(1, 64 * MIB)})
+    host.add(OTHER, "db", {"vda": noise(2, MIB)})
+    return host
+
+
+def test_a_store_that_lags_behind_holds_up_this_copy_and_no_neighbours_cycle(slow, pool):
+    store, vault = slow
+    host = big_host()
+    engine = replicator(host, vault, pool)
+    with ThreadPoolExecutor(1) as thread:
+        first = thread.submit(engine.cycle)
+        wait_until(lambda: store.came)
+        neighbour = Replicator(host, vault.log(OTHER), OTHER, pool, writer_name="test")
+        assert neighbour.cycle().point is not None
+        examined = {engine.meter.progress().done for _ in pause(5)}
+        assert len(examined) == 1  # it waits …
+        assert store.came <= 3  # … with few objects in memory
+        assert examined.pop() < 32 * MIB
+        store.go.set()
+        point = first.result().point
+    assert_equal_now(vault, host, point)
+
+
+def test_a_part_that_cannot_be_sent_fails_the_cycle_and_the_next_one_brings_all(slow, pool):
+    store, vault = slow
+    host = big_host()
+    engine = replicator(host, vault, pool)
+    store.fault = StoreUnavailable("the disk is gone")
+    store.go.set()
+    with pytest.raises(StoreUnavailable):
+        engine.cycle()
+    assert vault.log(VM).points() == []
+    tried = store.came
+    assert tried < 32  # it did not go on to the end
+    assert {store.came for _ in pause(5)} == {tried}  # nor does anything of it go on behind the error
+    store.fault = None
+    assert_equal_now(vault, host, engine.cycle().point)
+
+
+def pause(times):
+    for _ in range(times):
+        time.sleep(0.05)
+        yield
+
+
+def wait_until(true):
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_failing_reader_ends_the_cycle_and_nothing_is_committed(host, vault, pool, monkeypatch):

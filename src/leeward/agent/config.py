@@ -26,7 +26,7 @@ class HostConfig:
 @dataclass(frozen=True, slots=True)
 class AgentConfig:
     """vault_url: as leeward.toml has it; "": it says nothing, and the place is what was chosen for this machine.
-    spool_limit: bytes a VM may keep locally while the vault is away. workers: copying threads; 0 = by cores."""
+    spool_limit: bytes a VM may keep locally while the vault is away. workers: packing threads; 0 = one a core."""
 
     name: str
     hosts: tuple[HostConfig, ...]

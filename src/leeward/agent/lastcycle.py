@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from leeward.agent.jobs import Context
@@ -13,6 +12,7 @@ from leeward.domain.errors import HostBusy, Refused
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Power
 from leeward.ports.hypervisor import Hypervisor
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import CycleResult, Replicator
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
@@ -38,7 +38,7 @@ class LastCycle:
     hypervisor: Callable[[str], Hypervisor]
     open_vault: Callable[[str], tuple[Vault, SpoolingStore]]
     ledger: Ledger
-    pool: ThreadPoolExecutor
+    pool: CopyPool
     agent: str
 
     def run(self, vm_id: str, host: str, context: Context) -> Proof:

@@ -37,7 +37,7 @@ from leeward.ports.hypervisor import Hypervisor
 from leeward.recovery.home_records import HomeRecords
 from leeward.recovery.records import CopyRecord, CopyRecords, Purpose
 from leeward.recovery.replica import Replicas, records_in
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -99,7 +99,7 @@ def build_agent(config: AgentConfig) -> RunningAgent:
     ledger = Ledger(config.state_dir / "agent.json", lambda held: fence.keep(map(_fenced, held)))
     _must_protect_nothing(ledger, renamed)
     _take_over(ledger, renamed)
-    pool = copy_pool(config.workers or 0)
+    pool = CopyPool.make(config.workers or 0)
     scratch = config.state_dir / "scratch"
 
     def source(host: HostConfig) -> Source:

@@ -6,7 +6,6 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from leeward.agent.catchup import CatchUp
@@ -21,6 +20,7 @@ from leeward.logs import log
 from leeward.ports.hypervisor import Hypervisor
 from leeward.replication.copy import Stopped
 from leeward.replication.limiter import Limiter
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Kind, Replicator
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
@@ -49,7 +49,7 @@ class Services:
     """
 
     agent: str
-    pool: ThreadPoolExecutor
+    pool: CopyPool
     save_epoch: Callable[[str, int], None] = lambda vm_id, epoch: None
     on_step: Callable[[str], None] = lambda step: None
     on_fenced: Callable[[ProtectionMessage], None] = lambda wish: None

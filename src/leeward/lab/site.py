@@ -117,8 +117,8 @@ def start_daemon(places: Places, site: str) -> None:
 
 
 def _keep_in_memory(folder: Path) -> None:
-    """/run is a tmpfs on every host with systemd. On a disk, libvirt's fsyncs of a VM's state, several in each backup,
-    would stand in the way of the guest's own. `Lab.down` lets go of it."""
+    """/run is a tmpfs on every host with systemd. On a disk, libvirt's fsyncs of a VM's state, several in each
+    backup, would stand in the way of the guest's own. `Lab.down` lets go of it."""
     if not folder.is_mount():
         tools.run(["mount", "-t", "tmpfs", "-o", "mode=755,size=256m", "tmpfs", folder])
 

@@ -1,17 +1,17 @@
 """The copy of one cycle: read, hash, compare, and hand over to the vault's transaction, in parallel.
 
-One dispatcher (the calling thread) keeps a few chunks under way in a pool that all VMs share. The pool's queue is
-first in, first out and every copy has only a handful of chunks in it, so VMs take turns chunk by chunk: a terabyte's
-first copy does not hold up the neighbour's one-second cycle.
+One dispatcher (the calling thread) keeps a few chunks under way in threads that all VMs share. Their queues are first
+in, first out and every copy has only a handful of chunks in them, so VMs take turns chunk by chunk: a terabyte's
+first copy does not hold up the neighbour's one-second cycle. Where the vault is slower than the copy, the dispatcher
+waits (`PointTransaction.reserve`), and none of the threads that it shares with others.
 """
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -25,18 +25,10 @@ from leeward.ports.blocks import BlockReader
 from leeward.replication.chunks import CHUNK_BLOCKS, Chunk, chunks, outside, views
 from leeward.replication.limiter import Limiter
 from leeward.replication.meter import Meter
+from leeward.replication.pool import CopyPool
 from leeward.vault.log import PointTransaction, Ticket
 
 ZERO_HASH = blake3(bytes(BLOCK_SIZE)).digest()
-
-
-def copy_pool(workers: int = 0) -> ThreadPoolExecutor:
-    """The pool that all copies of a process share. workers: 0 takes one more than there are cores.
-
-    Copying is bound by the cores (hashing, compressing) except while a read or an upload waits. More threads than
-    that cost time: QEMU's NBD server spends three times the CPU on four connections that it spends on two.
-    """
-    return ThreadPoolExecutor(workers or (os.cpu_count() or 1) + 1, thread_name_prefix="copy")
 
 
 class Frozen(Protocol):
@@ -61,7 +53,8 @@ class Stopped(Exception):
 
 @dataclass(slots=True)
 class _Context:
-    """What the pool's threads need; readers and buffers belong to (this copy, a thread)."""
+    """What the pool's threads need. Readers belong to (this copy, a thread); buffers, 1 MiB each, to a chunk at a
+    time."""
 
     source: Frozen
     transaction: PointTransaction
@@ -69,6 +62,7 @@ class _Context:
     sizes: dict[str, int]
     local: threading.local
     readers: list[BlockReader]
+    buffers: deque[memoryview]
     lock: threading.Lock
 
 
@@ -77,24 +71,24 @@ def copy_cycle(
     transaction: PointTransaction,
     disks: Iterable[Disk],
     mode: Mode,
-    pool: ThreadPoolExecutor,
+    pool: CopyPool,
     *,
-    depth: int = 8,
+    depth: int = 12,
     limiter: Limiter | None = None,
     start_meter: Callable[[int], Meter | None] = lambda total: None,
     stop: threading.Event | None = None,
 ) -> int:
     """Put everything that differs into `transaction` (not yet committed). Returns bytes of disk examined.
 
-    depth: chunks under way at once; bounds memory to depth × ~3 MiB. Raises Stopped when `stop` is set, or whatever
-    the reader or the vault raised first; then no chunk is under way any more.
+    depth: chunks under way at once, of at most ~3 MiB each; what is full and not sent yet comes on top of it. Raises
+    Stopped when `stop` is set, or whatever the reader or the vault raised first; then no chunk is under way any more.
     """
     disks = list(disks)
     found = {disk.name: source.changes(disk.name) for disk in disks}
     total = sum(runs.data_blocks for runs in found.values()) * BLOCK_SIZE
     meter = start_meter(total)
     context = _Context(
-        source, transaction, mode, {d.name: d.size for d in disks}, threading.local(), [], threading.Lock()
+        source, transaction, mode, {d.name: d.size for d in disks}, threading.local(), [], deque(), threading.Lock()
     )
     pending: deque[tuple[Chunk, Future[list[int]]]] = deque()
     sent = transaction.stored
@@ -118,7 +112,7 @@ def copy_cycle(
                 if stop and stop.is_set():
                     raise Stopped
                 ticket = transaction.reserve()
-                pending.append((chunk, pool.submit(_work, context, chunk, ticket)))
+                pending.append((chunk, _start(pool, context, chunk, ticket)))
                 if len(pending) >= depth:
                     settle()
         while pending:
@@ -155,19 +149,55 @@ def _zero_runs(transaction: PointTransaction, disk: str, runs: Runs, mode: Mode)
         transaction.zero(disk, start, count)
 
 
-def _work(context: _Context, chunk: Chunk, ticket: Ticket) -> list[int]:
-    """One chunk in a pool thread. Returns the blocks that have become zero."""
+def _start(pool: CopyPool, context: _Context, chunk: Chunk, ticket: Ticket) -> Future[list[int]]:
+    """Have one chunk read and then packed. The result is there when both are over: the blocks that became zero.
+
+    Packing is queued only after the read: a packer that waited for one VM's slow disk would hold up all others.
+    """
+    done: Future[list[int]] = Future()
+
+    def read() -> None:
+        if not done.set_running_or_notify_cancel():
+            return
+        try:
+            buffer = _read(context, chunk)
+            pool.packers.submit(pack, buffer)
+        except BaseException as error:
+            done.set_exception(error)
+
+    def pack(buffer: memoryview) -> None:
+        try:
+            zeros = _pack(context, chunk, ticket, buffer)
+        except BaseException as error:
+            done.set_exception(error)
+        else:
+            context.buffers.append(buffer)
+            done.set_result(zeros)
+
+    pool.readers.submit(read)
+    return done
+
+
+def _read(context: _Context, chunk: Chunk) -> memoryview:
+    """One chunk in a buffer that is the caller's until it is given back."""
     local = context.local
-    if not hasattr(local, "buffer"):
-        local.buffer = memoryview(bytearray(CHUNK_BLOCKS * BLOCK_SIZE))
+    if not hasattr(local, "readers"):
         local.readers = {}
     reader = local.readers.get(chunk.disk)
     if reader is None:
         reader = local.readers[chunk.disk] = context.source.reader(chunk.disk)
         with context.lock:
             context.readers.append(reader)
-    buffer: memoryview = local.buffer
+    try:
+        buffer = context.buffers.pop()
+    except IndexError:
+        buffer = memoryview(bytearray(CHUNK_BLOCKS * BLOCK_SIZE))
     reader.read_into(views(chunk, context.sizes[chunk.disk], buffer))
+    return buffer
+
+
+def _pack(context: _Context, chunk: Chunk, ticket: Ticket, buffer: memoryview) -> list[int]:
+    """Hash, compare and hand over what differs. Returns the blocks that have become zero."""
     hashes = [
         blake3(buffer[at : at + BLOCK_SIZE]).digest() for at in range(0, len(chunk.blocks) * BLOCK_SIZE, BLOCK_SIZE)
     ]

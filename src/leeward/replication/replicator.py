@@ -12,7 +12,6 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -25,6 +24,7 @@ from leeward.ports.hypervisor import Cycle, Hypervisor
 from leeward.replication.copy import Mode, copy_cycle
 from leeward.replication.limiter import Limiter
 from leeward.replication.meter import Meter
+from leeward.replication.pool import CopyPool
 from leeward.vault.log import LogWriter, VmLog
 
 # Named instants at which the crash tests kill the process; each is just after what it names.
@@ -78,7 +78,7 @@ class Replicator:
         hypervisor: Hypervisor,
         log: VmLog,
         vm_id: str,
-        pool: ThreadPoolExecutor,
+        pool: CopyPool,
         *,
         writer_name: str,
         epoch: int | None = None,
@@ -258,6 +258,7 @@ class Replicator:
             firmware=cycle.vm.firmware,
             compare=mode.compare,
             mark=mark,
+            sender=self._pool.senders,
         )
         self._on_step("copy-begun")
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import secrets
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +24,9 @@ from leeward.vault.history import History, Part
 from leeward.vault.index import DiskMap, MapState, ObjectRef, run_rows
 from leeward.vault.marks import mark_info
 from leeward.vault.segment import EMPTY_FRAME, Frame, Meta, Sealer, header_hash
+
+# Full objects of one point that wait for the store at once: two keep a line busy while one is being acknowledged.
+_SENDING = 2
 
 
 @dataclass(slots=True)
@@ -66,10 +71,13 @@ class PointTransaction:
         compare: bool,
         kind: Kind = Kind.COMMIT,
         mark: Mark | None = None,
+        sender: Executor | None = None,
     ) -> None:
         """firmware: None when it is not known; that of the point before is carried on then. mark: see `Mark`.
 
         kind: COMMIT, or MOVE when the content stays as it is and only lies elsewhere from then on.
+
+        sender: puts full objects into the store while others are filled; None: whoever completes one puts it.
         """
         self.kind = kind
         self.history = history
@@ -88,7 +96,10 @@ class PointTransaction:
         self._put_entry = put_entry
         self._names = [disk.name for disk in self.disks]
         self._lock = threading.Lock()
-        self._draft = self._new_draft()
+        self._sender = sender
+        self._sending: deque[Future[None]] = deque()
+        # All that are not in the store yet; the last one is being filled.
+        self._drafts = [self._new_draft()]
         self._parts: list[Part] = []
         self._reused: list[Part] = []
         self._zeros: list[tuple[int, int, int, int]] = []
@@ -136,27 +147,30 @@ class PointTransaction:
     def stored(self) -> int:
         """Bytes uploaded by this transaction so far, and those encrypted but still in memory."""
         with self._lock:
-            draft = sum(len(frame.ciphertext) for frame in self._draft.frames if frame)
-            return self._uploaded + draft
+            drafts = sum(len(frame.ciphertext) for draft in self._drafts for frame in draft.frames if frame)
+            return self._uploaded + drafts
 
     def reserve(self) -> Ticket:
+        """A place for one frame. Waits while the store is too far behind; raises what befell an earlier object."""
+        self._await_sent(_SENDING)
+        ready = None
         with self._lock:
-            full = len(self._draft.frames) >= OBJECT_FRAMES
-            if full:
-                self._draft.closed = True
-                ready = self._draft if self._draft.complete else None
-                self._draft = self._new_draft()
-            draft = self._draft
+            draft = self._drafts[-1]
+            if len(draft.frames) >= OBJECT_FRAMES:
+                draft.closed = True
+                ready = draft if draft.complete else None
+                draft = self._new_draft()
+                self._drafts.append(draft)
             draft.frames.append(None)
             draft.blocks.append(None)
             draft.hashes.append(b"")
             ticket = Ticket(draft, len(draft.frames) - 1)
-        if full and ready is not None:
-            self._upload(ready)
+        if ready is not None:
+            self._send(ready)
         return ticket
 
     def fill(self, ticket: Ticket, disk: str, blocks: U64, data: memoryview, hashes: Sequence[bytes]) -> None:
-        """Compress, encrypt and hash one frame. Whoever completes a closed object uploads it."""
+        """Compress, encrypt and hash one frame. Whoever completes a closed object has it sent."""
         draft = ticket.draft
         if len(blocks):
             draft.frames[ticket.number] = draft.sealer.frame(ticket.number, data, len(blocks))
@@ -168,7 +182,7 @@ class PointTransaction:
             draft.filled += 1
             complete = draft.complete
         if complete:
-            self._upload(draft)
+            self._send(draft)
 
     def zero(self, disk: str, start: int, count: int) -> None:
         index = self._names.index(disk)
@@ -183,10 +197,28 @@ class PointTransaction:
         history = self.history
         return _Draft(Sealer.make(history.reader.keys, history.vm_uuid, self.epoch, self.seq))
 
+    def _send(self, draft: _Draft) -> None:
+        if self._sender is None:
+            self._upload(draft)
+            return
+        with self._lock:
+            self._sending.append(self._sender.submit(self._upload, draft))
+
+    def _await_sent(self, most: int) -> None:
+        """Return when at most `most` objects are on their way to the store. Raises what befell one."""
+        while True:
+            with self._lock:
+                if len(self._sending) <= most:
+                    return
+                oldest = self._sending.popleft()
+            oldest.result()
+
     def _upload(self, draft: _Draft) -> None:
         """Put a full object as a part. Its number is random: no listing is needed to find a free one."""
         frames, rows, hashes = self._content(draft)
         if not rows:
+            with self._lock:
+                self._drafts.remove(draft)
             return
         meta = Meta({"disks": self._names}, run_rows(rows), hashes)
         for _ in range(8):
@@ -202,7 +234,7 @@ class PointTransaction:
                 part = Part(number, header_hash(buffers[0]), header.total, self._names, meta.runs)
                 self._parts.append(part)
                 self._uploaded += header.total
-                draft.frames = []
+                self._drafts.remove(draft)
             return
         raise ObjectExists("no free part number was found", subject=keyspace.parts(self.history.vm_id, self.seq))
 
@@ -240,7 +272,9 @@ class PointTransaction:
         Returns None, and writes nothing, when nothing changed and `keep_empty` is False. Raises Fenced when another
         writer's epoch has begun, StoreError otherwise; after StoreUnavailable the point may or may not exist.
         """
-        frames, rows, hashes = self._content(self._draft)
+        self._await_sent(0)
+        draft = self._drafts[-1]
+        frames, rows, hashes = self._content(draft)
         before = self._before
         unchanged = not (rows or self._zeros or self._parts or self._reused)
         same = (before.disks, before.definition, before.firmware) == (self.disks, self.definition, self.firmware)
@@ -262,17 +296,23 @@ class PointTransaction:
             info["mark"] = mark_info(self.mark)
         # Zeros come first: in an object's runs the order counts, and a block is in at most one of the two anyway.
         meta = Meta(info, run_rows(self._zeros + rows), hashes)
-        buffers, header = self._draft.sealer.seal(self._identity(self.kind, 0), before.head, meta, frames)
+        buffers, header = draft.sealer.seal(self._identity(self.kind, 0), before.head, meta, frames)
         point = self._put_entry(buffers, meta, self)
         with self._lock:
-            self._draft = self._new_draft()
+            self._drafts = [self._new_draft()]
             self._uploaded += header.total
         return point
 
     def abort(self) -> None:
-        """Let go of what is in memory. Uploaded parts stay for a later attempt that compares."""
+        """Let go of what is in memory. Uploaded parts stay for a later attempt that compares; what is on its way to
+        the store just now is waited for."""
         with self._lock:
-            self._draft = self._new_draft()
+            sending, self._sending = self._sending, deque()
+        for one in sending:
+            if not one.cancel():
+                one.exception()
+        with self._lock:
+            self._drafts = [self._new_draft()]
 
     def part_entries(self) -> tuple[Part, ...]:
         """All parts that the commit names, in order."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from concurrent.futures import Executor
 from typing import Any
 
 from leeward.domain.errors import Fenced, ObjectExists, SpoolFull, StoreError
@@ -106,6 +107,7 @@ class LogWriter:
         firmware: FirmwareState | None = None,
         compare: bool,
         mark: Mark | None = None,
+        sender: Executor | None = None,
     ) -> PointTransaction:
         """Start a point. See `PointTransaction`."""
         return PointTransaction(
@@ -120,6 +122,7 @@ class LogWriter:
             firmware=firmware,
             compare=compare,
             mark=mark,
+            sender=sender,
         )
 
     def begin_move(self) -> PointTransaction:

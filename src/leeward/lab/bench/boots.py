@@ -13,7 +13,7 @@ from leeward.lab.bench.stage import INTERVAL_MS, Stage
 from leeward.recovery.copies import Copies
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.recovery.records import Purpose
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -58,7 +58,7 @@ def _recovery(stage: Stage) -> LibvirtRecoveryHost:
 def _replicate(stage: Stage, vault: Vault) -> LibvirtHost:
     host = LibvirtHost("office", stage.lab.libvirt("office"), stage.fresh("s"))
     vm_id = stage.guest.uuid
-    with copy_pool() as pool:
+    with CopyPool.make() as pool:
         Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
     return host
 

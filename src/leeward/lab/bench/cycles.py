@@ -12,7 +12,7 @@ import libvirt
 from leeward.hypervisors.libvirt.domain_xml import backup_xml, checkpoint_xml
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.bench.stage import Stage
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -52,7 +52,7 @@ def cycles(stage: Stage, rounds: int) -> list[CycleFigures]:
     connection = libvirt.open(lab.libvirt("office"))
     domain = connection.lookupByUUIDString(guest.uuid)
     found = []
-    with copy_pool() as pool:
+    with CopyPool.make() as pool:
         engine = Replicator(host, vault.log(guest.uuid), guest.uuid, pool, writer_name="bench")
         engine.cycle()
         for dirty in ("nothing", "10 MB"):

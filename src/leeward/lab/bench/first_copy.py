@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from leeward.hypervisors.libvirt.host import LibvirtHost
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -18,7 +18,7 @@ from leeward.vault.stores.local import LocalStore
 def main(uri: str, vm_id: str, folder: str, scratch: str) -> None:
     vault = Vault.open(LocalStore(Path(folder)), passphrase="bench")
     host = LibvirtHost("bench", uri, Path(scratch))
-    with copy_pool() as pool:
+    with CopyPool.make() as pool:
         result = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
     (Path(folder).parent / "bench.key").write_bytes(vault.keys.to_bytes())
     print(f"{result.examined} bytes examined, {result.stored} stored")

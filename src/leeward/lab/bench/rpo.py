@@ -22,7 +22,7 @@ from leeward.agent.worker import Services, Worker
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab.bench.cycles import bare
 from leeward.lab.bench.stage import Stage
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -130,7 +130,7 @@ def _protected(stage: Stage, figures: RpoFigures, seconds: float, number: int) -
         vm_id=guest.uuid, vm_name=guest.name, host="office", policy=PolicyMessage(rpo_s=figures.target_s)
     )
     host = LibvirtHost("office", stage.lab.libvirt("office"), stage.fresh("scratch"))
-    pool = copy_pool()
+    pool = CopyPool.make()
     services = Services("bench", pool, lambda vm_id, epoch: None)
     worker = Worker(wish, host, lambda: (Vault.open(store, keys=vault.keys), store), services, None)
     worker.start()
