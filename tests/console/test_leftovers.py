@@ -5,6 +5,8 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 from tests.console.plan_world import DB
 
+from leeward.console.desk import Desk
+from leeward.console.fleet import Fleet
 from leeward.console.leftovers import LEAVES, LEFT, Leftovers
 from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import Kind
@@ -20,15 +22,19 @@ def ended(number, kind, state=RunState.DONE, **options):
     return replace(new_run(run), state=state, ended=float(number))
 
 
+def write_down(database, runs):
+    with Session(database._engine) as session:
+        session.add_all(RunRow(id=one.id, vm_id=DB, created=one.created, version=1, **_columns(one)) for one in runs)
+        session.commit()
+
+
 def test_all_that_was_left_is_found_behind_thousands_of_later_runs(tmp_path):
     database = Database(f"sqlite:///{tmp_path}/leeward.db")
     left = with_record(ended(0, Kind.FINISH), LEFT, undo=False, result={"left": True})
     gave_way = replace(ended(1, Kind.UNPLANNED, RunState.UNDONE, **{LEAVES: 1}), away="attic")
     over = with_record(ended(2, Kind.FINISH), LEFT, undo=False, result={})
     runs = [left, gave_way, over, *(ended(number, Kind.FINISH) for number in range(3, 2003))]
-    with Session(database._engine) as session:
-        session.add_all(RunRow(id=one.id, vm_id=DB, created=one.created, version=1, **_columns(one)) for one in runs)
-        session.commit()
+    write_down(database, runs)
     life = Life(DB, "db", Phase.HOME, "office", "recovery")
     found = Leftovers(database, None, lambda: None)
     assert {off.host for off in found.standdowns({DB: life})} == {"recovery", "attic"}
@@ -49,4 +55,17 @@ def test_one_more_may_come_while_the_others_are_looked_through(tmp_path):
 
     assert [off.host for off in found.standdowns(Lives())] == ["attic"]
     assert found.places(DB) == {"attic", "cellar"}
+    database.close()
+
+
+def test_a_run_that_gave_way_is_brought_to_its_end_behind_thousands_of_later_ones(tmp_path):
+    database = Database(f"sqlite:///{tmp_path}/leeward.db")
+    gave_way = replace(ended(0, Kind.UNPLANNED, RunState.UNDONE), ended=None)
+    taken_back = [ended(number, Kind.UNPLANNED, RunState.UNDONE) for number in range(1, 2001)]
+    write_down(database, [gave_way, *taken_back, ended(2001, Kind.COMMIT)])
+    assert [run.id for run in database.runs.endless()] == ["r0"]
+    Desk(database, Fleet(list), None).finish_giving_up()
+    assert database.runs.run("r0").ended is not None
+    assert database.runs.endless() == []
+    assert database.runs.run("r1") == taken_back[0]
     database.close()

@@ -108,6 +108,14 @@ def test_runs_that_are_not_over_are_found(database):
     assert len(database.runs.unfinished(limit=1)) == 1
 
 
+def test_runs_that_gave_way_and_have_no_end_are_found_by_themselves(database):
+    steps = (StepRecord("check", StepState.DONE, 1.0, 2.0), StepRecord("stop"))
+    for number, end in ((0, None), (1, 9.0), (2, None)):
+        database.runs.add(replace(run(number, RunState.UNDONE), steps=steps, ended=end))
+    database.runs.add(run(3))
+    assert [found.id for found in database.runs.endless()] == ["run2", "run0"]
+
+
 def test_phases_are_of_those_that_are_asked_for(database):
     for name, phase in (("a", Phase.AWAY), ("b", Phase.SETTLED), ("c", Phase.BACK)):
         database.lives.put(Life(name, name, phase, "office"))

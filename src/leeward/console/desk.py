@@ -140,9 +140,7 @@ class Desk:
             self.leftovers.tell_of(done)
 
     def finish_giving_up(self) -> None:
-        for run in self._database.runs.find(states=(RunState.UNDONE,), limit=1000):
-            if run.ended is not None:
-                continue
+        for run in self._database.runs.endless():
             life = self._database.lives.get(run.vm_id)
             if life is not None and life.run_id == run.id and under_way(life.phase):
                 self._database.runs.replace(run.id, unabandon)

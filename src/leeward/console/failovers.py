@@ -83,7 +83,7 @@ class Failovers:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
         walking = self._engine.walking()
         self._desk.finish_giving_up()
-        for run in self._database.runs.unfinished():
+        for run in self._database.runs.unfinished(limit=None):
             life = self._database.lives.get(run.vm_id)
             if run.kind not in STILL and (life is None or life.run_id != run.id):
                 # Written down, but we died before the VM was given to it; or given to another one before this ended.

@@ -75,8 +75,18 @@ class Runs:
         with Session(reading(self._engine)) as session:
             return [_run(document) for document in session.scalars(query.where(fits))]
 
+    def endless(self) -> list[Run]:
+        """All that gave way and have no end yet (see `leeward.domain.runs.abandon`), newest first: whoever ended them
+        died in the middle. It takes long where many runs were taken back."""
+        # `ended` is a run's last field; steps have one as well, so it must be the one at the very end.
+        query = select(RunRow.document).where(
+            RunRow.state == RunState.UNDONE.value, RunRow.document.endswith('"ended": null}', autoescape=True)
+        )
+        with Session(reading(self._engine)) as session:
+            return [_run(document) for document in session.scalars(query.order_by(RunRow.created.desc(), RunRow.id))]
+
     def unfinished(
-        self, vm_id: str | None = None, kinds: Collection[Kind] | None = None, limit: int = 10_000
+        self, vm_id: str | None = None, kinds: Collection[Kind] | None = None, limit: int | None = 10_000
     ) -> list[Run]:
         """Those that are not over, newest first."""
         return self.find(vm_id=vm_id, states=_UNFINISHED, kinds=kinds, limit=limit)
