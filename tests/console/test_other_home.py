@@ -3,12 +3,17 @@ stay, and what a guest has written there is never removed."""
 
 import pytest
 from tests.console.chaos import VM, hurry, while_running
+from tests.console.faults import bring_to_end
 from tests.console.test_home_again import given_up_after, started_and_failed
 from tests.console.test_unplanned_failback import away, die, go_home, slow
 from tests.console.third_place import a_world_with, power
 
+from leeward.console.leftovers import left_job
+from leeward.console.views import FailbackRequest
 from leeward.domain.lifecycle import Phase
+from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
+from leeward.orchestrator.assignments import job_of
 
 
 @pytest.fixture(autouse=True)
@@ -121,3 +126,44 @@ def test_a_way_home_to_the_first_one_after_all_is_not_removed_by_the_late_order(
     world.until(Phase.HOME)
     world.mend()
     world.must_be_sound(twice=world.watch.twice())
+
+
+@pytest.mark.parametrize(
+    ("order", "step"),
+    [
+        (lambda first, life: left_job(first, life), "stop-away"),
+        pytest.param(lambda first, life: job_of(first, "revert", undo=True), "boot-home", marks=slow),
+    ],
+    ids=["removal of what is left", "undo step, when the VM is there"],
+)
+def test_an_order_that_comes_late_leaves_a_later_failbacks_disks_alone(world, order, step):
+    """Two unplanned failbacks are taken back; then the VM comes home to the first one's host as was planned."""
+    away(world)
+    die(world)
+    given_up_after(world, "switch")
+    first = world.failovers.last(VM, "web")
+    cut(world, "office")
+    given_up_after(world, "prepare", to="annex")
+    world.recovery.start_agent()
+    assert bring_to_end(world).state is RunState.UNDONE
+    world.until(Phase.SETTLED)
+    cut(world, "office", False)
+    late = order(first, world.database.lives.get(VM))
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
+    done = []
+
+    def come_late():
+        if not done:
+            done.append(late.id)
+            world.office.local.submit(late)
+            world.wait(lambda: world.office.local.job(late.id).state == "done")
+
+    world.hook = while_running(step, come_late)
+    world.service.failback("web", FailbackRequest(to="office"))
+    world.until(Phase.BACK)
+    assert done
+    assert (power(world.office), power(world.recovery)) == (Power.RUNNING, Power.OFF)
+    assert world.watch.on["office"] == world.watch.off["recovery"]
+    world.service.commit("web")
+    world.until(Phase.HOME)
+    assert power(world.office) is Power.RUNNING

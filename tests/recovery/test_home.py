@@ -10,7 +10,9 @@ import pytest
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 
-from leeward.domain.errors import HypervisorError, Refused
+from leeward.agent.config import HostConfig
+from leeward.agent.restoring import HostHomes
+from leeward.domain.errors import HypervisorError, Refused, StoreUnavailable
 from leeward.recovery import images
 from leeward.recovery.home import HomeDisks
 from leeward.recovery.leftovers import Leftover, judge
@@ -117,6 +119,28 @@ def test_of_the_same_point_they_are_kept_but_for_another_run(house):
     made = house.home.record(VM).tag
     assert house.home.prepare(VM, "web", house.new, afresh=True)["written"] == 0
     assert house.home.record(VM).tag == made
+
+
+def test_only_a_run_that_they_were_made_for_or_that_took_over_from_it_takes_them_back(house):
+    def away():
+        raise StoreUnavailable("the vault is away")
+
+    homes = HostHomes(HostConfig("office", "source", URI), house.folder, house.folder / "h", away)
+    assert not homes.of_another(VM, ["first"])  # there are none
+    house.home.prepare(VM, "web", house.old, run="first")
+    house.home.prepare(VM, "web", house.new, run="later")  # what the first one has left is used
+    assert homes.of_another(VM, ["first"])
+    house.home.switch(VM, point=house.new)
+    given = house.image()
+    house.home.revert(VM, ["first"])  # an order that comes late
+    assert house.image() == given != house.first
+    assert not homes.of_another(VM, ["last", "later"])
+    house.home.revert(VM, ["last", "later"])
+    assert house.image() == house.first
+    assert house.home.record(VM) is None
+    house.home.prepare(VM, "web", house.new)  # by a console that does not tell for which
+    house.home.revert(VM, ["first"])
+    assert house.home.record(VM) is None
 
 
 @pytest.mark.parametrize("then", ["taken back", "another point"])

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -67,6 +67,7 @@ class Homes(Protocol):
         check: Callable[[], None],
         *,
         afresh: bool = False,
+        run: str = "",
     ) -> dict[str, Any]: ...
     def catch_up(
         self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
@@ -75,7 +76,8 @@ class Homes(Protocol):
     def start(self, vm_id: str, point: str = "") -> dict[str, Any]: ...
     def watch(self, vm_id: str, timeout_s: float) -> dict[str, Any]: ...
     def settle(self, vm_id: str) -> None: ...
-    def revert(self, vm_id: str) -> None: ...
+    def of_another(self, vm_id: str, runs: Collection[str]) -> bool: ...
+    def revert(self, vm_id: str, runs: Collection[str] = ()) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +235,13 @@ class CopyTasks:
     # --- coming home ----------------------------------------------------------------------------------
 
     def prepare(self, context: Context) -> dict[str, Any]:
-        """name, point; afresh: a failback that was given up may have left something → point, and what was fetched
-        from the vault (bytes)."""
+        """name, point, run; afresh: a failback that was given up may have left something → point, and what was
+        fetched from the vault (bytes)."""
         job, wanted = context.job, context.job.arguments
         point = self.open_vault().log(job.vm_id).choose(str(wanted["point"]))
-        homes, afresh = self._homes(job.host), bool(wanted.get("afresh"))
-        return homes.prepare(job.vm_id, str(wanted["name"]), point.id, context.tell, context.check, afresh=afresh)
+        name, homes = str(wanted["name"]), self._homes(job.host)
+        afresh, run = bool(wanted.get("afresh")), str(wanted.get("run", ""))
+        return homes.prepare(job.vm_id, name, point.id, context.tell, context.check, afresh=afresh, run=run)
 
     def catch_up(self, context: Context) -> dict[str, Any]:
         """point: an id → point, fetched."""
@@ -272,17 +275,20 @@ class CopyTasks:
         return {}
 
     def revert(self, context: Context) -> dict[str, Any]:
-        """name, reason: the VM stays off here, also when a start that failed had half begun; idle: as in `discard`. A
-        VM that had come to this host for the first time is gone then."""
+        """name, reason: the VM stays off here, also when a start that failed had half begun; runs: whose new disks
+        go, those of a later run stay; idle: as in `discard`. A VM that had come to this host for the first time is
+        gone then."""
         job = context.job
-        idle = bool(job.arguments.get("idle"))
-        if idle and self._rightful_here(context):
+        idle, homes = bool(job.arguments.get("idle")), self._homes(job.host)
+        runs = [str(run) for run in job.arguments.get("runs", ())]
+        # A later run may also have brought the VM here.
+        if (idle or homes.of_another(job.vm_id, runs)) and self._rightful_here(context):
             context.tell("its rightful place is here again: nothing is removed")
             return {}
         standdown = StandDown(job.vm_id, str(job.arguments["name"]), job.host, str(job.arguments["reason"]))
         if not self.agent.stand_down(standdown):
             raise HypervisorError("the VM could not be stopped on this host", subject=standdown.vm_name)
-        self._homes(job.host).revert(job.vm_id)
+        homes.revert(job.vm_id, runs)
         if idle and self.agent.has_not(job.vm_id, job.host):
             self.agent.stand_up(job.vm_id, job.host)
         return {}

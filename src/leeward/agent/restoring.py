@@ -6,7 +6,7 @@ Thin on purpose: everything is done in `leeward.recovery`.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from leeward.agent.follower import report_of
 from leeward.agent.keys import key_path
 from leeward.recovery.copies import Copies
 from leeward.recovery.home import HomeDisks, wait_agent
+from leeward.recovery.home_records import HomeRecords
+from leeward.recovery.leftovers import of_another
 from leeward.recovery.libvirt.host import LibvirtRecoveryHost
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.recovery.replica import Replicas
@@ -140,8 +142,9 @@ class HostHomes:
         check: Callable[[], None],
         *,
         afresh: bool = False,
+        run: str = "",
     ) -> dict[str, Any]:
-        return self._open().prepare(vm_id, vm_name, point_id, tell, check, afresh=afresh)
+        return self._open().prepare(vm_id, vm_name, point_id, tell, check, afresh=afresh, run=run)
 
     def catch_up(
         self, vm_id: str, point_id: str, tell: Callable[[str], None], check: Callable[[], None]
@@ -170,8 +173,13 @@ class HostHomes:
     def settle(self, vm_id: str) -> None:
         self._open().settle(vm_id)
 
-    def revert(self, vm_id: str) -> None:
-        self._open().revert(vm_id)
+    def of_another(self, vm_id: str, runs: Collection[str]) -> bool:
+        """Also while the vault, which all else here needs, cannot be opened: before all, a VM has to be stopped."""
+        record = HomeRecords(self._folder).load(vm_id)
+        return record is not None and of_another(record.run, runs)
+
+    def revert(self, vm_id: str, runs: Collection[str] = ()) -> None:
+        self._open().revert(vm_id, runs)
 
 
 def copy_report(record: CopyRecord) -> CopyReport:

@@ -32,11 +32,15 @@ def _claim(run: Run, check: str, reason: str) -> dict[str, Any]:
     return {"claim": claim(run, check), "reason": reason, "run": run.id}
 
 
+def _ours(run: Run) -> list[str]:
+    """Ids of this run and of those that it took over from: what they did, it takes back."""
+    return [run.id, *run.options.get("after", [])]
+
+
 def _unclaim(run: Run, check: str) -> dict[str, Any]:
     """The log is given back: to follow the epoch that was claimed, or the one that this run began. Also where it
     never came to that: a taking that is still on its way somewhere must find the door closed."""
-    runs = [run.id, *run.options.get("after", [])]
-    found = {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": runs}
+    found = {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": _ours(run)}
     if "unowe" not in {record.name for record in run.undo}:
         return found
     # The vault may be away still. Then the VM runs on at home only if nobody can have its log: either the recovery
@@ -108,7 +112,8 @@ def _plug(run: Run) -> dict[str, Any]:
 def _prepare(run: Run) -> dict[str, Any]:
     """While the VM runs on, the newest will do; once its log is closed there is a last one."""
     point = run.result("epoch-home").get("point", "latest") if run.point == "latest" else run.point
-    found = {"name": run.vm_name, "point": point if run.kind is Kind.UNPLANNED_FAILBACK else "latest"}
+    wanted = point if run.kind is Kind.UNPLANNED_FAILBACK else "latest"
+    found = {"name": run.vm_name, "point": wanted, "run": run.id}
     return {**found, "afresh": True} if run.options.get("after") else found
 
 
@@ -132,6 +137,11 @@ def _start_home(run: Run) -> dict[str, Any]:
     if run.result("fence-away").get("reached", True):
         return found
     return {**found, "grace_s": GRACE_S}
+
+
+def _revert(run: Run) -> dict[str, Any]:
+    """It names whose disks are to go: an order that comes late finds those of a later run."""
+    return {**_stand_down(run, run.away), "runs": _ours(run)}
 
 
 def _nothing(run: Run) -> dict[str, Any]:
@@ -172,7 +182,7 @@ _JOBS: dict[str, tuple[JobKind, bool, _Arguments]] = {
     "epoch-home": (JobKind.TAKE_EPOCH, True, lambda run: _claim(run, "check-home", "failback")),
     "epoch-away": (JobKind.TAKE_EPOCH, False, lambda run: _unclaim(run, "check-home")),
     "switch": (JobKind.HOME_SWITCH, True, _switch),
-    "revert": (JobKind.HOME_REVERT, True, lambda run: _stand_down(run, run.away)),
+    "revert": (JobKind.HOME_REVERT, True, _revert),
     "start-home": (JobKind.HOME_START, True, _start_home),
     "boot-home": (JobKind.HOME_WATCH, True, _nothing),
     "settle-home": (JobKind.HOME_SETTLE, True, _nothing),

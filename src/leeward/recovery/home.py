@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from leeward.logs import log
 from leeward.recovery.durable import exclusive, load_json, save_json
 from leeward.recovery.home_records import HomeRecord, HomeRecords
 from leeward.recovery.images import Image
-from leeward.recovery.leftovers import Leftover, judge, must_be_unwritten, must_hold
+from leeward.recovery.leftovers import Leftover, judge, must_be_unwritten, must_hold, of_another
 from leeward.recovery.libvirt.home_host import HomeHost
 from leeward.recovery.libvirt.starting import marks
 from leeward.recovery.localdisks import LocalDisks
@@ -95,11 +95,12 @@ class HomeDisks:
         check: Check = _on,
         *,
         afresh: bool = False,
+        run: str = "",
     ) -> dict[str, Any]:
         """New disks that hold the point, made out of the old ones as far as these have it. Safe to repeat.
 
         tell: progress for people; check: raises to end early. afresh: what the VM was given already, an earlier
-        failback gave it. → point; fetched, written: bytes read from the vault, bytes written. Raises Refused while
+        failback gave it. run: that they are made for, see `revert`. → point; fetched, written: bytes read from the vault, bytes written. Raises Refused while
         the VM runs here, or has run here from disks of another point; StoreFull.
         """
         with exclusive(self._records.place(vm_id)):
@@ -113,15 +114,19 @@ class HomeDisks:
                     record = None
                 elif written:
                     tell(f"it has run here already from its new disks, made of point {record.point}: these are kept")
-            return self._reach(record or self._begin(vm_id, vm_name), point_id, tell, check)
+            record = record or self._begin(vm_id, vm_name, run)
+            if record.run != run:
+                record.run = run
+                self._records.save(record)
+            return self._reach(record, point_id, tell, check)
 
     def catch_up(self, vm_id: str, point_id: str, tell: Tell = _silent, check: Check = _on) -> dict[str, Any]:
         """Bring them to a later point."""
         with exclusive(self._records.place(vm_id)):
             return self._reach(self._require(vm_id), point_id, tell, check)
 
-    def _begin(self, vm_id: str, vm_name: str) -> HomeRecord:
-        record = HomeRecord(vm_id, vm_name, uuid.uuid4().hex[:8])
+    def _begin(self, vm_id: str, vm_name: str, run: str) -> HomeRecord:
+        record = HomeRecord(vm_id, vm_name, uuid.uuid4().hex[:8], run=run)
         self._note_old(record)
         self._records.save(record)
         return record
@@ -259,11 +264,12 @@ class HomeDisks:
             self._host.keep_firmware(record.tag, vm_id)
             self._records.forget(record)
 
-    def revert(self, vm_id: str) -> None:
-        """The old disks stay: delete the new ones. Refused once its guest has written to them. Idempotent."""
+    def revert(self, vm_id: str, runs: Collection[str] = ()) -> None:
+        """The old disks stay: delete the new ones, where they were made for one of these runs; none: for whichever.
+        Refused once its guest has written to them. Idempotent."""
         with exclusive(self._records.place(vm_id)):
             record = self.record(vm_id)
-            if record is not None:
+            if record is not None and not of_another(record.run, runs):
                 must_be_unwritten(record.vm_name, record.point, written=self._written(record))
                 self._take_back(record)
 

@@ -14,6 +14,8 @@ from leeward.recovery.durable import load_json, save_json
 class HomeRecord:
     """tag: marks the new images. new: disk → path of its new image. point, token: what they hold.
 
+    run: the last one that they were prepared for; "" of a record that does not tell.
+
     old: disk → its image before the switch (path, format, kind); definition: of the VM before, "" when it was not
     defined here; the switch takes both anew when it begins. made: the new images' marks from just before the VM got
     them; with them the switch has begun. switched: it is done. released: its guest may have written to the new disks,
@@ -31,6 +33,7 @@ class HomeRecord:
     made: dict[str, str] = field(default_factory=dict)
     switched: bool = False
     released: bool = False
+    run: str = ""
 
 
 class HomeRecords:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from enum import StrEnum
 
 from leeward.domain.errors import Refused
@@ -27,6 +28,12 @@ def judge(vm_name: str, held: str, wanted: str, *, written: bool, afresh: bool) 
             f"--point {held}`. Or copy what is on them, and remove them by hand",
         )
     return Leftover.FITS if held == wanted and (written or not afresh) else Leftover.STALE
+
+
+def of_another(made_for: str, runs: Collection[str]) -> bool:
+    """Whether new disks are none that these runs may take back: a later run's, for an order that comes late. made_for:
+    "" of disks that were made before that was noted. runs: none by a console that does not tell them."""
+    return bool(made_for and runs) and made_for not in runs
 
 
 def must_hold(vm_name: str, held: str, wanted: str) -> None:

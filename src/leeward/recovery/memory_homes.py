@@ -6,20 +6,20 @@ State is kept in the object, which stands for the host's disks: it outlives the 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Any
 
 from leeward.domain.errors import NotFound, Refused, Unavailable
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
-from leeward.recovery.leftovers import Leftover, judge, must_be_unwritten, must_hold
+from leeward.recovery.leftovers import Leftover, judge, must_be_unwritten, must_hold, of_another
 from leeward.vault.facade import Vault
 
 
 @dataclass(slots=True)
 class _Home:
-    """made: what the new disks held when the VM was given them; switched, released: as on a real host."""
+    """made: what the new disks held when the VM was given them; switched, released, run: as on a real host."""
 
     name: str
     old: dict[str, bytearray]
@@ -29,6 +29,7 @@ class _Home:
     made: dict[str, bytes] = field(default_factory=dict)
     switched: bool = False
     released: bool = False
+    run: str = ""
 
 
 class MemoryHomes:
@@ -49,6 +50,7 @@ class MemoryHomes:
         check: Callable[[], None],
         *,
         afresh: bool = False,
+        run: str = "",
     ) -> dict[str, Any]:
         check()
         with self._lock:
@@ -61,6 +63,7 @@ class MemoryHomes:
                 self._must_be_off(vm_id)
                 old = self._hypervisor.disks(vm_id) if self._defined(vm_id) else {}
                 self._homes[vm_id] = _Home(vm_name, {name: bytearray(data) for name, data in old.items()}, {})
+            self._homes[vm_id].run = run
             return self._fetch(vm_id, point_id)
 
     def catch_up(
@@ -122,10 +125,14 @@ class MemoryHomes:
         with self._lock:
             self._homes.pop(vm_id, None)
 
-    def revert(self, vm_id: str) -> None:
+    def of_another(self, vm_id: str, runs: Collection[str]) -> bool:
+        home = self._homes.get(vm_id)
+        return home is not None and of_another(home.run, runs)
+
+    def revert(self, vm_id: str, runs: Collection[str] = ()) -> None:
         with self._lock:
             home = self._homes.get(vm_id)
-            if home is not None:
+            if home is not None and not of_another(home.run, runs):
                 must_be_unwritten(home.name, home.point, written=self._written(vm_id, home))
                 self._take_back(vm_id, home)
 
