@@ -1,20 +1,27 @@
 """What runs have left at hosts is known to a console that starts anew, however many runs there have been since."""
 
+import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
+import pytest
 from sqlalchemy.orm import Session
+from tests.console.chaos import Died
 from tests.console.plan_world import DB
 
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
-from leeward.console.leftovers import LEAVES, LEFT, Leftovers
+from leeward.console.leftovers import LEAVES, LEFT, Leftovers, another_order
+from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState, new_run, with_record
+from leeward.state.agents import AgentRecords
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.state.runs import _columns
-from leeward.state.tables import RunRow
+from leeward.state.tables import AgentRow, RunRow
+from leeward.wire.polls import Poll
 
 
 def ended(number, kind, state=RunState.DONE, **options):
@@ -68,4 +75,54 @@ def test_a_run_that_gave_way_is_brought_to_its_end_behind_thousands_of_later_one
     assert database.runs.run("r0").ended is not None
     assert database.runs.endless() == []
     assert database.runs.run("r1") == taken_back[0]
+    database.close()
+
+
+def test_a_console_that_dies_while_it_calls_an_order_off_gives_another_one_later(tmp_path):
+    """An agent that is far away takes nothing up under an id that was let go of."""
+    database = Database(f"sqlite:///{tmp_path}/leeward.db")
+    gave_way = ended(1, Kind.UNPLANNED_FAILBACK, RunState.UNDONE, **{LEAVES: 1})
+    at_rest = Life(DB, "db", Phase.SETTLED, "annex", "recovery", run_id="r2")
+    with database.session() as session:
+        session.add(AgentRow(id="a1", name="office", enrolled="2026-01-01T00:00:00Z"))
+        session.commit()
+    write_down(database, [gave_way])
+
+    def console():
+        (record,) = AgentRecords(database).all()
+        link = RemoteAgent(record, AgentRecords(database), threading.RLock())
+        return link, Leftovers(database, SimpleNamespace(link=lambda host: link), lambda: None)
+
+    def orders(link):
+        return [job.id for job in link.orders(Poll(run="x", wait_s=0, generation=0, held=(), numbers={})).jobs]
+
+    link, first = console()
+    database.lives.put(at_rest)
+    first.let_go()
+    assert orders(link) == ["r1/left"]
+    database.lives.put(replace(at_rest, phase=Phase.FAILING_BACK, run_id="r3"))
+    written = database.runs.replace
+
+    def die(run_id, change):
+        if change is another_order:
+            raise Died
+        return written(run_id, change)
+
+    database.runs.replace = die
+    with pytest.raises(Died):
+        first.let_go()
+    assert orders(link) == []
+    database.runs.replace = written
+    database.lives.put(at_rest)  # before the next console has looked
+    link, second = console()
+    second.let_go()
+    assert orders(link) == ["r1/left/2"]
+    database.lives.put(replace(at_rest, phase=Phase.FAILING_BACK, run_id="r4"))
+    second.let_go()
+    second.let_go()
+    assert orders(link) == []
+    database.lives.put(at_rest)
+    second.let_go()
+    assert orders(link) == ["r1/left/3"]
+    assert database.runs.run("r1").options == {LEAVES: 3}
     database.close()

@@ -29,6 +29,8 @@ from leeward.wire.messages import StandDownMessage
 LEFT = "discard-away"
 # Option of a run that another one to another host took over from: the how many-th order removes what it has made.
 LEAVES = "leaves"
+# Option of such a run whose order is just being called off.
+CALLS_OFF = "calls_off"
 _FAILOVERS = (Kind.PLANNED, Kind.UNPLANNED)
 _FAILBACKS = (Kind.FAILBACK, Kind.UNPLANNED_FAILBACK)
 # What could not be removed is tried again after this.
@@ -80,6 +82,10 @@ class Leftovers:
         for run in list(self._all().values()):
             host, gave_way = place_of(run), bool(run.options.get(LEAVES))
             life = self._database.lives.get(run.vm_id)
+            if run.options.get(CALLS_OFF):
+                if not self._called_off_at_last(run, life):
+                    continue
+                run = self._all()[run.id]
             if gave_way and life is not None and under_way(life.phase):
                 # Until then the log may still say that its place is there; and what is asked of that host now must
                 # not wait behind an order that waits for the vault.
@@ -116,11 +122,21 @@ class Leftovers:
         if self._called_off.get(run.id) == life.run_id:
             return
         self._called_off[run.id] = life.run_id
+        # First of all it is written down: an agent that is far away takes nothing up under an id that was let go of,
+        # and a console that died in between would wait for what comes of it for ever.
+        self._change(run, calling_off)
+        self._called_off_at_last(self._all()[run.id], life)
+
+    def _called_off_at_last(self, run: Run, life: Life | None) -> bool:
+        """Also where an earlier process began to. False: no agent has the host now, so that it is tried again."""
         job = left_job(run, life)
-        with suppress(NotFound):
+        try:
             if job is not None:
                 self._fleet.link(place_of(run)).release(job.id)
+        except NotFound:
+            return False
         self._change(run, another_order)
+        return True
 
     def _change(self, run: Run, change: Callable[[Run], Run]) -> None:
         self._all()[run.id] = self._database.runs.replace(run.id, change)
@@ -195,11 +211,16 @@ def left_job(run: Run, life: Life | None) -> Job | None:
     return job.model_copy(update={"id": job_id, "arguments": arguments})
 
 
+def calling_off(run: Run) -> Run:
+    return replace(run, options={**run.options, CALLS_OFF: True})
+
+
 def another_order(run: Run) -> Run:
     """An order that was let go of is never taken up again under its id. Pure."""
-    return replace(run, options={**run.options, LEAVES: int(run.options.get(LEAVES, 1)) + 1})
+    options = {name: value for name, value in run.options.items() if name != CALLS_OFF}
+    return replace(run, options={**options, LEAVES: int(options.get(LEAVES, 1)) + 1})
 
 
 def nothing_left(run: Run) -> Run:
-    options = {name: value for name, value in run.options.items() if name != LEAVES}
+    options = {name: value for name, value in run.options.items() if name not in (LEAVES, CALLS_OFF)}
     return replace(with_record(run, LEFT, undo=False, result={}), options=options)
