@@ -10,9 +10,10 @@ from leeward.agent.copy_tasks import CopyTasks
 from leeward.agent.jobs import Context
 from leeward.agent.ledger import Ledger, Owed
 from leeward.agent.tasks import SourceTasks
-from leeward.domain.errors import Fenced
+from leeward.domain.errors import Fenced, Refused
 from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import Kind
+from leeward.domain.vm import Power
 from leeward.wire.jobs import Job, JobKind
 
 
@@ -78,3 +79,23 @@ def test_an_order_to_clear_away_that_comes_late_does_not_touch_the_vm_that_is_th
         assert [copy.vm_id for copy in place.copies.reports()] == [VM]
         tasks.discard(Context(late, lambda text: None))
         assert place.copies.reports() == []
+
+
+@pytest.mark.parametrize("kind", [JobKind.HOME_REVERT, JobKind.COPY_DISCARD])
+def test_an_order_to_clear_away_leaves_a_vm_alone_that_was_never_moved_or_of_which_the_vault_knows_nothing(kind):
+    with a_world() as world:
+        place = world.office
+        copies, homes = {"office": place.copies}, {"office": place.homes}
+        tasks = CopyTasks(place.agent, place.agent._ledger, copies, homes, place.open_vault)
+        arguments = {"purpose": "failover", "name": "web", "reason": "it runs at annex", "idle": True}
+        late = Job(id="late", kind=kind, vm_id=VM, host="office", arguments=arguments)
+        said = []
+        assert world.vault.log(VM).last_move() is None
+        tasks.tasks()[kind](Context(late, said.append))
+        assert said == ["its rightful place is here again: nothing is removed"]
+        unknown = "11111111-5d0f-4a53-9d0e-5a1f6f2f3b11"
+        place.hypervisor.add(unknown, "old", {"vda": bytes(65536)})
+        with pytest.raises(Refused, match="does not tell where this VM has its place"):
+            tasks.tasks()[kind](Context(late.model_copy(update={"vm_id": unknown}), said.append))
+        assert [vm.power for vm in place.hypervisor.vms()] == [Power.RUNNING, Power.RUNNING]
+        assert place.agent._ledger.standdowns() == []

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from leeward.agent.agent import Agent
 from leeward.agent.jobs import Cancelled, Context, Task
 from leeward.agent.ledger import Ledger, StandDown
-from leeward.domain.errors import Fenced, HypervisorError, LeewardError, NotFound, StoreUnavailable
+from leeward.domain.errors import Fenced, HypervisorError, LeewardError, NotFound, Refused, StoreUnavailable
 from leeward.logs import log
 from leeward.vault.facade import Vault
 from leeward.wire.jobs import PNG, Job, JobKind
@@ -203,12 +203,21 @@ class CopyTasks:
 
     def _rightful_here(self, context: Context) -> bool:
         """An order may come late, when the VM is here once more. While the vault is away nobody knows; where an epoch
-        is owed, it is not known yet who gets the log."""
+        is owed, it is not known yet who gets the log. Raises Refused where the log does not tell."""
         job = context.job
         while self.ledger.owed(job.vm_id, job.host) is None:
             try:
-                move = self.open_vault().log(job.vm_id).last_move()
-                return move is not None and move.info.get("host") == job.host
+                vm_log = self.open_vault().log(job.vm_id)
+                # One that was never moved belongs where it is replicated from.
+                found = vm_log.last_move() or vm_log.reign()
+                host = found.info.get("host") if found else None
+                if host is None:
+                    raise Refused(
+                        "the vault does not tell where this VM has its place: it is left as it is here",
+                        subject=str(job.arguments.get("name", job.vm_id)),
+                        hint=f"See where it runs; if that is not {job.host}, remove by hand what is left of it there",
+                    )
+                return bool(host == job.host)
             except StoreUnavailable:
                 context.check()
                 context.tell("waiting for the vault")

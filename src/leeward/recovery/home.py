@@ -100,8 +100,9 @@ class HomeDisks:
         """New disks that hold the point, made out of the old ones as far as these have it. Safe to repeat.
 
         tell: progress for people; check: raises to end early. afresh: what the VM was given already, an earlier
-        failback gave it. run: that they are made for, see `revert`. → point; fetched, written: bytes read from the vault, bytes written. Raises Refused while
-        the VM runs here, or has run here from disks of another point; StoreFull.
+        failback gave it. run: that they are made for, see `revert`. → point; fetched, written: bytes read from the
+        vault, bytes written. Raises Refused while the VM runs here, or has run here from disks of another point;
+        StoreFull.
         """
         with exclusive(self._records.place(vm_id)):
             record = self.record(vm_id)

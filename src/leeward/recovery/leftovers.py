@@ -31,8 +31,8 @@ def judge(vm_name: str, held: str, wanted: str, *, written: bool, afresh: bool) 
 
 
 def of_another(made_for: str, runs: Collection[str]) -> bool:
-    """Whether new disks are none that these runs may take back: a later run's, for an order that comes late. made_for:
-    "" of disks that were made before that was noted. runs: none by a console that does not tell them."""
+    """Whether new disks are none that these runs may take back: a later run's, for an order that comes late.
+    made_for: "" of disks that were made before that was noted. runs: none by a console that does not tell them."""
     return bool(made_for and runs) and made_for not in runs
 
 
