@@ -10,9 +10,10 @@ from tests.console.plan_world import DB, PlanWorld
 
 from leeward.console import drills
 from leeward.console.plan_views import PlanApproveRequest
-from leeward.console.views import DrillRequest
+from leeward.console.views import DrillRequest, FailbackRequest, FailoverRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S
 from leeward.domain.errors import BadInput, HypervisorError, NotFound, Refused, StoreUnavailable
+from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 
@@ -376,3 +377,68 @@ def test_the_api(tmp_path):
         assert victor.get("/drills").json() == []
     finally:
         console.close()
+
+
+def test_of_a_portal_and_a_console_that_is_back_the_one_tests_a_vm_that_has_moved_it(world):
+    world.schedule()
+    world.start_portal()
+    portal = world.parts
+    world.ahead = 2 * DAY  # the portal's first one is due
+
+    def tests(parts):
+        """Begun by one look."""
+        parts.service.drills.clock = lambda: time.time() + world.ahead
+        parts.service.drills.minute = lambda now: 0
+        before = len(parts.failovers.runs(DB))
+        parts.service.drills.tick()
+        world.wait(lambda: all(run.state != "running" for run in parts.failovers.runs()))
+        return [run.kind.value for run in parts.failovers.runs(DB)][: len(parts.failovers.runs(DB)) - before]
+
+    def until(parts, phase):
+        world.wait(lambda: parts.failovers.life(DB, "db").phase is phase)
+        world.wait(lambda: parts.service.status("db")[0].state == "enabled")
+
+    assert tests(portal) == []  # it has no agent of the host where the VM runs
+    portal.service.failover("db", Event.UNPLANNED, FailoverRequest())
+    until(portal, Phase.AWAY)
+    world.start_console()
+    console = world.parts
+    assert console.learner.look() == ["db"]
+    until(console, Phase.AWAY)
+    assert tests(console) == []
+    world.ahead += 400.0
+    console.service.commit("db")  # that moves nothing
+    until(console, Phase.SETTLED)
+    assert tests(console) == []
+    assert tests(portal) == ["test"]
+    world.ahead += 700.0
+    assert tests(portal) == ["cleanup"]
+    console.service.failback("db", FailbackRequest())
+    world.wait(lambda: console.failovers.life(DB, "db").phase is Phase.BACK)
+    console.service.commit("db")
+    until(console, Phase.HOME)
+    world.ahead += 400.0
+    assert tests(console) == ["test"]
+    assert tests(portal) == []
+    portal.stop()
+
+
+def test_a_drill_waits_where_the_vault_does_not_tell_who_has_moved_its_vm(world):
+    world.schedule()
+    world.schedule("app")
+    elsewhere = world.drills._elsewhere
+
+    def away(vm_id):
+        if vm_id == DB:
+            raise StoreUnavailable("the line to the vault is cut")
+        return elsewhere(vm_id)
+
+    world.drills._elsewhere = away
+    world.tick()
+    world.tick()
+    assert copies(world) == ["app"]  # it holds up no other
+    world.drills._elsewhere = elsewhere
+    world.ahead = 700.0
+    world.tick()
+    world.tick()
+    assert copies(world) == ["db"]

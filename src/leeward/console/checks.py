@@ -141,6 +141,20 @@ class Checks:
         except NotFound:
             return False
 
+    def moved_by_another(self, vm_id: str) -> str:
+        """The host at which the VM is since another console moved it there from its home; "" where none has. By the
+        log: both consoles find the same. Raises LeewardError."""
+        wish, life = self._wish(vm_id), self._database.lives.get(vm_id)
+        home = life.home if life else wish.host if wish else ""
+        move = self._vault.open().log(vm_id).last_move()
+        if move is None or move.info.get("host") in (None, home):
+            return ""
+        try:
+            self._database.runs.run(str(move.info.get("run", "")))
+        except NotFound:
+            return str(move.info["host"])
+        return ""
+
     def _given_up(self, run: Run, move: Reign) -> bool:
         """Whether a move is a failback of this console's that gave way, or its being taken back: the VM came to the
         recovery site before."""

@@ -51,7 +51,8 @@ def local_minute(now: float) -> int:
 
 
 class Drills:
-    """statuses: of all VMs. clock: UTC seconds; minute: of the day, local time."""
+    """statuses: of all VMs. elsewhere: the host to which another console has moved a VM, "" where none has. clock:
+    UTC seconds; minute: of the day, local time."""
 
     def __init__(
         self,
@@ -59,12 +60,14 @@ class Drills:
         fleet: Fleet,
         failovers: Failovers,
         statuses: Callable[[], Sequence[StatusView]],
+        elsewhere: Callable[[str], str] = lambda vm_id: "",
         clock: Callable[[], float] = time.time,
         minute: Callable[[float], int] = local_minute,
     ) -> None:
         self._database = database
         self._fleet = fleet
         self._statuses = statuses
+        self._elsewhere = elsewhere
         self._vms = VmDrills(database, failovers)
         self._plans: PlanDrills | None = None
         self._tell_plan: Callable[[str], None] = lambda plan: None
@@ -280,6 +283,9 @@ class Drills:
 
     def _begin(self, drill: KeptDrill, hands: Hands, name: str, now: float) -> None:
         subject, run_id = drill.schedule.subject, hands.new_id()
+        if not self._ours(subject):
+            self._waits[subject] = now + _WAIT_S
+            return
         self._database.drills.note(subject, run_id=run_id, tried=now, outcome="", cleaned=None)
         try:
             hands.begin(drill, name, run_id)
@@ -294,6 +300,20 @@ class Drills:
             self._database.drills.note(subject, outcome=Outcome.FAILED.value)
             self._database.record("drill failed", name, str(error), BY)
             raise
+
+    def _ours(self, subject: str) -> bool:
+        """Of two consoles that know a schedule, since one has it from the vault, the one follows it that has moved
+        the VM last. Where it runs at home that is the one which has its agent: none is enabled for the other."""
+        plan = self._plan(subject)
+        vm_ids = [subject] if plan is None else [member.vm_id for member in plan.members]
+        try:
+            there = next((host for vm_id in vm_ids if (host := self._elsewhere(vm_id))), "")
+        except LeewardError as error:
+            log.info("a drill has to wait", subject=subject, error=str(error))
+            return False
+        if there:
+            log.info("a drill is left to the console that has moved its VM", subject=subject, host=there)
+        return not there
 
 
 def _is_news(known: DrillView | None, request: DrillRequest) -> bool:

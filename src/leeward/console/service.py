@@ -63,7 +63,7 @@ class Service:
         self._failovers = failovers
         self._statuses = Statuses(database, Outlook(vault))
         self.evidence = EvidenceBook(database)
-        self.drills = Drills(database, fleet, failovers, self.status)
+        self.drills = Drills(database, fleet, failovers, self.status, desk.checks.moved_by_another)
 
     # --- looking ------------------------------------------------------------------------------------
 
