@@ -161,6 +161,14 @@ def test_a_missing_part_is_named_when_the_log_can_be_read(written, vault):
     assert caught.value.subject == key
 
 
+def test_a_point_that_is_there_and_cannot_be_read_is_not_called_unknown(written, vault):
+    replace(vault.store, log(4), vault.store.get(log(3)))
+    assert "4" not in [point.id for point in vault.log(VM).points()]
+    with pytest.raises(Damaged) as caught:
+        vault.log(VM).choose("4")
+    assert caught.value.subject == log(4)
+
+
 def test_an_object_of_another_vault_is_named(written, vault):
     other_store = MemoryStore()
     other = Vault.create(other_store, "x", cost=CHEAP)[0]
@@ -238,8 +246,10 @@ def test_no_vault_and_a_vault_already():
 
 
 def test_unknown_points(written, vault):
-    for wrong in ("99", "1", "abc", "-3", "²"):
+    for wrong in ("99", "1", "abc", "-3", "²", "9" * 30):
         with pytest.raises(NotFound):
             vault.log(VM).open_point(wrong)
+        with pytest.raises(NotFound):
+            vault.log(VM).point(wrong)
     with pytest.raises(ObjectNotFound):
         vault.store.get("nothing")

@@ -6,6 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -130,6 +131,11 @@ class History:
         with ThreadPoolExecutor(PARALLEL) as pool:
             found = tuple(pool.map(lambda part: self.part(seq, part[0], bytes.fromhex(part[1])), named))
         return Entry(opened, meta, found)
+
+    def must_be_readable(self, seq: int) -> None:
+        """Raises Damaged when there is such an entry, which listings leave out because it cannot be read."""
+        with suppress(ObjectNotFound):
+            self.entry(seq, parts=False)
 
     def part(self, seq: int, number: int, digest: bytes | None = None) -> Part:
         """digest: header hash that a commit names; None for a part of a dead attempt."""

@@ -56,13 +56,15 @@ class VmLog:
         return self._history.points()
 
     def point(self, point_id: str) -> RecoveryPoint:
-        """By id, or "latest". Raises NotFound."""
+        """By id, or "latest". Raises NotFound, or Damaged for one that is there and cannot be read."""
         points = self.points()
         if points and point_id == "latest":
             return points[-1]
         for point in points:
             if point.id == point_id:
                 return point
+        if point_id.isdecimal():
+            self._history.must_be_readable(int(point_id))
         hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
 
