@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from leeward.cli.main import app
+from leeward.cli.main import INTERNAL_ERROR, INTERRUPTED, app
+from leeward.console.seat import DEPOSED
+from leeward.domain.errors import LeewardError
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 # They talk to people only, or run until they are ended.
@@ -52,3 +54,16 @@ def test_it_explains_itself_and_its_options_and_is_documented(name):
     assert ("--json" in options) is (name not in WITHOUT_JSON)
     assert [parameter.name for parameter in command.params if not parameter.help] == []
     assert named(name) or name.startswith("bench "), name
+
+
+def kinds(error):
+    yield error
+    for kind in error.__subclasses__():
+        yield from kinds(kind)
+
+
+def test_every_exit_code_is_documented_and_none_that_is_not_used():
+    table = DOCS.split("## Exit codes\n", 1)[1].split("\n## ", 1)[0]
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)}
+    ours = {kind.exit_code for kind in kinds(LeewardError) if kind.__module__.startswith("leeward.")}
+    assert documented == ours | {0, DEPOSED, INTERNAL_ERROR, INTERRUPTED}

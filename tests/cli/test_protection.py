@@ -137,6 +137,19 @@ def test_what_a_choice_of_rpo_costs_a_year_is_told_with_it(run, config, url, rpo
     assert said in err if said else "a year" not in err
 
 
+def test_a_person_is_told_what_came_of_it_and_what_to_do_next(run):
+    begun = run("protect", "web", "--rpo", "1s", "--bandwidth", "100k")
+    assert begun[0] == 0, begun
+    assert "leeward status --watch" in begun[1]
+    code, out, err = run("protect", "web", "--bandwidth", "0", "--wait")
+    assert code == 0, err
+    assert "web is protected: newest point" in out
+    assert "(target 1.0 s)" in out
+    assert "failover" in run("status", "web")[1].lower()
+    table = run("points", "web")  # read from the vault itself, of which this machine knows nothing here
+    assert (table[0], table[2].count("\n")) == (3, 1)
+
+
 def test_the_table_of_costs(run):
     shown = answer(run("vault", "cost", "--rpo", "1s", "--vms", "2", "--provider", "azure", "--json"))
     assert keys(shown) == keys(documented("`leeward vault cost`"))
