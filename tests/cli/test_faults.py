@@ -4,8 +4,10 @@ code, and nothing lost. The vault is real; of hosts and daemons there are none."
 import json
 import os
 import random
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tests.commands import leeward
@@ -19,7 +21,7 @@ from leeward.vault.stores.local import LocalStore
 # Real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
 
-MIB = 1 << 20
+DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 
 
 class Office:
@@ -60,6 +62,17 @@ class Office:
 @pytest.fixture
 def office(tmp_path):
     return Office(tmp_path)
+
+
+def test_what_the_vault_holds_is_told_as_documented(office):
+    section = DOCS.split("### `leeward vault info`\n", 1)[1]
+    example = json.loads(re.search(r"```json\n(.*?)```", section, re.DOTALL)[1])
+    shown = office("vault", "info")
+    (vm,) = shown["vms"]
+    assert (set(shown), set(vm)) == (set(example), set(example["vms"][0]))
+    assert (vm["vm"], vm["points"], vm["first"] < vm["last"]) == ("web", 3, True)
+    objects = list(office.vault.store.scan("vm/"))
+    assert (shown["objects"], shown["bytes"]) == (len(objects), sum(found.size for found in objects))
 
 
 def test_what_is_not_there_is_named_with_what_there_is(office, tmp_path):

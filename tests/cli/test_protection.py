@@ -111,6 +111,9 @@ def test_status_says_in_each_state_all_that_is_documented(run, world):
     assert (shown["state"], shown["rpo_target_s"]) == (ProtectionState.ENABLED, 1.0)
     assert 0 <= shown["rpo_actual_s"] < 60
     assert answer(run("status", "--json"))[0]["vm_id"] == shown["vm_id"]
+    (event,) = [event for event in answer(run("events", "--json")) if '"rpo_s":1.0,' in event["detail"]][-1:]
+    assert keys(event) == keys(documented("`leeward events`")[0])
+    assert (event["what"], event["subject"]) == ("protect", "web")
     paused = answer(run("pause", "web", "--json"))
     assert set(paused) == set(example)
     world.wait(lambda: world.service.status("web")[0].state == ProtectionState.PAUSED)
