@@ -115,6 +115,18 @@ def test_a_damaged_segment_is_named_and_hurts_no_other_point(office, fault):
     assert target.read_bytes() == office.pen.remembered[first]["vda"]
 
 
+def test_an_older_point_is_not_exported_as_the_newest(office):
+    newest = office.entry(int(office.points[-1]))
+    content = bytearray(newest.read_bytes())
+    content[80] ^= 1
+    newest.unlink()
+    newest.write_bytes(content)
+    target, refusal = office.export("latest", code=7, said="newest recovery point is damaged")
+    assert refusal["error"]["hint"] == f"The newest one that can be read is {office.points[1]}: choose it by its id"
+    assert not target.exists()
+    office.export(office.points[1])
+
+
 def test_a_vault_that_is_not_there_or_not_opened(office):
     hidden = office.vault_folder.with_name("hidden")
     office.vault_folder.rename(hidden)

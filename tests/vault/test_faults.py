@@ -167,6 +167,18 @@ def test_a_point_that_is_there_and_cannot_be_read_is_not_called_unknown(written,
     with pytest.raises(Damaged) as caught:
         vault.log(VM).choose("4")
     assert caught.value.subject == log(4)
+    assert vault.log(VM).point("latest").id == "5"
+
+
+def test_an_older_point_is_never_taken_for_the_newest(written, vault):
+    flip(vault.store, log(5), 80)
+    assert vault.log(VM).points()[-1].id == "4"
+    with pytest.raises(Damaged, match="newest recovery point is damaged") as caught:
+        vault.log(VM).point("latest")
+    assert caught.value.subject == log(5)
+    assert "is 4" in caught.value.hint
+    assert vault.log(VM).point("4").id == "4"
+    written.check("4")
 
 
 def test_an_object_of_another_vault_is_named(written, vault):
