@@ -18,7 +18,7 @@ COPY = """
 import random, sys, time
 from leeward.domain.blocks import BLOCK_SIZE, Runs
 from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
-from leeward.replication.copy import copy_pool
+from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Replicator
 from leeward.vault.crypto import Argon2
 from leeward.vault.facade import Vault
@@ -70,7 +70,8 @@ class Host:
 
 
 vault = Vault.create(Store(), "x", cost=Argon2(1024, 1, 1))[0]
-result = Replicator(Host(), vault.log(VM), VM, copy_pool(2), writer_name="test").cycle()
+with CopyPool.make(2) as pool:
+    result = Replicator(Host(), vault.log(VM), VM, pool, writer_name="test").cycle()
 assert result.examined == SIZE, result
 peak = next(line for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(Store.taken, int(peak.split()[1]) * 1024)
