@@ -17,6 +17,7 @@ from tests.anyone import anyones_folder
 
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
 from leeward.domain.vm import Consistency, Power
+from leeward.hypervisors.libvirt.bitmaps import ours
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Kind, Replicator
@@ -203,6 +204,52 @@ def test_killed_mid_cycle_goes_on_incrementally(bench, tmp_path):
     assert bench.cycle().kind is Kind.DELTA
     assert len(bench.checkpoints()) == 1
     bench.verify(tmp_path)
+
+
+def test_killed_mid_cycle_and_shut_down_before_the_next(bench, tmp_path):
+    """The leftover of the dead run is newer than the base, by which the images are read now."""
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    bench.host.open_cycle(bench.id, base=base, new="doomed")
+    bench.restart()
+    bench.lab.http("office", IP, "/burn?4", timeout_s=60)
+    bench.host.force_off(bench.id)
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    assert bench.cycle().kind is Kind.DELTA
+    assert len(bench.checkpoints()) == 1
+    bench.verify(tmp_path)
+
+
+def test_nothing_of_ours_stays_in_the_images(bench, tmp_path):
+    """A bitmap that QEMU's death made unfit for use keeps a disk from being resized for as long as it is there."""
+    bench.cycle()
+    bench.host.force_off(bench.id)  # the bitmap gets into the images
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    os.kill(bench.qemu_pid(), signal.SIGKILL)
+    bench.wait_off()
+    assert bench.cycle().kind is Kind.RESYNC
+    assert ours(bench.image("vdb")) != []
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    with bench.host.open_cycle(bench.id, base=base, new="cut-off"):
+        bench.host.force_off(bench.id)
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    assert bench.cycle().kind is Kind.DELTA
+    bench.host.force_off(bench.id)
+    images = [bench.image(target) for target in ("vda", "vdb")]
+    for image in images:
+        assert ours(image) == bench.checkpoints()
+    bench.host.forget(bench.id)
+    assert [ours(image) for image in images] == [[], []]
+    subprocess.run(["qemu-img", "resize", "-q", images[1], "+1M"], check=True)
+    subprocess.run(["qemu-img", "resize", "-q", "--shrink", images[1], "-1M"], check=True)
 
 
 def test_shut_down_and_started_again_stays_incremental(bench, tmp_path):
@@ -541,3 +588,102 @@ def test_a_guest_reset_in_mid_cycle(bench, tmp_path):
     bench.lab.wait_http("office", IP, timeout_s=90)
     assert bench.cycle().kind is Kind.DELTA
     bench.verify(tmp_path)
+
+
+def snapshot(bench, kind, flags=0):
+    """libvirt's own, of both disks. kind: internal, or external: new overlays over them, as backup tools make."""
+    disks = "".join(f"<disk name='{target}' snapshot='{kind}'/>" for target in ("vda", "vdb"))
+    return bench.domain.snapshotCreateXML(
+        f"<domainsnapshot><name>theirs</name><disks>{disks}</disks></domainsnapshot>", flags
+    )
+
+
+def merge(bench, target):
+    """The overlay's data into its backing file, from which the VM goes on."""
+    bench.domain.blockCommit(target, None, None, 0, libvirt.VIR_DOMAIN_BLOCK_COMMIT_ACTIVE)
+    ends = time.monotonic() + 30
+    while True:
+        try:
+            bench.domain.blockJobAbort(target, libvirt.VIR_DOMAIN_BLOCK_JOB_ABORT_PIVOT)
+        except libvirt.libvirtError:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        else:
+            return
+
+
+def test_a_foreign_snapshot_and_its_merging_lose_nothing(bench, tmp_path):
+    """As other backup tools do it: overlays over the disks, later merged again. Bitmaps move with it or are lost."""
+    bench.cycle()
+    before = bench.image("vda")
+    made = snapshot(bench, "external", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+    overlays = [bench.image(target) for target in ("vda", "vdb")]
+    assert before not in overlays
+    try:
+        bench.lab.http("office", IP, "/burn?4", timeout_s=60)
+        bench.verify(tmp_path)
+        bench.lab.http("office", IP, "/burn?4", timeout_s=60)
+        bench.verify(tmp_path)
+    finally:
+        for target in ("vda", "vdb"):
+            merge(bench, target)
+        made.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        for overlay in overlays:
+            Path(overlay).unlink()
+    assert bench.image("vda") == before
+    bench.lab.http("office", IP, "/burn?4", timeout_s=60)
+    bench.verify(tmp_path)
+    assert bench.cycle().kind is Kind.DELTA
+
+
+def test_a_disk_cannot_go_back_in_time_behind_the_tracking(bench, tmp_path):
+    """What an internal snapshot brings back is in no bitmap; QEMU refuses it while there is one."""
+    bench.cycle()
+    made = snapshot(bench, "internal")
+    try:
+        bench.cycle()
+        with pytest.raises(libvirt.libvirtError, match="dirty bitmaps"):
+            bench.domain.revertToSnapshot(made, 0)
+        bench.wait_off()
+        bench.cycle()
+        bench.host.start(bench.id)
+        bench.lab.wait_http("office", IP, timeout_s=90)
+        bench.verify(tmp_path)
+    finally:
+        made.delete(0)
+    bench.verify(tmp_path)
+
+
+def test_disks_resized_while_it_is_off(bench, tmp_path):
+    bench.cycle()
+    bench.host.force_off(bench.id)
+    image = bench.image("vdb")
+    subprocess.run(["qemu-img", "resize", "-q", image, "+16M"], check=True)
+    subprocess.run(["qemu-io", "-c", "write -P 7 40M 1M", image], check=True, stdout=subprocess.DEVNULL)
+    bench.kinds.clear()
+    bench.verify(tmp_path)
+    assert bench.kinds == [Kind.DELTA]
+    subprocess.run(["qemu-img", "resize", "-q", "--shrink", image, "-16M"], check=True)
+    bench.verify(tmp_path)
+    subprocess.run(["qemu-img", "resize", "-q", image, "+16M"], check=True)
+    bench.verify(tmp_path)
+
+
+def test_images_put_back_while_it_is_off(bench, tmp_path):
+    """Copied while the VM is off, put back after a short run: the bitmap in them knows nothing of that run."""
+    bench.cycle()
+    bench.host.force_off(bench.id)
+    bench.cycle()
+    copies = {bench.image(target): tmp_path / f"{target}.copy" for target in ("vda", "vdb")}
+    for image, copy in copies.items():
+        shutil.copyfile(image, copy)
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    bench.lab.http("office", IP, "/burn?4", timeout_s=60)
+    bench.host.force_off(bench.id)
+    bench.cycle()
+    for image, copy in copies.items():
+        shutil.copyfile(copy, image)
+    bench.kinds.clear()
+    bench.verify(tmp_path)
+    assert bench.kinds == [Kind.RESYNC]

@@ -15,6 +15,8 @@ import libvirt
 import libvirt_qemu
 import pytest
 
+from leeward.domain.vm import Power
+from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.lab import site
 from leeward.lab.guest import sequence
 from leeward.lab.guests import Guest
@@ -176,11 +178,15 @@ def test_the_power_button_works_without_an_agent(lab: Lab, guest_factory: Factor
         assert wait_until(lambda: not domain.isActive(), 30)
 
 
-def test_a_deaf_guest_ignores_the_power_button(lab: Lab, guest_factory: Factory) -> None:
+def test_a_deaf_guest_ignores_the_power_button(lab: Lab, guest_factory: Factory, tmp_path: Path) -> None:
     guest = guest_factory(name="deaf", disks=(64,), agent=False, acpi=False)
-    with domain_of(lab, guest) as domain:
-        domain.shutdownFlags(libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
-        assert not wait_until(lambda: not domain.isActive(), 6)
+    host = LibvirtHost("office", lab.libvirt("office"), tmp_path)
+    began = time.monotonic()
+    assert host.shutdown(guest.uuid, 6) is False
+    assert time.monotonic() - began < 15
+    assert host.vm(guest.uuid).power is Power.RUNNING
+    host.force_off(guest.uuid)
+    assert host.vm(guest.uuid).power is Power.OFF
 
 
 def test_a_probe_reaches_a_copy_with_the_same_address_on_an_isolated_bridge(lab: Lab, guest_factory: Factory) -> None:

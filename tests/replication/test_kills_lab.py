@@ -1,7 +1,7 @@
 """kill -9 of the replicator at every named step and at random instants, on a real guest that writes all the while.
 
 After each kill every point that was told must be there, and the newest must hold every record that the guest had
-durably written before it was made. KILLS in the environment asks for more random kills than the usual few.
+durably written before it was made. KILLS in the environment asks for another number of random kills than 100.
 """
 
 import os
@@ -26,7 +26,7 @@ from leeward.vault.stores.local import LocalStore
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 IP = "10.77.0.61"
-KILLS = int(os.environ.get("KILLS", "30"))
+KILLS = int(os.environ.get("KILLS", "100"))
 
 
 class Victim:

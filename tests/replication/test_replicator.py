@@ -1,5 +1,6 @@
 """Cycles against a hypervisor in memory and a real vault: what is committed is what the VM had, byte for byte."""
 
+import copy
 import random
 import threading
 import time
@@ -171,6 +172,41 @@ def test_a_vm_that_is_off_is_read_once(host, vault, pool):
     after = engine.cycle()
     assert after.kind is Kind.DELTA
     assert_equal_now(vault, host, after.point)
+
+
+@pytest.mark.parametrize("trouble", [False, True])
+def test_older_images_put_back_while_it_is_off_are_compared(host, vault, pool, monkeypatch, trouble):
+    """A copy made while the VM was off has the same tracking point as the images in whose place it is put."""
+    kinds = []
+    engine = replicator(host, vault, pool, on_kind=lambda kind, reason: kinds.append((kind, reason)))
+    engine.cycle()
+    vm = host._vms[VM]
+    host.force_off(VM)
+    engine.cycle()
+    disks, points = copy.deepcopy((vm.disks, vm.points))
+    vm.write("vda", 5 * MIB, b"a short run")
+    engine.cycle()
+    vm.disks, vm.points = disks, points
+    kinds.clear()
+    if trouble:
+        with monkeypatch.context() as patch:
+            patch.setattr("leeward.hypervisors.memory.MemoryCycle.check", busy)
+            with pytest.raises(HostBusy):
+                engine.cycle()
+    assert_equal_now(vault, host, engine.cycle().point)
+    assert {kind for kind, _ in kinds} == {Kind.RESYNC}
+    assert engine.cycle().examined == 0
+    host.start(VM)
+    vm.write("vdb", 7, b"and on")
+    assert_equal_now(vault, host, engine.cycle().point)
+    vm.write("vdb", 9, b"and on")
+    again = engine.cycle()
+    assert again.kind is Kind.DELTA
+    assert_equal_now(vault, host, again.point)
+
+
+def busy(cycle):
+    raise HostBusy("the VM was started just now")
 
 
 def test_first_copy_of_a_vm_that_is_off(host, vault, pool):

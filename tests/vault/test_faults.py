@@ -161,6 +161,26 @@ def test_a_missing_part_is_named_when_the_log_can_be_read(written, vault):
     assert caught.value.subject == key
 
 
+def test_a_point_that_is_there_and_cannot_be_read_is_not_called_unknown(written, vault):
+    replace(vault.store, log(4), vault.store.get(log(3)))
+    assert "4" not in [point.id for point in vault.log(VM).points()]
+    with pytest.raises(Damaged) as caught:
+        vault.log(VM).choose("4")
+    assert caught.value.subject == log(4)
+    assert vault.log(VM).point("latest").id == "5"
+
+
+def test_an_older_point_is_never_taken_for_the_newest(written, vault):
+    flip(vault.store, log(5), 80)
+    assert vault.log(VM).points()[-1].id == "4"
+    with pytest.raises(Damaged, match="newest recovery point is damaged") as caught:
+        vault.log(VM).point("latest")
+    assert caught.value.subject == log(5)
+    assert "is 4" in caught.value.hint
+    assert vault.log(VM).point("4").id == "4"
+    written.check("4")
+
+
 def test_an_object_of_another_vault_is_named(written, vault):
     other_store = MemoryStore()
     other = Vault.create(other_store, "x", cost=CHEAP)[0]
@@ -238,8 +258,10 @@ def test_no_vault_and_a_vault_already():
 
 
 def test_unknown_points(written, vault):
-    for wrong in ("99", "1", "abc", "-3", "²"):
+    for wrong in ("99", "1", "abc", "-3", "²", "9" * 30):
         with pytest.raises(NotFound):
             vault.log(VM).open_point(wrong)
+        with pytest.raises(NotFound):
+            vault.log(VM).point(wrong)
     with pytest.raises(ObjectNotFound):
         vault.store.get("nothing")

@@ -174,7 +174,7 @@ def show(
 
 def history(
     vm: Annotated[str | None, typer.Argument(help="Name or id; all VMs without it.")] = None,
-    limit: Annotated[int, typer.Option(min=1)] = 20,
+    limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 20,
     as_json: JSON = False,
 ) -> None:
     """What has been failed over, brought home and tested, newest first."""

@@ -132,7 +132,9 @@ def status(
 
 
 @app.command()
-def history(plan: Name, limit: Annotated[int, typer.Option(min=1)] = 20, as_json: JSON = False) -> None:
+def history(
+    plan: Name, limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 20, as_json: JSON = False
+) -> None:
     """The runs of a plan, newest first."""
     views = current().client().get(plan_path(plan, "/runs"), limit=limit)
     if as_json:

@@ -234,7 +234,7 @@ def points(
         out.print(f"[bright_black]… and {len(found) - len(shown):,} older ones (--limit 0 shows all)[/]")
 
 
-def events(limit: Annotated[int, typer.Option(min=1)] = 20, as_json: JSON = False) -> None:
+def events(limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 20, as_json: JSON = False) -> None:
     """What was done lately, newest first."""
     from leeward.cli.output import table
 

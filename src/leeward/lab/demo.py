@@ -87,7 +87,9 @@ def _walk(lab: Lab) -> None:
 
 
 def _open_dashboard(lab: Lab) -> None:
-    """A user for the browser; and a look whether the pages are really there."""
+    """A user for the browser; and a look whether the pages are really there. A lab elsewhere than usual has none."""
+    if not lab.dashboard:
+        return
     file = lab.places.root / "dashboard-password"
     password = "-".join(secrets.token_hex(2) for _ in range(4))
     write_private(file, f"{password}\n".encode())
@@ -229,7 +231,8 @@ def _down(lab: Lab) -> None:
 
 def _farewell(lab: Lab) -> None:
     console.print()
-    _tell_dashboard(lab)
+    if lab.dashboard:
+        _tell_dashboard(lab)
     console.print(
         "[green]●[/] The lab goes on running, with [bold]web[/] protected every second. Try, for example:\n\n"
         "    leeward status --watch\n"

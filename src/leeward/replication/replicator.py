@@ -109,6 +109,8 @@ class Replicator:
         self._writer: LogWriter | None = None
         # What the VM looked like, while off, just before the last cycle that succeeded.
         self._mark: str | None = None
+        # Its disks have changed while it was off; until a cycle has compared them.
+        self._shaken = False
         self.meter: Meter | None = None
 
     @property
@@ -154,9 +156,12 @@ class Replicator:
         try:
             if mark is not None and mark == self._mark:
                 return self._idle(writer, mark, joint, began)
+            # Somebody may have put back older images, and with them tracking that knows nothing of what came between:
+            # two looks at a VM that is off, and something else there the second time, is as good as tracking lost.
+            self._shaken |= mark is not None and self._mark is not None
             self._mark = None
             result = self._cycle(writer, consistency, began, joint)
-            self._mark = mark
+            self._mark, self._shaken = mark, False
         except BaseException:
             self._doubt(writer)
             raise
@@ -218,17 +223,20 @@ class Replicator:
         token = f"{state.seq + 1}-{secrets.token_hex(4)}"
         base = state.tracking or None
         first = state.last_point is None
-        reason = ""
-        try:
-            opened = self._hypervisor.open_cycle(
-                self._vm_id,
-                base=base,
-                new=token,
-                consistency=consistency,
-                moment=joint.moment() if joint is not None else None,
-            )
-        except TrackingLost as lost:
-            base, reason = None, lost.message
+        reason = "its disks have changed while it was off" if self._shaken and base else ""
+        if not reason:
+            try:
+                opened = self._hypervisor.open_cycle(
+                    self._vm_id,
+                    base=base,
+                    new=token,
+                    consistency=consistency,
+                    moment=joint.moment() if joint is not None else None,
+                )
+            except TrackingLost as lost:
+                reason = lost.message
+        if reason:
+            base = None
             if joint is not None:
                 joint.withdraw("one has lost its tracking")
                 joint = None

@@ -6,6 +6,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -131,6 +132,11 @@ class History:
             found = tuple(pool.map(lambda part: self.part(seq, part[0], bytes.fromhex(part[1])), named))
         return Entry(opened, meta, found)
 
+    def must_be_readable(self, seq: int) -> None:
+        """Raises Damaged when there is such an entry, which listings leave out because it cannot be read."""
+        with suppress(ObjectNotFound):
+            self.entry(seq, parts=False)
+
     def part(self, seq: int, number: int, digest: bytes | None = None) -> Part:
         """digest: header hash that a commit names; None for a part of a dead attempt."""
         opened = self.open_part(seq, number, digest)
@@ -145,7 +151,7 @@ class History:
 
     def seqs(self, after: int, upto: int | None) -> list[int]:
         """Numbers of the entries in (after, upto] that the store has. Raises Damaged for a gap."""
-        found = self._listed(after, upto)
+        found = self.listed(after, upto)
         last = upto if upto is not None else found[-1] if found else after
         there = set(found)
         for seq in range(after + 1, last + 1):
@@ -154,7 +160,8 @@ class History:
                 raise Damaged("a log entry is missing", subject=keyspace.log(self.vm_id, seq))
         return list(range(after + 1, last + 1))
 
-    def _listed(self, after: int, upto: int | None) -> list[int]:
+    def listed(self, after: int, upto: int | None = None) -> list[int]:
+        """Numbers of the entries in (after, upto] that the store shows, gaps and all."""
         found = []
         infos = self.reader.store.scan(f"vm/{self.vm_id}/log/", keyspace.log(self.vm_id, after))
         for seq, _ in keyspace.numbered(infos):
@@ -178,7 +185,7 @@ class History:
     def tail(self) -> int:
         """Number of the log's last entry; 0 of an empty log. Lists no more than what came after the newest map."""
         newest = max(self.maps(), default=0)
-        found = self._listed(newest, None)
+        found = self.listed(newest, None)
         return found[-1] if found else newest
 
     def tail_epoch(self) -> int:
@@ -302,7 +309,7 @@ class History:
 
     def points_between(self, after: int, upto: int | None) -> list[RecoveryPoint]:
         """Those in (after, upto], from the entries themselves; a damaged one is left out and named by `check`."""
-        found = _in_order(self._try_point, self._listed(after, upto))
+        found = _in_order(self._try_point, self.listed(after, upto))
         return [point for point in found if point is not None]
 
     def _try_point(self, seq: int) -> RecoveryPoint | None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from leeward.domain.errors import NotFound, Unavailable
+from leeward.domain.errors import Damaged, NotFound, Unavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, FirmwareState
 from leeward.vault.compaction import compact
@@ -56,15 +56,33 @@ class VmLog:
         return self._history.points()
 
     def point(self, point_id: str) -> RecoveryPoint:
-        """By id, or "latest". Raises NotFound."""
+        """By id, or "latest". Raises NotFound, or Damaged for one that is there and cannot be read.
+
+        Also of the newest: whoever is content with an older one has to say so.
+        """
         points = self.points()
-        if points and point_id == "latest":
-            return points[-1]
+        if point_id == "latest":
+            self._must_be_newest(points)
+            if points:
+                return points[-1]
         for point in points:
             if point.id == point_id:
                 return point
+        if point_id.isdecimal():
+            self._history.must_be_readable(int(point_id))
         hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
+
+    def _must_be_newest(self, points: list[RecoveryPoint]) -> None:
+        """Raises Damaged when something came after them that cannot be read, and so is not among them."""
+        try:
+            for seq in self._history.listed(points[-1].seq if points else 0):
+                self._history.must_be_readable(seq)
+        except Damaged as error:
+            hint = f"The newest one that can be read is {points[-1].id}: choose it by its id" if points else ""
+            raise Damaged(
+                f"the newest recovery point is damaged: {error.message}", subject=error.subject, hint=hint
+            ) from error
 
     def choose(self, wanted: str) -> RecoveryPoint:
         """latest, app (the newest application-consistent one) or an id. Raises NotFound."""

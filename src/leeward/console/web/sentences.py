@@ -41,6 +41,7 @@ PATTERNS = (
     N_("comparing every block with the vault: {why}"),
     N_("comparing every block ({why}) cannot go on: {failure}"),
     N_("change tracking was lost"),
+    N_("its disks have changed while it was off"),
     N_("retrying: {why}"),
     N_("catching up: {what} to be sent"),
     N_("stays off on this host: {why}"),

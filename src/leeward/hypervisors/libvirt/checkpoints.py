@@ -26,14 +26,17 @@ def ours(domain: libvirt.virDomain) -> list[libvirt.virDomainCheckpoint]:
     return [checkpoint for checkpoint in found if checkpoint.getName().startswith(PREFIX)]
 
 
-def delete(checkpoint: libvirt.virDomainCheckpoint) -> None:
-    """Delete a checkpoint; when its bitmap cannot be (broken, or the VM is off), at least its record.
+def delete(checkpoint: libvirt.virDomainCheckpoint, *, off_too: bool = False) -> None:
+    """Delete a checkpoint; when its bitmap cannot be, since it is broken, at least its record.
 
-    A bitmap that stays behind in the image costs a few kilobytes and is never used again, since names do not repeat.
+    Of a VM that is off only with off_too, and then the record alone: without that, libvirt could never again be asked
+    to remove the bitmap from the image. Raises HypervisorError.
     """
     try:
         checkpoint.delete(0)
     except libvirt.libvirtError as error:
+        if not off_too and not call(checkpoint.getName(), checkpoint.getDomain().isActive):
+            raise translate(error, checkpoint.getName()) from error
         log.info("deleting only the checkpoint's record", checkpoint=checkpoint.getName(), reason=str(error))
         try:
             checkpoint.delete(libvirt.VIR_DOMAIN_CHECKPOINT_DELETE_METADATA_ONLY)
@@ -90,12 +93,12 @@ def wait_idle(domain: libvirt.virDomain) -> None:
         time.sleep(_POLL_S)
 
 
-def clear_checkpoints(domain: libvirt.virDomain, keep: str | None) -> bool:
-    """Delete all of ours except `keep` (a checkpoint name). True when `keep` exists."""
+def clear_checkpoints(domain: libvirt.virDomain, keep: str | None, *, off_too: bool = False) -> bool:
+    """Delete all of ours except `keep` (a checkpoint name). True when `keep` exists. off_too: as for `delete`."""
     found = False
     for checkpoint in ours(domain):
         if checkpoint.getName() == keep:
             found = True
         else:
-            delete(checkpoint)
+            delete(checkpoint, off_too=off_too)
     return found

@@ -13,7 +13,7 @@ import libvirt
 
 from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
 from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
-from leeward.hypervisors.libvirt import domain_xml, power
+from leeward.hypervisors.libvirt import bitmaps, domain_xml, power
 from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
@@ -215,7 +215,10 @@ class LibvirtHost:
             raise HostBusy("the guest is shutting down", subject=vm_id, hint="Changes stay tracked meanwhile")
 
     def _clear(self, vm_id: str, domain: libvirt.virDomain, base: str | None, running: bool) -> None:
-        """Remove leftovers of dead runs. Skipped while we know that there are none: it costs several calls."""
+        """Remove leftovers of dead runs. Skipped while we know that there are none: it costs several calls.
+
+        Checkpoints only while the VM runs: else their bitmaps would stay in the images for good.
+        """
         with self._lock:
             if vm_id in self._clean and self._clean[vm_id] == base:
                 return
@@ -223,7 +226,7 @@ class LibvirtHost:
             clear_job(domain, self._scratch)
             self._freezer(vm_id, domain).thaw_leftover()
         keep = name_of(base) if base else None
-        found = clear_checkpoints(domain, keep)
+        found = clear_checkpoints(domain, keep) if running else keep in [each.getName() for each in ours(domain)]
         if base and not found:
             raise TrackingLost("the checkpoint of the newest recovery point is gone", subject=domain.name())
 
@@ -345,7 +348,9 @@ class LibvirtHost:
                 clear_job(domain, self._scratch)
                 self._freezer(vm_id, domain).thaw_leftover()
             Scratch(self._scratch, vm_id).remove()
-            clear_checkpoints(domain, None)
+            clear_checkpoints(domain, None, off_too=True)
+            if not domain.isActive():
+                bitmaps.remove_ours(domain_xml.parse(domain.XMLDesc(0)).disks)
         finally:
             turn.close()
         left = [checkpoint.getName() for checkpoint in ours(domain)]

@@ -110,7 +110,7 @@ class OfflineCycle:
         self.vm = facts
         self.tracking = tracking
         self.superset = True
-        self.clean = True
+        self.clean = False  # leftovers are looked for when it runs again
         self._servers: dict[str, ImageServer] = {}
         try:
             for disk in disks:

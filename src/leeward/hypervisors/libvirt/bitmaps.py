@@ -1,0 +1,38 @@
+"""Our bitmaps inside the images of a VM that is off.
+
+libvirt deletes the record of a checkpoint then, and leaves its bitmap in the image. There it would go on recording in
+every run, QEMU would refuse to bring back a snapshot, and after a death of QEMU's, which leaves the bitmap unfit for
+use, also to resize the disk.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterable
+
+from leeward.hypervisors.libvirt.checkpoints import PREFIX
+from leeward.hypervisors.libvirt.domain_xml import DiskXml
+from leeward.logs import log
+
+
+def ours(path: str) -> list[str]:
+    """Names of ours in a qcow2 image; none when it cannot be read."""
+    found = _qemu_img("info", "--force-share", "--output=json", "-f", "qcow2", path)
+    details = json.loads(found).get("format-specific", {}).get("data", {}) if found else {}
+    return [bitmap["name"] for bitmap in details.get("bitmaps", []) if bitmap["name"].startswith(PREFIX)]
+
+
+def remove_ours(disks: Iterable[DiskXml]) -> None:
+    """As far as possible: an image of a VM that was started meanwhile is locked, and left as it is."""
+    for disk in disks:
+        for name in ours(disk.path) if disk.format == "qcow2" else ():
+            _qemu_img("bitmap", "--remove", "-f", "qcow2", disk.path, name)
+
+
+def _qemu_img(*words: str) -> str:
+    """Its output, "" when it failed."""
+    done = subprocess.run(["qemu-img", *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        log.info("a bitmap may be left in an image", command=" ".join(words), reason=done.stderr.strip())
+    return done.stdout if done.returncode == 0 else ""

@@ -1,0 +1,183 @@
+"""`leeward protect`, `status` and `points` as a script sees them, against a console with a VM in memory behind a real
+socket: every key that docs/cli.md shows, what a choice costs, and values that cannot be used."""
+
+import json
+import re
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import uvicorn
+from tests.console.world import World
+
+from leeward.cli.main import main
+from leeward.console.api import build_api
+from leeward.console.gate import LOCAL_SCOPE
+from leeward.console.identity import build_identity
+from leeward.domain.protection import ProtectionState
+
+# Real time: not for the fast suite.
+pytestmark = pytest.mark.slow
+
+DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    (tmp_path / "state").mkdir()
+    file = tmp_path / "leeward.toml"
+    file.write_text(f'[daemon]\nstate = "{tmp_path}/state"\n')
+    monkeypatch.setenv("LEEWARD_CONFIG", str(file))
+    monkeypatch.setenv("COLUMNS", "200")
+    return file
+
+
+@pytest.fixture
+def run(world, config, tmp_path, capsys):
+    """run("status", …) → (exit code, standard output, standard error)."""
+    app = build_api(world.service, build_identity(world.database))
+
+    async def local(scope, receive, send):  # as the daemon marks what comes through its socket
+        await app({**scope, LOCAL_SCOPE: True}, receive, send)
+
+    socket = str(tmp_path / "state" / "leeward.sock")
+    server = uvicorn.Server(uvicorn.Config(local, uds=socket, log_level="error", lifespan="off"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.02)
+
+    def call(*words):
+        capsys.readouterr()
+        code = main(list(words))
+        told = capsys.readouterr()
+        return code, told.out, told.err
+
+    yield call
+    server.should_exit = True
+    thread.join(10)
+
+
+def answer(told):
+    code, out, err = told
+    assert code == 0, (out, err)
+    return json.loads(out)
+
+
+def documented(heading, number=0):
+    """The JSON example below a heading of docs/cli.md."""
+    section = DOCS.split(f"### {heading}\n", 1)[1].split("\n### ", 1)[0]
+    return json.loads(re.findall(r"```json\n(.*?)```", section, re.DOTALL)[number])
+
+
+def keys(document):
+    """The names in a document, to the bottom; of lists those of their first."""
+    if isinstance(document, dict):
+        return {name: keys(value) for name, value in document.items()}
+    if isinstance(document, list):
+        return [keys(document[0])] if document else []
+    return None
+
+
+def under_way(status):
+    return status if status["progress"] and status["progress"]["done"] else None
+
+
+def test_status_says_in_each_state_all_that_is_documented(run, world):
+    example = keys(documented("`leeward status [VM]`"))
+    bare = answer(run("status", "web", "--json"))
+    assert set(bare) == set(example)
+    assert (bare["state"], bare["last_point"], bare["failover_possible"]) == ("disabled", None, False)
+    assert bare["reason"]
+    answer(run("protect", "web", "--rpo", "1s", "--bandwidth", "150k", "--json"))
+    copied = world.wait(lambda: under_way(answer(run("status", "web", "--json"))))
+    assert keys(copied["progress"]) == keys(documented("`leeward status [VM]`", 1))
+    assert copied["progress"]["phase"] == "initial"
+    assert 0 < copied["progress"]["done"] <= copied["progress"]["total"]
+    assert (copied["state"], copied["failover_possible"]) == ("replicating", False)
+    assert copied["reason"]
+    answer(run("protect", "web", "--bandwidth", "0", "--warm", "--wait", "--json"))
+    world.wait(lambda: (world.service.status("web")[0].replica or bare).state == "warm")
+    shown = answer(run("status", "web", "--json"))
+    assert keys(shown) == example
+    assert (shown["state"], shown["rpo_target_s"]) == (ProtectionState.ENABLED, 1.0)
+    assert 0 <= shown["rpo_actual_s"] < 60
+    assert answer(run("status", "--json"))[0]["vm_id"] == shown["vm_id"]
+    (event,) = [event for event in answer(run("events", "--json")) if '"rpo_s":1.0,' in event["detail"]][-1:]
+    assert keys(event) == keys(documented("`leeward events`")[0])
+    assert (event["what"], event["subject"]) == ("protect", "web")
+    paused = answer(run("pause", "web", "--json"))
+    assert set(paused) == set(example)
+    world.wait(lambda: world.service.status("web")[0].state == ProtectionState.PAUSED)
+    assert answer(run("status", "web", "--json"))["reason"]
+
+
+@pytest.mark.parametrize(
+    ("url", "rpo", "said"),
+    [
+        (
+            "s3://office/leeward",
+            "1s",
+            "An RPO of 1.0 s costs at most $158 a year in requests (list price, check yours).",
+        ),
+        ("azure://office/leeward", "5s", "costs at most $41 a year"),
+        ("file:///srv/vault", "1s", None),
+    ],
+)
+def test_what_a_choice_of_rpo_costs_a_year_is_told_with_it(run, config, url, rpo, said):
+    config.write_text(config.read_text() + f'[vault]\nurl = "{url}"\n')
+    code, out, err = run("protect", "web", "--rpo", rpo, "--json")
+    assert code == 0, err
+    assert json.loads(out)["rpo_target_s"] == float(rpo[:-1])  # a script's document stays one
+    assert said in err if said else "a year" not in err
+
+
+def test_a_person_is_told_what_came_of_it_and_what_to_do_next(run):
+    begun = run("protect", "web", "--rpo", "1s", "--bandwidth", "100k")
+    assert begun[0] == 0, begun
+    assert "leeward status --watch" in begun[1]
+    code, out, err = run("protect", "web", "--bandwidth", "0", "--wait")
+    assert code == 0, err
+    assert "web is protected: newest point" in out
+    assert "(target 1.0 s)" in out
+    assert "failover" in run("status", "web")[1].lower()
+    table = run("points", "web")  # read from the vault itself, of which this machine knows nothing here
+    assert (table[0], table[2].count("\n")) == (3, 1)
+
+
+def test_the_table_of_costs(run):
+    shown = answer(run("vault", "cost", "--rpo", "1s", "--vms", "2", "--provider", "azure", "--json"))
+    assert keys(shown) == keys(documented("`leeward vault cost`"))
+    assert shown["dollars_a_year"] == 410.25
+    assert "$316 a year" in run("vault", "cost", "--rpo", "5s", "--vms", "10")[1]
+    assert run("vault", "cost", "--provider", "tape")[0] == 2
+
+
+WRONG = [
+    (("--rpo", "100ms"), "duration"),
+    (("--rpo", "0"), "rpo_s"),
+    (("--rpo", "25h"), "rpo_s"),
+    (("--retain", "-1s"), "duration"),
+    (("--bandwidth", "fast"), "size"),
+    (("--bandwidth", "-1"), "size"),
+    (("--group-every", "1s", "--group", "shop"), "group_s"),
+    (("--warm-host", "office"), "another host than"),
+    (("--no-warm", "--warm-host", "recovery"), "exclude each other"),
+]
+
+
+def test_values_that_cannot_be_used_change_nothing(run, world):
+    for words, said in WRONG:
+        code, out, err = run("protect", "web", *words)
+        assert code == 2, (words, out, err)
+        assert said in err, words
+        assert len(err.strip().splitlines()) == 1, err
+        assert world.service.status("web")[0].state == ProtectionState.DISABLED
