@@ -1,12 +1,13 @@
 """How to reach S3 and Azure Blob: from explicit options or the providers' usual environment variables.
 
+Who gives credentials gives everything: then the environment says nothing (see `environment`).
+
 Without any credential obstore asks the machine's metadata service (169.254.169.254), which on an office machine means
 a timeout at best and a stranger's answer at worst. So that is done only on `instance_credentials=True`.
 """
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,11 +20,21 @@ from obstore.store import AzureStore, S3Store
 
 from leeward.domain.errors import BadInput
 from leeward.vault.stores.cloud import CloudStore
+from leeward.vault.stores.environment import (
+    AZURE_ALONE,
+    ENCRYPTION_OF_AZURE,
+    ENCRYPTION_OF_S3,
+    S3_ALONE,
+    S3_ROLES,
+    environment,
+    must_stay_out,
+    nothing,
+)
 from leeward.vault.stores.locking import ObjectLock
 from leeward.vault.stores.s3_signed import Access, SignedS3
 
 if TYPE_CHECKING:  # obstore has these in its stubs only
-    from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config
+    from obstore.store import AzureConfig, ClientConfig, RetryConfig, S3Config, S3Credential
 
 _LOOPBACK = {"127.0.0.1", "localhost", "::1"}
 _NO_RETRY: RetryConfig = {"max_retries": 0}
@@ -59,20 +70,26 @@ class CloudOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Options(CloudOptions):
-    """Empty values come from AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN,
-    AWS_ENDPOINT_URL; roles from AWS_WEB_IDENTITY_TOKEN_FILE or AWS_CONTAINER_CREDENTIALS_*_URI."""
+    """Without credentials empty values come from AWS_REGION, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY,
+    AWS_SESSION_TOKEN, AWS_ENDPOINT_URL; roles from AWS_WEB_IDENTITY_TOKEN_FILE or AWS_CONTAINER_CREDENTIALS_*_URI.
+    With credentials the environment says nothing."""
 
     region: str = ""
     access_key_id: str = ""
     secret_access_key: str = ""
     session_token: str = ""
 
+    @property
+    def alone(self) -> bool:
+        """Whether credentials are given, and so nothing is taken from the environment."""
+        return bool(self.access_key_id or self.secret_access_key or self.session_token)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AzureOptions(CloudOptions):
-    """Empty values come from AZURE_STORAGE_ACCOUNT_NAME (or AZURE_STORAGE_ACCOUNT), AZURE_STORAGE_ACCOUNT_KEY (or
-    AZURE_STORAGE_KEY), AZURE_STORAGE_SAS_TOKEN, AZURE_TENANT_ID, AZURE_CLIENT_ID, AZURE_CLIENT_SECRET,
-    AZURE_STORAGE_ENDPOINT."""
+    """Without credentials empty values come from AZURE_STORAGE_ACCOUNT_NAME (or AZURE_STORAGE_ACCOUNT),
+    AZURE_STORAGE_ACCOUNT_KEY (or AZURE_STORAGE_KEY), AZURE_STORAGE_SAS_TOKEN, AZURE_TENANT_ID, AZURE_CLIENT_ID,
+    AZURE_CLIENT_SECRET, AZURE_STORAGE_ENDPOINT. With credentials the environment says nothing."""
 
     account: str = ""
     account_key: str = ""
@@ -81,63 +98,98 @@ class AzureOptions(CloudOptions):
     client_id: str = ""
     client_secret: str = ""
 
+    @property
+    def alone(self) -> bool:
+        """As `S3Options.alone`."""
+        return bool(self.account_key or self.sas_token or self.client_secret)
+
 
 def s3_store(bucket: str, prefix: str, options: S3Options) -> CloudStore:
     """A store in the S3 bucket below `prefix` ("" for all of it). Raises BadInput; contacts nobody."""
-    endpoint = options.endpoint or _env("AWS_ENDPOINT_URL", "AWS_ENDPOINT")
-    if not options.instance_credentials and not (
-        (options.access_key_id or _env("AWS_ACCESS_KEY_ID"))
-        and (options.secret_access_key or _env("AWS_SECRET_ACCESS_KEY"))
-    ):
-        roles = "AWS_WEB_IDENTITY_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI"
-        if not _env(*roles, "AWS_CONTAINER_CREDENTIALS_FULL_URI"):
-            hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-            raise BadInput("no credentials for S3", subject=f"s3://{bucket}", hint=hint)
-    region = options.region or _env("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1"
+    url = _url("s3", bucket, prefix)
+    access = _s3_access(bucket, prefix, options)
+    role = not options.alone and (options.instance_credentials or environment(*S3_ROLES))
+    if not ((access.key_id and access.secret) or role):
+        hint = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        raise BadInput("no credentials for S3", subject=f"s3://{bucket}", hint=hint)
     # Deletes of single objects as plain DELETE: many servers besides Amazon's lack the bulk call. A bucket with
     # object lock takes nothing without a checksum; it is the hash that signing a request needs anyway.
-    config: S3Config = {"region": region, "disable_bulk_delete": True, "checksum_algorithm": "SHA256"}
-    if endpoint:
-        config["endpoint"] = endpoint
-    if options.access_key_id:
-        config["access_key_id"] = options.access_key_id
-        config["secret_access_key"] = options.secret_access_key
-    if options.session_token:
-        config["session_token"] = options.session_token
-    url = _url("s3", bucket, prefix)
+    config: S3Config = {"region": access.region, "disable_bulk_delete": True, "checksum_algorithm": "SHA256"}
+    provider = None
+    if options.alone:
+        must_stay_out(ENCRYPTION_OF_S3, url)
+        server = access.endpoint or f"https://s3.{access.region}.amazonaws.com"
+        config |= {**S3_ALONE, "endpoint": server, "aws_endpoint_url_s3": server}
+        provider = _S3Keys(access)
+    elif access.endpoint:
+        config["endpoint"] = access.endpoint
     try:
         reader, *writers = (
-            S3Store(bucket, prefix=prefix or None, config=config, client_options=client, retry_config=_NO_RETRY)
-            for client in _clients(endpoint, options, url)
+            S3Store(
+                bucket,
+                prefix=prefix or None,
+                config=config,
+                client_options=client,
+                retry_config=_NO_RETRY,
+                credential_provider=provider,
+            )
+            for client in _clients(access.endpoint, options, url)
         )
     except BaseError as fault:
         raise _unusable(fault, url) from None
-    lock = _lock(bucket, prefix, endpoint, region, options, url)
+    # Object lock's requests are signed with keys of our own.
+    lock = ObjectLock(SignedS3(access), url) if access.key_id and access.secret else None
     return CloudStore(reader, list(zip(_SIZES, writers, strict=True)), url, lock)
 
 
-def _lock(bucket: str, prefix: str, endpoint: str, region: str, options: S3Options, url: str) -> ObjectLock | None:
-    """What the bucket may have of object lock; None without keys of our own, with which its requests are signed."""
-    key_id = options.access_key_id or _env("AWS_ACCESS_KEY_ID")
-    secret = options.secret_access_key or _env("AWS_SECRET_ACCESS_KEY")
-    if not key_id or not secret:
-        return None
-    token = options.session_token or ("" if options.access_key_id else _env("AWS_SESSION_TOKEN"))
-    # As long as a delete has elsewhere; each of these requests is as small as one.
-    limit = min(options.read_timeout_s, *_put_limits(options))
-    access = Access(bucket, prefix, endpoint, region, key_id, secret, token, options.ca_file, limit, options.ca)
-    return ObjectLock(SignedS3(access), url)
+def _s3_access(bucket: str, prefix: str, options: S3Options) -> Access:
+    """Who asks whom; "" for keys that there are not."""
+    env = nothing if options.alone else environment
+    return Access(
+        bucket,
+        prefix,
+        options.endpoint or env("AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+        options.region or env("AWS_REGION", "AWS_DEFAULT_REGION") or "us-east-1",
+        options.access_key_id or env("AWS_ACCESS_KEY_ID"),
+        options.secret_access_key or env("AWS_SECRET_ACCESS_KEY"),
+        options.session_token or env("AWS_SESSION_TOKEN"),
+        options.ca_file,
+        # As long as a delete has elsewhere; each of these requests is as small as one.
+        min(options.read_timeout_s, *_put_limits(options)),
+        options.ca,
+    )
+
+
+class _S3Keys:
+    """Gives obstore the keys; asked once, since they never expire. As part of its configuration they would be used
+    with a session token of the environment, which nothing there takes back: an empty one is sent as such."""
+
+    def __init__(self, access: Access) -> None:
+        self._keys: S3Credential = {
+            "access_key_id": access.key_id,
+            "secret_access_key": access.secret,
+            "token": access.token or None,
+            "expires_at": None,
+        }
+
+    def __call__(self) -> S3Credential:
+        return self._keys
 
 
 def azure_store(container: str, prefix: str, options: AzureOptions) -> CloudStore:
     """A store in the Azure Blob container below `prefix` ("" for all of it). Raises BadInput; contacts nobody."""
     url = _url("azure", container, prefix)
-    endpoint = options.endpoint or _env("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
-    account = options.account or _env("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
+    env = nothing if options.alone else environment
+    endpoint = options.endpoint or env("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+    account = options.account or env("AZURE_STORAGE_ACCOUNT_NAME", "AZURE_STORAGE_ACCOUNT")
     if not account:
-        raise BadInput("the storage account is not named", subject=url, hint="Set AZURE_STORAGE_ACCOUNT_NAME")
+        hint = "Give account with the credentials" if options.alone else "Set AZURE_STORAGE_ACCOUNT_NAME"
+        raise BadInput("the storage account is not named", subject=url, hint=hint)
     config: AzureConfig = {"account_name": account, **_azure_credentials(options, url)}
-    if endpoint:
+    if options.alone:
+        must_stay_out(ENCRYPTION_OF_AZURE, url)
+        config |= {**AZURE_ALONE, "endpoint": endpoint or f"https://{account}.blob.core.windows.net"}
+    elif endpoint:
         config["endpoint"] = endpoint
     try:
         reader, *writers = (
@@ -155,9 +207,10 @@ def _azure_credentials(options: AzureOptions, url: str) -> AzureConfig:
         return {"account_key": options.account_key, "credential_type": "access_key"}
     if options.sas_token:
         return {"sas_key": options.sas_token, "credential_type": "sas_token"}
-    tenant = options.tenant_id or _env("AZURE_TENANT_ID")
-    client = options.client_id or _env("AZURE_CLIENT_ID")
-    secret = options.client_secret or _env("AZURE_CLIENT_SECRET")
+    env = nothing if options.alone else environment
+    tenant = options.tenant_id or env("AZURE_TENANT_ID")
+    client = options.client_id or env("AZURE_CLIENT_ID")
+    secret = options.client_secret or env("AZURE_CLIENT_SECRET")
     application: AzureConfig = {
         "tenant_id": tenant,
         "client_id": client,
@@ -165,10 +218,13 @@ def _azure_credentials(options: AzureOptions, url: str) -> AzureConfig:
         "credential_type": "client_secret",
     }
     if options.client_secret:
+        if not (tenant and client):
+            hint = "Give tenant_id and client_id with client_secret"
+            raise BadInput("no credentials for Azure Blob", subject=url, hint=hint)
         return application
-    if key := _env("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY"):
+    if key := environment("AZURE_STORAGE_ACCOUNT_KEY", "AZURE_STORAGE_KEY", "AZURE_STORAGE_ACCESS_KEY"):
         return {"account_key": key, "credential_type": "access_key"}
-    if sas := _env("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"):
+    if sas := environment("AZURE_STORAGE_SAS_TOKEN", "AZURE_STORAGE_SAS_KEY"):
         return {"sas_key": sas, "credential_type": "sas_token"}
     if secret:
         return application
@@ -216,7 +272,3 @@ def _unusable(fault: BaseError, url: str) -> BadInput:
 
 def _url(scheme: str, bucket: str, prefix: str) -> str:
     return f"{scheme}://{bucket}/{prefix}" if prefix else f"{scheme}://{bucket}"
-
-
-def _env(*names: str) -> str:
-    return next((value for name in names if (value := os.environ.get(name, ""))), "")
