@@ -1,5 +1,7 @@
 """Where the vault is, as the console tells it: only to enrolled agents that do not know it themselves."""
 
+import json
+import shutil
 import stat
 import time
 from dataclasses import replace
@@ -7,15 +9,21 @@ from dataclasses import replace
 import pytest
 from pydantic import ValidationError
 from tests.console.stand import until
+from tests.vault.conftest import CHEAP
 
 from leeward.agent.channel import Channel, Refusal
 from leeward.agent.enrolment import leave
 from leeward.agent.identity import authority_context, load_identity, tls_context
+from leeward.agent.keys import save_keys
+from leeward.agent.place_look import PlaceLook
 from leeward.agent.remote import AgentClient
+from leeward.console.fleet import Fleet
 from leeward.domain.errors import NotFound, Refused
 from leeward.recovery.records import CopyRecord, CopyRecords
 from leeward.state.vault_place import PlaceFile
+from leeward.vault.facade import Vault
 from leeward.vault.place import Place
+from leeward.vault.stores.local import LocalStore
 from leeward.wire.messages import PlaceMessage
 from leeward.wire.polls import Orders, Poll
 
@@ -29,7 +37,8 @@ class Told:
         self.place = None
 
     def say(self, revision, secret=SECRET, url="s3://bucket/x"):
-        options = {"access_key_id": "id", "secret_access_key": secret}
+        # Agents look there: at a port where nobody is.
+        options = {"access_key_id": "id", "secret_access_key": secret, "endpoint": "http://127.0.0.1:9"}
         self.place = PlaceMessage(revision=revision, url=url, options=options)
         return self.place
 
@@ -143,6 +152,73 @@ def test_nobody_leaves_while_vms_read_from_the_vault(enrolled):
     assert enrolled.place.chosen() is not None
     records.save(replace(copy, hydrated=True))
     leave(enrolled.folder)
+
+
+def test_the_console_is_told_that_an_agent_cannot_use_the_place(stand, enrolled, told):
+    told.say(10)
+    enrolled.start(place=enrolled.place)
+    trouble = until(lambda: stand.agents.views()[0].trouble, 20)
+    assert "it cannot use the vault's place that it was told (s3://bucket/x): the store does not answer" in trouble
+    assert "See that this host reaches that server" in trouble
+    assert Fleet(stand.agents.links).view().place_trouble("office") == trouble
+    assert SECRET not in trouble
+    save_keys(enrolled.folder, enrolled.vault.keys)
+    enrolled.place.save(Place(str(enrolled.folder / "vault"), {}, 11))
+    until(lambda: stand.agents.views()[0].trouble == "", 20)
+
+
+def test_an_agent_looks_whether_its_own_vault_is_at_the_place(enrolled, tmp_path):
+    look = PlaceLook(enrolled.place, enrolled.folder)
+    look.look(0)
+    assert look.trouble == ""  # nothing was told
+    strange, empty = tmp_path / "strange", tmp_path / "empty"
+    Vault.create(LocalStore(strange), "x", cost=CHEAP)
+    LocalStore(empty)
+    enrolled.place.save(Place(str(strange), {}, 10))
+    look.look(1)
+    assert look.trouble == ""  # which vault is its own is not known before it is unlocked
+    save_keys(enrolled.folder, enrolled.vault.keys)
+    for seconds, (folder, said) in enumerate(((strange, "another vault than its own"), (empty, "no vault")), 2):
+        enrolled.place.save(Place(str(folder), {}, 10 + seconds))
+        look.look(seconds)
+        assert said in look.trouble
+        assert "Enrol this host" in look.trouble
+    Vault.create(LocalStore(tmp_path / "v"), "x", cost=CHEAP)
+    enrolled.place.save(Place(str(enrolled.folder / "vault"), {}, 20))
+    look.look(5)
+    assert look.trouble == ""
+
+
+def test_what_cannot_be_reached_is_looked_at_again(enrolled, tmp_path):
+    save_keys(enrolled.folder, enrolled.vault.keys)
+    away = tmp_path / "away"
+    enrolled.place.save(Place(str(away), {}, 10))
+    look = PlaceLook(enrolled.place, enrolled.folder)
+    look.look(0)
+    assert look.trouble
+    shutil.copytree(enrolled.folder / "vault", away)
+    look.look(20)
+    assert look.trouble  # not all the time
+    look.look(31)
+    assert look.trouble == ""
+
+
+def test_an_agent_of_the_version_before_is_understood(stand, enrolled, told):
+    told.say(10)
+    channel = Channel(stand.address, lambda: tls_context(load_identity(enrolled.folder)))
+
+    def say(path, message, version):
+        message["version"] = version
+        return json.loads(channel.ask("POST", path, json.dumps(message).encode(), 10))
+
+    report = {"version": 3, "agent": "office", "generation": 0, "time": "", "protections": []}
+    tell = {"run": "r", "numbers": {"report": 1}, "report": report}
+    poll = {"run": "r", "wait_s": 0, "generation": 0, "place": 0}
+    assert say("/agent/tell", tell, 3)["want"] == []
+    assert say("/agent/poll", poll, 3)["place"]["revision"] == 10
+    with pytest.raises(Refusal, match="speaks version 2"):
+        say("/agent/poll", poll, 2)
+    channel.close()
 
 
 def test_an_answer_that_was_under_way_does_not_undo_what_came_meanwhile(enrolled, told):

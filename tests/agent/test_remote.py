@@ -275,7 +275,8 @@ def test_a_certificate_of_another_authority_is_refused_with_a_reason(stand, make
 def test_another_version_is_refused_with_a_reason(stand, host, monkeypatch):
     stand.link.apply(wish(1))
     until(lambda: protection(stand.link) and protection(stand.link).state is ProtectionState.ENABLED)
-    monkeypatch.setattr("leeward.console.agents_line.WIRE_VERSION", WIRE_VERSION + 1)
+    for name in ("WIRE_VERSION", "OLDEST_VERSION"):
+        monkeypatch.setattr(f"leeward.console.agents_line.{name}", WIRE_VERSION + 1)
     stand.link.wake()
     stand.link.submit(job("j1"))
     reason = host.refused()

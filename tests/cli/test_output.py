@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from leeward.cli import output
-from leeward.cli.output import live_table, points_table, replica_text
+from leeward.cli.output import hosts_table, live_table, points_table, replica_text
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,17 @@ def test_what_looks_like_an_emoji_or_a_style_is_told_as_it_is(capsys, told):
         console.print(f"[bold]{told}[/]")
         console.print(made)
     assert [text.count(told) >= 2 for text in capsys.readouterr()] == [True, True]
+
+
+def test_a_host_that_cannot_use_the_vaults_place_says_why():
+    host = {"name": "office", "site": "source", "vms": 1, "reachable": True, "error": "", "uri": "x"}
+    shown = {}
+    for trouble in ("", "it cannot use the vault's place: no [credentials]"):
+        console = Console(width=200)
+        with console.capture() as captured:
+            console.print(hosts_table([{**host, "trouble": trouble}]))
+        shown[trouble] = captured.get()
+    for trouble, text in shown.items():
+        assert "Reachable" in text
+        assert trouble in text
+    assert "cannot" not in shown[""]

@@ -135,3 +135,12 @@ def test_vms_come_and_go(look, agent, database):
     agent._hosts = [host("h1", vm("3", "post", "h1"))]
     assert look()["3"].vm == "post"
     assert [one.name for one in look.statuses.all_vms(FleetView([agent]))] == ["post"]
+
+
+def test_a_host_says_that_it_cannot_use_the_vaults_place(world, monkeypatch):
+    assert {host.trouble for host in world.service.hosts()} == {""}
+    told = "it cannot use the vault's place that it was told"
+    monkeypatch.setattr(FleetView, "place_trouble", lambda view, host: told if host == "recovery" else "")
+    shown = {host.name: (host.reachable, host.trouble) for host in world.service.hosts()}
+    assert shown["recovery"] == (True, told)
+    assert all(trouble == "" for name, (_, trouble) in shown.items() if name != "recovery")

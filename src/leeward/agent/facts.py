@@ -134,6 +134,7 @@ def _urgent(report: AgentReport, jobs: Sequence[JobReport]) -> Any:
     """What people and the orchestrator wait for."""
     return (
         report.generation,
+        report.place,
         [(p.vm_id, p.state, p.reason, p.failover_possible) for p in report.protections],
         [(c.copy_id, c.failed, c.hydrated, [(s.name, s.state) for s in c.steps]) for c in report.copies],
         report.standdowns,

@@ -19,6 +19,7 @@ from leeward.agent.enrolment import answers_others, note_consoles, renew
 from leeward.agent.facts import Facts
 from leeward.agent.identity import Identity, identity_stamp, load_identity, tls_context
 from leeward.agent.link_status import LinkState, LinkStatus
+from leeward.agent.place_look import PlaceLook
 from leeward.domain.errors import LeewardError, Unavailable
 from leeward.logs import log
 from leeward.state.vault_place import PlaceFile
@@ -29,6 +30,7 @@ from leeward.wire.polls import HOLD_S, Orders, Poll, Told
 
 _LOOK_S = 0.2
 _LOOK_AT_HOSTS_S = 1.0
+_LOOK_AT_PLACE_S = 1.0
 _TELL_TIMEOUT_S = 15.0
 # The console holds a poll for so long, and then has to be quick.
 _ANSWER_S = 15.0
@@ -70,6 +72,7 @@ class AgentClient:
         self._console = console
         self._hold_s = hold_s
         self._place = place
+        self._place_look = PlaceLook(place, state_dir) if place is not None else None
         self._facts = Facts(secrets.token_hex(8), __version__)
         self._status = LinkStatus(state_dir)
         self._stop = threading.Event()
@@ -82,7 +85,12 @@ class AgentClient:
         self._tell_channel: Channel | None = None
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (("poll", self._poll), ("tell", self._tell), ("hosts", self._look_at_hosts))
+            for name, work in (
+                ("poll", self._poll),
+                ("tell", self._tell),
+                ("hosts", self._look_at_hosts),
+                ("place", self._look_at_place),
+            )
         ]
 
     def start(self) -> None:
@@ -283,6 +291,8 @@ class AgentClient:
                 channel.close()  # an open line would say that we are heard
             channel = self._tell_channel
             report = self._local.report()
+            if self._place_look is not None:
+                report = report.model_copy(update={"place": self._place_look.trouble})
             self._facts.saw(report, self._local.jobs(), time.monotonic())
             self._status.note(report)
             if channel is None or not connected or not self._facts.due(time.monotonic()):
@@ -309,6 +319,13 @@ class AgentClient:
         while not self._stop.is_set():
             self._facts.saw_hosts(self._local.hosts())
             self._stop.wait(_LOOK_AT_HOSTS_S)
+
+    def _look_at_place(self) -> None:
+        """In a thread of its own: a store may be silent for long."""
+        while not self._stop.is_set():
+            if self._place_look is not None:
+                self._place_look.look(time.monotonic())
+            self._stop.wait(_LOOK_AT_PLACE_S)
 
     def _ask(self, channel: Channel, path: str, message: Message, kind: type[_M], timeout_s: float) -> _M:
         answer = channel.ask("POST", path, message.model_dump_json().encode(), timeout_s)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.errors import MarkupError
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -91,6 +92,8 @@ def hosts_table(hosts: list[dict[str, Any]]) -> Table:
     made = table("HOST", "SITE", "VMS", "STATE", "ADDRESS", right=("VMS",))
     for host in hosts:
         state = "[green]● Reachable[/]" if host["reachable"] else f"[red]● {host['error']}[/]"
+        if host["trouble"]:
+            state += f"\n[yellow]● {escape(host['trouble'])}[/]"
         count = str(host["vms"]) if host["site"] == "source" else ""
         made.add_row(host["name"], host["site"], count, state, host["uri"])
     return made

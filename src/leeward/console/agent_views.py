@@ -49,7 +49,7 @@ class TokenView(BaseModel):
 def view_of(remote: RemoteAgent, owners: Counter[str]) -> AgentView:
     report = remote.report()
     shared = [host.name for host in remote.hosts() if owners[host.name] > 1]
-    troubles = [remote.trouble] if remote.trouble else []
+    troubles = [trouble for trouble in (remote.trouble, report.place) if trouble]
     if shared:
         names = ", ".join(shared)
         troubles.append(f"another agent has a host of the same name ({names}): rename one in leeward.toml")

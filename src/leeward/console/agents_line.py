@@ -20,7 +20,7 @@ from leeward.console.authority import Peer, read_peer
 from leeward.console.remote_agent import RemoteAgent
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.logs import log
-from leeward.wire.messages import WIRE_VERSION, Message
+from leeward.wire.messages import OLDEST_VERSION, WIRE_VERSION, Message
 from leeward.wire.polls import Enrol, Orders, Poll, Renew, Renewed, Tell
 
 Scope = MutableMapping[str, Any]
@@ -190,16 +190,20 @@ def _parse(kind: type[_M], body: bytes) -> _M:
         version = getattr(message, "version", None)
     except ValidationError as error:
         version = _version(body)
-        if version == WIRE_VERSION or version is None:
+        if version is None or _understood(version):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             raise BadInput(f"the message cannot be read: {where} {first['msg']}".strip()) from None
-    if version != WIRE_VERSION:
+    if not _understood(version):
         raise Refused(
             f"this agent speaks version {version} of the protocol and the console version {WIRE_VERSION}",
             hint="Bring both to the same version of Leeward",
         )
     return message
+
+
+def _understood(version: object) -> bool:
+    return isinstance(version, int) and OLDEST_VERSION <= version <= WIRE_VERSION
 
 
 def _version(body: bytes) -> Any:

@@ -87,6 +87,11 @@ class FleetView:
         link = self.by_host.get(host)
         return link is not None and link.present
 
+    def place_trouble(self, host: str) -> str:
+        """Why its agent cannot use the vault's place that it was told; "" when it can."""
+        link = self.by_host.get(host)
+        return self._report(link).place if link else ""
+
     @cached_property
     def vms(self) -> list[VmMessage]:
         return [vm for host in self.hosts.values() for vm in host.vms]

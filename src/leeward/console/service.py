@@ -85,7 +85,10 @@ class Service:
         return self._hosts(self._fleet.view())
 
     def _hosts(self, view: FleetView) -> list[HostView]:
-        return [host_view(host, present=view.present(name)) for name, host in view.hosts.items()]
+        return [
+            host_view(host, present=view.present(name), trouble=view.place_trouble(name))
+            for name, host in view.hosts.items()
+        ]
 
     def vms(self, page: Page = ALL) -> tuple[list[VmView], int]:
         """A page of what hosts have, test copies too; and how many there are on all pages."""

@@ -31,9 +31,17 @@ from leeward.wire.messages import (
 from leeward.wire.translate import utc_of, when
 
 
-def host_view(host: HostReport, *, present: bool) -> HostView:
+def host_view(host: HostReport, *, present: bool, trouble: str = "") -> HostView:
     error = host.error or ("" if present else "its agent does not answer")
-    return HostView(name=host.name, site=host.site, uri=host.uri, reachable=not error, error=error, vms=len(host.vms))
+    return HostView(
+        name=host.name,
+        site=host.site,
+        uri=host.uri,
+        reachable=not error,
+        error=error,
+        vms=len(host.vms),
+        trouble=trouble,
+    )
 
 
 def vm_view(vm: VmMessage, *, protected: bool, copy: CopyReport | None) -> VmView:

@@ -12,12 +12,16 @@ from leeward.wire.messages import DiskMessage, PointMessage, PolicyMessage, Prog
 
 
 class HostView(BaseModel):
+    """error: why it cannot be reached. trouble: why its agent cannot use the vault's place that this console told it,
+    and what to do. Both "" when all is well."""
+
     name: str
     site: str
     uri: str
     reachable: bool
     error: str
     vms: int
+    trouble: str = ""
 
 
 class VmView(BaseModel):

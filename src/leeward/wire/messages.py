@@ -15,7 +15,10 @@ from leeward.domain.vm import Consistency, Power
 
 # An agent and a console of different versions refuse each other in plain words, and the agent replicates on. To be
 # raised with every change of what they say to each other: messages, kinds of jobs, a job's arguments and results.
-WIRE_VERSION = 3
+WIRE_VERSION = 4
+# Agents of this version are understood as well: what they cannot say has a default, and nothing that they do not know
+# is said to them.
+OLDEST_VERSION = 3
 CENTURY_S = 100 * 366 * 86_400.0  # longer than anybody means; keeps times within what clocks and databases hold
 
 
@@ -252,6 +255,8 @@ class StandDownReport(Message):
 
 
 class AgentReport(Message):
+    """place: why the agent cannot use the vault's place that the console told it, and what to do; "" when it can."""
+
     version: int = WIRE_VERSION
     agent: str
     generation: int
@@ -260,3 +265,4 @@ class AgentReport(Message):
     copies: tuple[CopyReport, ...] = ()
     standdowns: tuple[StandDownReport, ...] = ()
     replicas: tuple[ReplicaReport, ...] = ()
+    place: str = ""
