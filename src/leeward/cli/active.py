@@ -38,7 +38,6 @@ from leeward.logs import log
 from leeward.network.discovery.scans import Scans
 from leeward.ports.objects import ObjectStore
 from leeward.state.database import Database
-from leeward.state.vault_place import PlaceFile
 from leeward.wire.tokens import split_address
 
 
@@ -100,10 +99,10 @@ class Active:
         scans = Scans()
         here = self._this_machine(console)
         removal = HostRemoval(database, console.fleet, console.desk, here)
-        door = vault_door(settings, places.file)
+        door = vault_door(settings, places, database)
         routers = (
             *all_routers(agents, console.plans, consoles, alerts, removal, scans),
-            vault_place_api.build_router(places, door, database, lambda: watch.forget_vault()),
+            vault_place_api.build_router(places, door, lambda: watch.forget_vault()),
         )
         api = build_api(console.service, identity, routers)
         care = self._care = VaultCare(database, console.vault, may_act=seating.may_act)
@@ -207,14 +206,21 @@ class Active:
             self._database.close()
 
 
-def vault_door(settings: Settings, place: PlaceFile) -> VaultDoor:
-    """For the dashboard's first steps."""
-    state = settings.daemon.state
+def vault_door(settings: Settings, places: VaultPlaces, database: Database) -> VaultDoor:
+    """For the dashboard's first steps, and the API's."""
+    state, place = settings.daemon.state, places.file
 
     def store(create: bool) -> ObjectStore:
         return place.current().open(create=create, retry_s=0.0)  # a page says at once that the vault is away
 
-    return VaultDoor(lambda: place.url, store, partial(load_keys, state), partial(save_keys, state))
+    return VaultDoor(
+        lambda: place.url,
+        store,
+        partial(load_keys, state),
+        partial(save_keys, state),
+        places.steady(),
+        database.record,
+    )
 
 
 def _welcome(identity: Identity, https: Https) -> None:

@@ -98,7 +98,7 @@ class VaultPlaces:
     # --- changing -----------------------------------------------------------------------------------
 
     def steady(self) -> threading.Lock:
-        """To be held while a vault is created or unlocked: the place must not be another one when its key is kept."""
+        """To be held where the place must not become another one meanwhile."""
         return self._changing
 
     def check(self, url: str, options: Mapping[str, Any]) -> tuple[Place, UUID | None]:

@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 import time
+from contextlib import nullcontext
 
 import httpx
 from tests.console.caller import PASSWORD, Caller, Console
@@ -52,6 +53,10 @@ class KeyFolder:
         self.keys = keys
 
 
+# Of a door that is not in use yet: the lock of a place that may change, and the audit log.
+UNNOTED = nullcontext(), lambda *_: None
+
+
 class Stand(Console):
     """door: of the world's own vault unless given. doors: at which scans knock, libvirt's and the others' unless
     given. agents_port: where agents are listened for. empty: no host is known yet. place: of the vault, as
@@ -87,13 +92,12 @@ class Stand(Console):
             self.door = make_door() if make_door else self.door_of_world() if place else self.door_of_place()
             sealer = Sealer(authority.derive("vault place"))
             self.places = VaultPlaces(console.database, self.place, sealer, self.door._load, told=agents.wake)
+            self.door._steady, self.door._record = self.places.steady(), console.database.record
             agents.place = self.places.handed
             self.removal = HostRemoval(console.database, world.fleet, world.desk, self.here)
             return (
                 *all_routers(agents, world.plans, consoles, console.alerts, self.removal, self.scans),
-                vault_place_api.build_router(
-                    self.places, self.door, console.database, lambda: self.watch.forget_vault()
-                ),
+                vault_place_api.build_router(self.places, self.door, lambda: self.watch.forget_vault()),
             )
 
         super().__init__(folder, make_world, routers)
@@ -124,13 +128,15 @@ class Stand(Console):
 
     def door_of_world(self):
         key = KeyFolder(self.world.keys)
-        return VaultDoor(lambda: "file:///vault", lambda create: self.world.store, key.load, key.save, CHEAP)
+        return VaultDoor(
+            lambda: "file:///vault", lambda create: self.world.store, key.load, key.save, *UNNOTED, CHEAP
+        )
 
     def door_of_place(self):
         def store(create):
             return self.place.current().open(create=create, retry_s=0)
 
-        return VaultDoor(lambda: self.place.url, store, self.key.load, self.key.save, CHEAP)
+        return VaultDoor(lambda: self.place.url, store, self.key.load, self.key.save, *UNNOTED, CHEAP)
 
     def pages(self, **more):
         """A browser that nobody has signed in with."""

@@ -7,7 +7,7 @@ import pytest
 from tests.console.caller import PASSWORD
 from tests.console.web.browser import ARTIFACTS, LOOKS, Visitor, axe_source, chromium
 from tests.console.web.showing import OfficeWorld, vm_id
-from tests.console.web.stand import KeyFolder, Served, Stand
+from tests.console.web.stand import UNNOTED, KeyFolder, Served, Stand
 from tests.vault.conftest import CHEAP
 
 from leeward.console.views import DrillRequest
@@ -288,7 +288,9 @@ def test_a_console_that_is_away_is_told_and_the_page_goes_on_when_it_is_back(off
 
 def test_the_first_steps_of_a_fresh_console(tmp_path, browser):
     store, key = MemoryStore(), KeyFolder()
-    door = VaultDoor(lambda: "file:///var/lib/leeward/vault", lambda create: store, key.load, key.save, CHEAP)
+    door = VaultDoor(
+        lambda: "file:///var/lib/leeward/vault", lambda create: store, key.load, key.save, *UNNOTED, CHEAP
+    )
     fresh = Stand(tmp_path, make_door=lambda: door)
     server = Served(fresh)
     code, _ = fresh.identity.reception.offer_setup()

@@ -1,16 +1,17 @@
 """Signing in, and a console's first steps."""
 
 import re
+import threading
 
 import pytest
 from tests.console.caller import PASSWORD
-from tests.console.web.stand import KeyFolder, Stand
+from tests.console.web.stand import UNNOTED, KeyFolder, Stand
 from tests.vault.conftest import CHEAP
 
 from leeward.console.gate import COOKIE
 from leeward.console.web.vault_door import VaultDoor, VaultState
 from leeward.domain.access import Role
-from leeward.domain.errors import StoreUnavailable
+from leeward.domain.errors import StoreUnavailable, WrongKey
 from leeward.vault.stores.local import LocalStore
 from leeward.vault.stores.memory import MemoryStore
 
@@ -87,7 +88,7 @@ def new_door(store, key):
         return store
 
     store.gone = False
-    return VaultDoor(lambda: "file:///var/lib/leeward/vault", open_it, key.load, key.save, CHEAP)
+    return VaultDoor(lambda: "file:///var/lib/leeward/vault", open_it, key.load, key.save, *UNNOTED, CHEAP)
 
 
 @pytest.fixture
@@ -126,6 +127,7 @@ def test_from_nothing_to_a_vault_whose_recovery_key_is_confirmed(fresh):
     assert done.headers["hx-redirect"] == "/"
     told = str(fresh.audit()) + str(fresh.local.get("/events").json())
     assert "recovery key confirmed" in told
+    assert [event["what"] for event in fresh.database.events()].count("vault created") == 1
     for secret in (phrase, key, PASSWORD, code):
         assert secret not in told
 
@@ -206,7 +208,12 @@ def test_a_vault_whose_folder_is_gone_is_away_and_not_to_be_made_anew(tmp_path):
 
     def door():
         return VaultDoor(
-            lambda: place.as_uri(), lambda create: LocalStore(place, create=create), key.load, key.save, CHEAP
+            lambda: place.as_uri(),
+            lambda create: LocalStore(place, create=create),
+            key.load,
+            key.save,
+            *UNNOTED,
+            CHEAP,
         )
 
     assert door().state() is VaultState.NONE
@@ -222,4 +229,26 @@ def test_a_vault_whose_folder_is_gone_is_away_and_not_to_be_made_anew(tmp_path):
 
 def test_how_full_a_bucket_is_nobody_tells():
     key = KeyFolder()
-    assert VaultDoor(lambda: "s3://bucket/prefix", lambda create: MemoryStore(), key.load, key.save).room() is None
+    assert (
+        VaultDoor(lambda: "s3://bucket/prefix", lambda create: MemoryStore(), key.load, key.save, *UNNOTED).room()
+        is None
+    )
+
+
+def test_the_door_itself_holds_the_place_and_notes_what_was_done_once():
+    store, key, lock, noted = MemoryStore(), KeyFolder(), threading.Lock(), []
+
+    def save(keys):
+        assert lock.locked(), "the place could be another one by now"
+        key.save(keys)
+
+    door = VaultDoor(
+        lambda: "s3://bucket", lambda create: store, key.load, save, lock, lambda *note: noted.append(note), CHEAP
+    )
+    recovery, found = door.create("an unforgettable passphrase")
+    key.keys = None
+    with pytest.raises(WrongKey):
+        door.unlock("not the passphrase")
+    assert door.unlock(recovery) == found
+    assert noted == [("vault created", "s3://bucket", found), ("vault unlocked", "s3://bucket", found)]
+    assert not lock.locked()

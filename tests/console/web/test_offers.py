@@ -5,7 +5,7 @@ import re
 import pytest
 from tests.console.chaos import hurry
 from tests.console.plan_world import APP, DB, FRONT, PlanWorld
-from tests.console.web.stand import KeyFolder, Stand
+from tests.console.web.stand import UNNOTED, KeyFolder, Stand
 from tests.console.web.test_moves import beside, until, until_phase
 from tests.console.world import CutStore
 from tests.vault.conftest import CHEAP
@@ -33,7 +33,9 @@ class AwayWorld(PlanWorld):
 class AwayStand(Stand):
     def door_of_world(self):
         key = KeyFolder(self.world.keys)
-        return VaultDoor(lambda: "file:///vault", lambda create: self.world.console_line, key.load, key.save, CHEAP)
+        return VaultDoor(
+            lambda: "file:///vault", lambda create: self.world.console_line, key.load, key.save, *UNNOTED, CHEAP
+        )
 
     def cut(self, away=True):
         for line in (self.world.office.line, self.world.recovery.line, self.world.console_line):

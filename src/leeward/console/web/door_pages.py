@@ -144,13 +144,11 @@ def _add_first_vault(pages: APIRouter, parts: Parts) -> None:
         if bad:
             return vault_page(request, 422, trouble=wrong(bad))
         try:
-            with parts.places.steady():
-                key, fingerprint = door.create(form["passphrase"])
+            key, fingerprint = door.create(form["passphrase"])
         except LeewardError as error:
             trouble, status = trouble_of(request, error, passphrase="passphrase")
             return vault_page(request, status, trouble=trouble)
         parts.watch.forget_vault()
-        parts.database.record("vault created", door.url, fingerprint)
         return paint(request, "first_key.html", stage=3, key=key, fingerprint=fingerprint, values=Form([]))
 
     @pages.post("/first-steps/vault/unlock", dependencies=admin)
@@ -160,13 +158,11 @@ def _add_first_vault(pages: APIRouter, parts: Parts) -> None:
         if bad:
             return vault_page(request, 422, trouble=wrong(bad))
         try:
-            with parts.places.steady():
-                fingerprint = door.unlock(form["secret"])
+            door.unlock(form["secret"])
         except LeewardError as error:
             trouble, status = trouble_of(request, error)
             return vault_page(request, 422 if isinstance(error, WrongKey) else status, trouble=trouble)
         parts.watch.forget_vault()
-        parts.database.record("vault unlocked", door.url, fingerprint)
         return go(request, "/")
 
     @pages.post("/first-steps/key", dependencies=admin)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import shutil
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from enum import StrEnum
 
 from leeward.console.room import Room
@@ -32,7 +33,9 @@ class VaultState(StrEnum):
 
 class VaultDoor:
     """url: of its place, which may be chosen yet. store: opens its place; True: make its folder when that is missing.
-    load, save: the key that this machine holds; `load` raises NotFound when it holds none."""
+    load, save: the key that this machine holds; `load` raises NotFound when it holds none. steady: held while a vault
+    is created or unlocked, since the place must not be another one when its key is kept. record: into the audit log:
+    what, subject, detail."""
 
     def __init__(
         self,
@@ -40,10 +43,13 @@ class VaultDoor:
         store: Callable[[bool], ObjectStore],
         load: Callable[[], VaultKeys],
         save: Callable[[VaultKeys], object],
+        steady: AbstractContextManager[object],
+        record: Callable[[str, str, str], object],
         cost: Argon2 | None = None,
     ) -> None:
         self._url = url
         self._store, self._load, self._save, self._cost = store, load, save, cost
+        self._steady, self._record = steady, record
 
     @property
     def url(self) -> str:
@@ -89,21 +95,27 @@ class VaultDoor:
         """(recovery key, fingerprint). The key is told this once and kept nowhere. Raises BadInput, Refused."""
         if len(passphrase) < LEAST or len(set(passphrase)) < 4:
             raise BadInput("the passphrase is too easy to guess", subject="passphrase")
-        if self.has_key():
-            raise Refused("this machine works with a vault already", subject=self.url, hint="Unlock that one")
-        vault, recovery = Vault.create(self._store(True), passphrase, cost=self._cost)
-        self._save(vault.keys)
-        return recovery, fingerprint(vault.public_key)
+        with self._steady:
+            if self.has_key():
+                raise Refused("this machine works with a vault already", subject=self.url, hint="Unlock that one")
+            vault, recovery = Vault.create(self._store(True), passphrase, cost=self._cost)
+            return recovery, self._kept(vault, "vault created")
 
     def unlock(self, secret: str) -> str:
         """By passphrase or recovery key; returns the vault's fingerprint. Raises WrongKey, NotFound."""
-        store = self._store(False)
-        try:
-            vault = Vault.open(store, recovery_key=secret)
-        except WrongKey:
-            vault = Vault.open(store, passphrase=secret)
+        with self._steady:
+            store = self._store(False)
+            try:
+                vault = Vault.open(store, recovery_key=secret)
+            except WrongKey:
+                vault = Vault.open(store, passphrase=secret)
+            return self._kept(vault, "vault unlocked")
+
+    def _kept(self, vault: Vault, what: str) -> str:
         self._save(vault.keys)
-        return fingerprint(vault.public_key)
+        found = fingerprint(vault.public_key)
+        self._record(what, self.url, found)
+        return found
 
     def prove(self, recovery_key: str) -> None:
         """Whether this recovery key opens the vault. Raises WrongKey."""

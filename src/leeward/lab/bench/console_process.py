@@ -9,6 +9,7 @@ SIGTERM.
 from __future__ import annotations
 
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 from leeward.agent.config import AgentConfig
@@ -76,7 +77,9 @@ def main(folder: Path, agents: int, vms: int) -> None:
         all_routers(console_agents, console.plans, Consoles(None, Member("bench", "")), alerts, removal),
     )
     store = LocalStore(vault_folder)
-    door = VaultDoor(lambda: place.url, lambda create: store, lambda: keys, lambda new: None)
+    door = VaultDoor(
+        lambda: place.url, lambda create: store, lambda: keys, lambda new: None, nullcontext(), database.record
+    )
     watch = add_dashboard(
         api,
         console.service,
