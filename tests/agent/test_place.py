@@ -158,7 +158,7 @@ def test_the_console_is_told_that_an_agent_cannot_use_the_place(stand, enrolled,
     told.say(10)
     enrolled.start(place=enrolled.place)
     trouble = until(lambda: stand.agents.views()[0].trouble, 20)
-    assert "it cannot use the vault's place that it was told (s3://bucket/x): the store does not answer" in trouble
+    assert "s3://bucket/x: the vault's place that was told cannot be used: the store does not answer" in trouble
     assert "See that this host reaches that server" in trouble
     assert Fleet(stand.agents.links).view().place_trouble("office") == trouble
     assert SECRET not in trouble
@@ -178,7 +178,7 @@ def test_an_agent_looks_whether_its_own_vault_is_at_the_place(enrolled, tmp_path
     look.look(1)
     assert look.trouble == ""  # which vault is its own is not known before it is unlocked
     save_keys(enrolled.folder, enrolled.vault.keys)
-    for seconds, (folder, said) in enumerate(((strange, "another vault than its own"), (empty, "no vault")), 2):
+    for seconds, (folder, said) in enumerate(((strange, "another vault"), (empty, "no vault")), 2):
         enrolled.place.save(Place(str(folder), {}, 10 + seconds))
         look.look(seconds)
         assert said in look.trouble

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from leeward.agent.keys import load_keys
-from leeward.domain.errors import LeewardError, NotFound, StoreUnavailable
+from leeward.domain.errors import LeewardError, NotFound, Refused, StoreUnavailable
 from leeward.logs import log
 from leeward.state.vault_place import PlaceFile
 from leeward.vault.place import Place, vault_at
@@ -41,34 +41,39 @@ class PlaceLook:
         self.trouble = trouble
 
     def _found(self) -> str:
-        place: Place | None = None
         try:
             place = self._file.chosen()
-            if place is None:
-                return ""
+            if place is not None:
+                self._must_hold_ours(place)
+        except LeewardError as error:
+            return str(error)
+        return ""
+
+    def _must_hold_ours(self, place: Place) -> None:
+        """Raises LeewardError."""
+        try:
             found = vault_at(place)
         except LeewardError as error:
-            return _unusable(place, error)
+            why = _TOOK.sub("", error.message)
+            hint = _UNREACHED if isinstance(error, StoreUnavailable) else _RENEW
+            hint = error.hint or hint
+            raise Refused(
+                f"the vault's place that was told cannot be used: {why}", subject=place.url, hint=hint
+            ) from None
         try:
             ours = load_keys(self._state_dir).vault_id
         except NotFound:
-            return ""  # it was never unlocked here
-        except LeewardError as error:
-            return str(error)
-        if found == ours:
-            return ""
-        what = "another vault than its own is" if found else "no vault is"
-        return (
-            f"{place.url}: {what} at the place that it was told, so it stays with the one it had. Enrol this host "
-            "with the console of its vault, or run `leeward vault unlock` there to use this console's vault"
-        )
+            return  # it was never unlocked here
+        if found is None:
+            raise Refused(
+                "no vault is at the place that was told; the former one stays", subject=place.url, hint=_WHOSE
+            )
+        if found != ours:
+            raise Refused(
+                "another vault is at the place that was told; the former one stays", subject=place.url, hint=_WHOSE
+            )
 
 
-def _unusable(place: Place | None, error: LeewardError) -> str:
-    where = f" ({place.url})" if place is not None else ""
-    hint = error.hint or (
-        "See that this host reaches that server"
-        if isinstance(error, StoreUnavailable)
-        else "Renew the credentials of the vault's place in the console"
-    )
-    return f"it cannot use the vault's place that it was told{where}: {_TOOK.sub('', error.message)}. {hint}"
+_UNREACHED = "See that this host reaches that server"
+_RENEW = "Renew the credentials of the vault's place in the console"
+_WHOSE = "Enrol this host with the console of its vault, or unlock this console's vault there"
