@@ -221,6 +221,22 @@ def test_an_agent_of_the_version_before_is_understood(stand, enrolled, told):
     channel.close()
 
 
+def test_the_console_knows_how_new_the_place_of_an_agent_is(stand, enrolled, told):
+    told.say(10)
+    ask(stand, enrolled, 7)
+    assert stand.agents.newest_place() == 7
+    assert stand.agents.views()[0].trouble == ""
+    ask(stand, enrolled, 12)
+    assert stand.agents.newest_place() == 12
+    assert "renew them here" in stand.agents.views()[0].trouble
+    ask(stand, enrolled, 1 << 62)
+    assert stand.agents.newest_place() == 0
+    told.say(13)
+    assert ask(stand, enrolled, 12).place.revision == 13
+    ask(stand, enrolled, None)
+    assert stand.agents.newest_place() == 0
+
+
 def test_an_answer_that_was_under_way_does_not_undo_what_came_meanwhile(enrolled, told):
     enrolled.place.save(Place("s3://bucket", {}, 11))  # by the command line, on this host
     client = AgentClient(enrolled.folder, None, place=enrolled.place)

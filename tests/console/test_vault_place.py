@@ -29,7 +29,10 @@ class Machine:
         self.keys = None
         self.told = 0
         self.now = 1_000.0
-        self.places = VaultPlaces(database, self.file, Sealer(authority), self.load, self.tell, lambda: self.now)
+        self.held = 0
+        self.places = VaultPlaces(
+            database, self.file, Sealer(authority), self.load, self.tell, lambda: self.now, lambda: self.held
+        )
 
     def load(self):
         if self.keys is None:
@@ -230,3 +233,28 @@ def test_renewed_credentials_must_lead_to_the_vault_in_use(machine, monkeypatch,
     monkeypatch.setattr(vault_place, "try_place", lambda place: here.keys.vault_id)
     here.places.renew(other)
     assert here.file.chosen().options["access_key_id"] == "new"
+
+
+def test_what_is_renewed_is_newer_than_what_an_agent_got_by_a_clock_that_is_ahead(machine, monkeypatch):
+    here = machine()
+    here.file.save(S3)
+    here.places.sync()
+    here.held = 9_000_000_000_000
+    monkeypatch.setattr(vault_place, "try_place", lambda place: None)
+    here.places.renew({"access_key_id": "new", "secret_access_key": "newer"})
+    assert here.places.handed().revision == here.held + 1
+    assert here.places._book.kept().revision == here.held + 1
+
+
+def test_so_is_what_the_command_line_renews_on_the_consoles_machine(machine):
+    here = machine()
+    here.file.save(S3)
+    here.places.sync()
+    here.held = 9_000_000_000_000
+    here.file.supersede(Place(S3.url, {**S3.options, "secret_access_key": "newer"}), here.now)
+    here.places.sync()
+    assert here.places.handed().revision == here.held + 1
+    assert here.places.handed().options["secret_access_key"] == "newer"
+    told = here.told
+    here.places.sync()
+    assert here.told == told

@@ -162,6 +162,7 @@ class Active:
             Sealer(self._authority.derive("vault place")),
             partial(load_keys, settings.daemon.state),
             told=lambda: self._agents.wake() if self._agents else None,
+            held=lambda: self._agents.newest_place() if self._agents else 0,
         )
 
     def _open_agents(self, database: Database) -> Agents:

@@ -46,10 +46,16 @@ class TokenView(BaseModel):
     fingerprint: str
 
 
-def view_of(remote: RemoteAgent, owners: Counter[str]) -> AgentView:
+def view_of(remote: RemoteAgent, owners: Counter[str], place: int | None) -> AgentView:
+    """place: revision of the vault's place that agents are told, None when they are told none."""
     report = remote.report()
-    shared = [host.name for host in remote.hosts() if owners[host.name] > 1]
     troubles = [trouble for trouble in (remote.trouble, report.place) if trouble]
+    if place is not None and remote.place > place:
+        troubles.append(
+            "it holds newer credentials for the vault than this console, and keeps them: renew them here to have the "
+            "same everywhere"
+        )
+    shared = [host.name for host in remote.hosts() if owners[host.name] > 1]
     if shared:
         names = ", ".join(shared)
         troubles.append(f"another agent has a host of the same name ({names}): rename one in leeward.toml")

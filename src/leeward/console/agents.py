@@ -23,6 +23,7 @@ from leeward.wire.tokens import Token, split_address
 
 # What agents told is kept this often; losing it loses nothing, since they tell it again.
 _KEEP_EVERY_S = 10.0
+_NO_CLOCKS = 1 << 52  # milliseconds: in a hundred thousand years
 LONGEST_TOKEN_S = 30 * 86_400.0
 
 
@@ -87,6 +88,11 @@ class Agents:
         """Of all agents that are not revoked, present or not, by name. A link stays good when its host is set up anew
         and enrols in its place."""
         return sorted(self._remotes.values(), key=lambda remote: remote.name)
+
+    def newest_place(self) -> int:
+        """The highest revision of the vault's place that an agent holds. One that no clock has made does not count:
+        no agent must use up the numbers."""
+        return max((link.place for link in self.links() if link.place < _NO_CLOCKS), default=0)
 
     def wake(self) -> None:
         """What all of them are told may be something else now."""
@@ -212,7 +218,8 @@ class Agents:
         """Of all agents, revoked ones last."""
         links = self.links()
         owners = Counter(host.name for remote in links for host in remote.hosts())
-        views = [view_of(remote, owners) for remote in links]
+        place = self.place()
+        views = [view_of(remote, owners, place.revision if place else None) for remote in links]
         revoked = sorted(self._revoked.values(), key=lambda record: record.name)
         return views + [view_of_revoked(record) for record in revoked]
 

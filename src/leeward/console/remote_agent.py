@@ -29,6 +29,7 @@ _SAVE_HEARD_S = 60.0
 class RemoteAgent:
     """Implements `leeward.console.links.AgentLink`.
 
+    place: revision of the vault's place that it held when it asked last.
     writing: shared by all agents of a console. on_hosts: called, for an instant, when it tells of other hosts.
     """
 
@@ -55,6 +56,7 @@ class RemoteAgent:
         self._gone = False
         self._dirty = False
         self._asked_generation = 0
+        self.place = 0
         self._heard_at = float("-inf")  # nothing yet in this run of the console
         self._saved_at = 0.0
         # What was kept from before this console started is as old as its clock says.
@@ -165,6 +167,7 @@ class RemoteAgent:
         with self._lock:
             self._hear(poll.run)
             self._asked_generation = poll.generation
+            self.place = poll.place or 0
             desired, jobs = self._record.desired, self._record.jobs
             return Orders(
                 desired=desired if desired is not None and desired.generation > poll.generation else None,

@@ -42,7 +42,9 @@ class PlaceView(BaseModel):
 
 
 class VaultPlaces:
-    """load_keys: raises NotFound while this machine holds no vault's key. told: called after each change. `start` on
+    """load_keys: raises NotFound while this machine holds no vault's key. told: called after each change. held: the
+    highest revision that an agent holds; what is chosen or renewed here is newer, whatever an agent's clock said when
+    it got its own. `start` on
     the console that works, `stop` before the database is closed. Thread-safe."""
 
     def __init__(
@@ -53,6 +55,7 @@ class VaultPlaces:
         load_keys: Callable[[], VaultKeys],
         told: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.time,
+        held: Callable[[], int] = lambda: 0,
     ) -> None:
         self.file = file
         self._database = database
@@ -61,6 +64,7 @@ class VaultPlaces:
         self._load_keys = load_keys
         self._told = told
         self._clock = clock
+        self._held = held
         self._changing = threading.Lock()
         self._synced: object = None
         self._stop = threading.Event()
@@ -134,7 +138,7 @@ class VaultPlaces:
     def _save(self, place: Place) -> None:
         """The file first: what this machine works with. Killed in between, `sync` brings it into the database."""
         kept = self._book.kept()
-        self.file.supersede(place, self._clock(), kept.revision if kept else 0)
+        self.file.supersede(place, self._clock(), max(kept.revision if kept else 0, self._held()))
         self._sync()
         self._told()
 
@@ -166,6 +170,10 @@ class VaultPlaces:
         if self.given or (stamp is not None and stamp == self._synced):
             return False
         here, kept = self.file.readable(), self._book.kept()
+        if here is not None and kept is not None and here.revision > kept.revision and here.revision <= self._held():
+            # The command line on this machine has renewed it, and does not know of agents.
+            self.file.supersede(here, self._clock(), self._held())
+            here, stamp = self.file.readable(), self.file.stamp()
         if kept is not None and (here is None or kept.revision > here.revision):
             self.file.save(self._opened(kept))
             stamp = self.file.stamp()
