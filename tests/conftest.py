@@ -61,6 +61,11 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 20, 20)
 
 
+def pytest_sessionfinish() -> None:
+    """Nor is what is left at the end looked through: the process ends."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def lab_cache() -> Iterator[None]:
     """Let all test labs share the default lab's builds, unless the environment names another cache."""

@@ -1,4 +1,5 @@
 import pytest
+from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.console.stand import Host, Stand
 
 

@@ -1,6 +1,7 @@
 """A host is let go of while the agent runs; libvirt's own test driver stands for QEMU's."""
 
 import gc
+import sys
 import threading
 import time
 import weakref
@@ -341,7 +342,16 @@ def test_whoever_dies_in_between_finds_it_as_it_was_or_as_he_asked(agent, here, 
     assert [host.name for host in again.hosts()] == then
 
 
-def test_whoever_looks_meanwhile_stumbles_over_nothing(agent, here, tmp_path, monkeypatch):
+@pytest.fixture
+def quick_turns():
+    """Threads that are busy all the time let each other go on sooner, and so meet at more places of what they do."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(usual / 20)
+    yield
+    sys.setswitchinterval(usual)
+
+
+def test_whoever_looks_meanwhile_stumbles_over_nothing(agent, here, tmp_path, monkeypatch, quick_turns):
     stumbled = []
     for module in ("follower", "guard", "wiring"):
         monkeypatch.setattr(f"leeward.agent.{module}.log.exception", lambda *told, **_: stumbled.append(told))

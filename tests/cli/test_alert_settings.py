@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console as Terminal
 from tests.console.alerts.receivers import PASSWORD, USER, Receiver, careful_mail_server, console_with_alerts
+from tests.console.kept_routes import kept_routes, routes  # noqa: F401
+from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 
 from leeward.cli import alert_settings as commands
 from leeward.cli.asking import Asker

@@ -1,21 +1,8 @@
 import pytest
 from tests.console.caller import Console
-from tests.console.ready_tables import copying
+from tests.console.kept_routes import kept_routes, routes  # noqa: F401
+from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.console.world import World
-
-from leeward.state import engine
-
-
-@pytest.fixture(scope="session")
-def tables(tmp_path_factory):
-    return copying(tmp_path_factory.mktemp("tables"), engine._migrate)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def ready_tables(tables):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_migrate", tables)
-        yield
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import io
 import pytest
 from PIL import Image
 from tests.console.caller import Console
+from tests.console.chaos import hurry
 from tests.console.plan_world import DB, FRONT, PlanWorld
 from tests.console.world import VM
 
@@ -14,6 +15,11 @@ from leeward.domain.errors import HypervisorError, NotFound
 from leeward.domain.plan_runs import PlanState
 from leeward.domain.plans import PlanKind
 from leeward.recovery.picture import drawn
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import time
 from contextlib import suppress
 
 import pytest
+from tests.console.chaos import hurry
 from tests.console.plan_world import DB, SHOP, Killed
 from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events, failing
 
@@ -19,6 +20,11 @@ PROVEN = [
     {"name": "database", "vms": ["db"], "checks": [{"vm": "db", "kind": "agent"}]},
     {"name": "application", "vms": ["app", "front"]},
 ]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 class Planned(Drilled):

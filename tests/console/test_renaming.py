@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+from tests.console.chaos import hurry
 from tests.console.world import VM
 
 from leeward.console.renaming import follow_names
@@ -10,6 +11,11 @@ from leeward.console.service import find_in_vault
 from leeward.domain.errors import NotFound, StoreUnavailable
 from leeward.domain.lifecycle import Phase
 from leeward.state.lives import Life
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 class Opener:

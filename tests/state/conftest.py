@@ -3,6 +3,7 @@
 import os
 
 import pytest
+from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.state.postgres import Postgres, find_programs, short_folder
 
 from leeward.state.database import Database
@@ -24,11 +25,12 @@ def postgres():
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def url(request, tmp_path):
-    """Of an empty database."""
+def url(request, tmp_path, ready_tables):  # noqa: F811
+    """Of a new database."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/leeward.db"
-    return request.getfixturevalue("postgres").fresh()
+    server = request.getfixturevalue("postgres")
+    return server.ready() if ready_tables else server.fresh()
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, text
 
+from leeward.state.database import Database
+
 _PR_SET_PDEATHSIG = 1
 
 
@@ -25,6 +27,7 @@ class Postgres:
         self._user = _other_user()
         self._process = None
         self._numbers = itertools.count(1)
+        self._model = None
         if self._user:
             shutil.chown(folder, self._user)
         self._run("initdb", "-D", folder / "data", "-U", "leeward", "-A", "trust", "-E", "UTF8", "--no-sync")
@@ -80,8 +83,19 @@ class Postgres:
 
     def fresh(self):
         """URL of a new, empty database."""
+        return self._create("")
+
+    def ready(self):
+        """URL of a new database with today's tables: copied, which takes a tenth of making them."""
+        if not self._model:
+            self._model = f"model{next(self._numbers)}"
+            self.execute(f"CREATE DATABASE {self._model}")
+            Database(self.url(self._model)).close()
+        return self._create(f" TEMPLATE {self._model}")
+
+    def _create(self, more):
         name = f"test{next(self._numbers)}"
-        self.execute(f"CREATE DATABASE {name}")
+        self.execute(f"CREATE DATABASE {name}{more}")
         return self.url(name)
 
 

@@ -22,6 +22,11 @@ CONFIG.set_main_option("script_location", str(Path(leeward.state.__file__).paren
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).walk_revisions()][::-1]
 
 
+@pytest.fixture(scope="module", autouse=True)
+def ready_tables():
+    return False
+
+
 # table → old name of a column → new one
 RENAMED = {"drill": {"vm_id": "subject"}}
 

@@ -85,10 +85,15 @@ class Pen:
         point = transaction.commit(keep_empty=keep_empty)
         self.dirty = {}
         if point is not None:
-            self.remembered[point.id] = {name: bytes(data) for name, data in self.disks.items()}
+            self.remembered[point.id] = self._contents()
             self.held = self.held if self.firmware is None else self.firmware
             self.firmwares[point.id] = self.held
         return point
+
+    def _contents(self):
+        """Hundreds of points share the copy of a disk that has stayed the same."""
+        last = next(reversed(self.remembered.values()), {})
+        return {name: last[name] if last.get(name) == data else bytes(data) for name, data in self.disks.items()}
 
     def prune(self, retention, on_step=lambda step: None):
         """Prune, and forget what is gone; what the rules keep must have stayed."""

@@ -4,6 +4,7 @@ import html
 import re
 
 import pytest
+from tests.console.chaos import hurry
 from tests.console.plan_world import APP, BARE, DB, FRONT
 from tests.console.web.test_moves import POLICY, beside, until
 
@@ -15,6 +16,11 @@ from leeward.domain.names import check_host_name
 
 EDGE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b09"  # lives on the recovery host
 SPARE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b0a"  # never protected
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 @pytest.fixture(scope="module")

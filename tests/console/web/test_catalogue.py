@@ -5,6 +5,7 @@ import inspect
 import re
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -22,16 +23,22 @@ PLAIN = re.compile(r"(Leeward|[\s\d·–/…:|.,]|XXXXX(-XXXXX)*|·)*")
 OTHERS = [code for code in LANGUAGES if code != "en"]
 
 
+@cache
+def said():
+    """Looked for throughout the code when a test asks for it, not when tests are collected: it takes seconds."""
+    return catalogue.said()
+
+
 def ids(messages):
     return {message.id if isinstance(message.id, str) else message.id[0] for message in messages if message.id}
 
 
 @pytest.mark.parametrize("code", OTHERS)
 def test_the_catalogue_has_every_text_and_none_that_is_gone(code):
-    said, known = ids(catalogue.said()), ids(catalogue.known(code))
+    found, known = ids(said()), ids(catalogue.known(code))
     hint = "run python -m leeward.console.web.catalogue, and translate"
-    assert said - known == set(), hint
-    assert known - said == set(), hint
+    assert found - known == set(), hint
+    assert known - found == set(), hint
 
 
 @pytest.mark.parametrize("code", OTHERS)
@@ -118,11 +125,10 @@ def test_the_name_of_a_vm_or_plan_is_left_though_the_catalogue_has_that_word(nam
 
 def test_no_pattern_fits_what_other_programs_say():
     """List the whole sentences in sentences.py instead."""
-    patterns = patterns_in(catalogue.said())
-    assert [pattern for pattern in patterns if not tells_enough(pattern)] == []
+    assert [pattern for pattern in patterns_in(said()) if not tells_enough(pattern)] == []
     language = Language("ja")
-    for said in ("Requested operation is not valid: domain is not running", "It is too late", "x is not y"):
-        assert language.told(said) == said
+    for text in ("Requested operation is not valid: domain is not running", "It is too late", "x is not y"):
+        assert language.told(text) == text
     assert "時間" in language.told("'soon' is not a duration")
 
 
@@ -172,7 +178,9 @@ def test_what_was_told_is_taken_apart_and_said_again():
     assert not re.search("[a-z]{3} [a-z]{2}", language.told("it runs at the recovery site; its run has stalled"))
 
 
-KNOWN = [pattern for pattern in patterns_in(catalogue.said()) if tells_enough(pattern)]
+@cache
+def patterns():
+    return [pattern for pattern in patterns_in(said()) if tells_enough(pattern)]
 
 
 def filled(pattern, value):
@@ -181,9 +189,9 @@ def filled(pattern, value):
 
 @pytest.mark.parametrize("value", ["web-1", "7", "the host of it"])
 def test_of_all_that_fits_what_says_most_is_said_whatever_was_found_in_the_code(value):
-    shapes = Shapes(KNOWN)
+    shapes = Shapes(patterns())
     wrong = {}
-    for pattern in KNOWN:
+    for pattern in patterns():
         found = shapes.fitting(filled(pattern, value))
         if found is None or found[0] != pattern:
             wrong[pattern] = found
@@ -198,9 +206,9 @@ def test_of_two_patterns_that_fit_the_one_with_more_of_its_own_wins():
 
 
 def test_few_patterns_are_tried_for_a_text():
-    shapes = Shapes(KNOWN)
-    tried = [len(shapes.candidates(filled(pattern, "web-1"))) for pattern in KNOWN]
-    assert len(KNOWN) > 200
+    shapes = Shapes(patterns())
+    tried = [len(shapes.candidates(filled(pattern, "web-1"))) for pattern in patterns()]
+    assert len(patterns()) > 200
     assert max(tried) < 30
     assert sum(tried) / len(tried) < 8
 

@@ -5,9 +5,15 @@ import re
 
 import pytest
 import yaml
+from tests.console.chaos import hurry
 from tests.console.plan_world import APP, BARE, DB, FRONT
 
 from leeward.domain.plans import PlanKind
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
 
 
 class Editor:
