@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 from tests.longest_first import longest_first
 
 from leeward.lab.guests import Guest
@@ -22,6 +23,9 @@ LABS = Path("/var/tmp")
 PREFIX = "lwtest-"
 
 HERE = Path(__file__).parent
+
+# Of `make test-fast`: a quarter of the examples that are tried otherwise.
+settings.register_profile("fast", settings.default, max_examples=settings.default.max_examples // 4)
 
 GuestFactory = Callable[..., Guest]
 

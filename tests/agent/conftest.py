@@ -1,6 +1,7 @@
 import pytest
 from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.console.stand import Host, Stand
+from tests.no_power_cut import no_power_cut  # noqa: F401
 
 
 @pytest.fixture

@@ -190,7 +190,7 @@ def test_outcomes_that_nobody_asks_for_are_forgotten_in_the_end(bench, monkeypat
     assert bench.files() == []
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2))])
 def test_killed_again_and_again_every_job_is_done(tmp_path, seed):
     """SIGKILL at random instants; no job is lost, and none is told as done whose effect is not there."""
     dice, count, told, kills = random.Random(seed), 30, set(), 0

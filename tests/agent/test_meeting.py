@@ -136,6 +136,7 @@ def torn(a, b, c):
     return not (a >= b >= c >= a - 1)
 
 
+@pytest.mark.slow
 def test_what_one_has_told_another_is_never_missing_at_a_mark(office):
     dice = random.Random(7)
     plainly_torn = 0

@@ -54,6 +54,7 @@ def hurry(monkeypatch):
     monkeypatch.setattr(owing, "_PERIOD_S", 0.02)
     monkeypatch.setattr(owing, "_LATELY_S", 0.05)
     monkeypatch.setattr(agent_module, "LOOK_S", 0.05)
+    monkeypatch.setattr(agent_module, "HOSTS_CACHE_S", 0.05)
 
 
 class Watch:

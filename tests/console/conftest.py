@@ -3,6 +3,7 @@ from tests.console.caller import Console
 from tests.console.kept_routes import kept_routes, routes  # noqa: F401
 from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.console.world import World
+from tests.no_power_cut import no_power_cut  # noqa: F401
 
 
 @pytest.fixture

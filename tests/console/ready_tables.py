@@ -1,6 +1,6 @@
 """New databases of tests that are not about tables: copied ready-made, where migrating took half of a test's time.
 
-They forget a power cut, which no test brings about, and know from each other how a statement is put into words.
+They know from each other how a statement is put into words, and wait for no disk (see no_power_cut.py).
 """
 
 import os

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.no_power_cut import no_power_cut  # noqa: F401
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 

@@ -4,6 +4,7 @@ import random
 import subprocess
 
 import pytest
+from tests.no_power_cut import no_power_cut  # noqa: F401
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 

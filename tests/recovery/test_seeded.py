@@ -5,6 +5,7 @@ import subprocess
 from contextlib import ExitStack
 
 import pytest
+from tests.no_power_cut import no_power_cut  # noqa: F401
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 

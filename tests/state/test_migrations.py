@@ -10,10 +10,11 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Boolean, Float, Integer, LargeBinary, MetaData, create_engine, insert, select, text
+from sqlalchemy import Boolean, Float, Integer, LargeBinary, MetaData, create_engine, event, insert, select, text
 
 import leeward.state
 from leeward.domain.errors import LeewardError
+from leeward.state import engine as engines
 from leeward.state.database import Database
 from leeward.state.tables import Base
 
@@ -25,6 +26,19 @@ REVISIONS = [script.revision for script in ScriptDirectory.from_config(CONFIG).w
 @pytest.fixture(scope="module", autouse=True)
 def ready_tables():
     return False
+
+
+@pytest.fixture(autouse=True)
+def hasty(monkeypatch):
+    """Nobody cuts the power: SQLite need not wait for the disk."""
+    create = engines._create
+    monkeypatch.setattr(engines, "_create", lambda url, options: without_waiting(create(url, options)))
+
+
+def without_waiting(engine):
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
+    return engine
 
 
 # table → old name of a column → new one
@@ -60,7 +74,7 @@ def contents(engine):
 
 @pytest.mark.parametrize("revision", REVISIONS)
 def test_data_of_every_old_revision_is_kept(url, revision):
-    engine = create_engine(url)
+    engine = without_waiting(create_engine(url))
     with engine.begin() as connection:
         CONFIG.attributes["connection"] = connection
         command.upgrade(CONFIG, revision)
@@ -123,7 +137,7 @@ def test_consoles_that_open_one_fresh_database_at_once(url):
 
 
 def test_a_migration_that_fails_leaves_what_was(url, monkeypatch):
-    engine = create_engine(url)
+    engine = without_waiting(create_engine(url))
     with engine.begin() as connection:
         CONFIG.attributes["connection"] = connection
         command.upgrade(CONFIG, REVISIONS[0])
@@ -137,7 +151,7 @@ def test_a_migration_that_fails_leaves_what_was(url, monkeypatch):
 
 def test_a_newer_leeward_is_told(url):
     Database(url).close()
-    engine = create_engine(url)
+    engine = without_waiting(create_engine(url))
     with engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     engine.dispose()

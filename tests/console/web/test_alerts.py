@@ -6,6 +6,7 @@ import pytest
 from tests.console.alerts.receivers import PASSWORD, USER, MailServer, Receiver, careful_mail_server
 
 from leeward.console.alerts.settings import MAIL, WEBHOOK, Rules
+from leeward.console.authority import Authority
 from leeward.domain.alerts import AlertKind, Decision, Trouble
 
 NO_ONE = "no-one"
@@ -13,9 +14,13 @@ NO_ONE = "no-one"
 
 @pytest.fixture
 def server(stand):
-    from leeward.console.authority import Authority
-
     with careful_mail_server(Authority.open(stand.folder / "authority")) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_server(shared):
+    with careful_mail_server(Authority.open(shared.folder / "authority")) as made:
         yield made
 
 
@@ -176,14 +181,14 @@ def test_a_refused_login_is_shown_with_everything_that_was_typed(stand, server):
         ({"ca": "# 会社の証明書"}, "This is no certificate in PEM form."),
     ],
 )
-def test_what_is_wrong_with_mail_stands_beside_the_field_and_nothing_else_is_lost(stand, server, change, why):
-    answer = stand.as_role("admin").post("/settings/alerts/mail", mail_form(server, **change))
+def test_what_is_wrong_with_mail_stands_beside_the_field_and_nothing_else_is_lost(shared, shared_server, change, why):
+    answer = shared.as_role("admin").post("/settings/alerts/mail", mail_form(shared_server, **change))
     assert answer.status_code == 422
     (field,) = {*change} - {"host"} or {"host"}
     wrong = re.search(rf'id="why-{field}">.*?</p>', answer.text, re.S)[0]
     assert why in wrong.replace("&#39;", "'")
     assert f'value="{change.get("user", USER)}"' in answer.text
-    assert stand.alerts.settings.channel(MAIL) is None
+    assert shared.alerts.settings.channel(MAIL) is None
     if "password" not in change:
         assert "Type it again: it is not sent back to the page." in answer.text
 
@@ -200,8 +205,8 @@ def test_what_is_wrong_with_mail_stands_beside_the_field_and_nothing_else_is_los
         ({"secret": ""}, "secret", "Fill this in."),
     ],
 )
-def test_what_is_wrong_with_a_webhook(stand, receiver, change, field, why):
-    answer = stand.as_role("admin").post("/settings/alerts/webhook", hook_form(receiver, **change))
+def test_what_is_wrong_with_a_webhook(shared, receiver, change, field, why):
+    answer = shared.as_role("admin").post("/settings/alerts/webhook", hook_form(receiver, **change))
     assert answer.status_code == 422
     assert why in re.search(rf'id="why-{field}">.*?</p>', answer.text, re.S)[0]
 

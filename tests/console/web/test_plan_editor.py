@@ -7,6 +7,7 @@ import pytest
 import yaml
 from tests.console.chaos import hurry
 from tests.console.plan_world import APP, BARE, DB, FRONT
+from tests.console.web.stand import Stand
 
 from leeward.domain.plans import PlanKind
 
@@ -105,6 +106,37 @@ def protected(stand):
 @pytest.fixture
 def anna(protected):
     return protected.as_role("operator", "anna")
+
+
+@pytest.fixture(scope="module")
+def planned(tmp_path_factory):
+    """With a plan that stays as it is: nothing that is asked for here is taken."""
+    made = Stand(tmp_path_factory.mktemp("planned"))
+    made.world.protect_all()
+    made.world.create()
+    yield made
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def detailed(tmp_path_factory):
+    """The same with a plan that has a check, a script and a delay."""
+    made = Stand(tmp_path_factory.mktemp("detailed"))
+    made.world.protect_all()
+    made.world.script("dns.sh", "exit 0")
+    made.world.create(
+        groups=[
+            {
+                "name": "database",
+                "vms": ["db"],
+                "checks": [{"vm": "db", "kind": "http"}],
+                "before": [{"run": "dns.sh a"}],
+            },
+            {"name": "application", "vms": ["app"], "delay": "5s"},
+        ]
+    )
+    yield made
+    made.close()
 
 
 def document(stand, name="shop"):
@@ -271,27 +303,16 @@ def test_a_plan_whose_run_waits_is_neither_renamed_nor_deleted(protected, anna):
         ("groups.0.before.0.run", "", "groups.0.before.0.run", "It is empty"),
     ],
 )
-def test_what_is_wrong_is_told_beside_its_field_and_nothing_is_lost(protected, anna, field, value, where, said):
-    protected.world.script("dns.sh", "exit 0")
-    protected.world.create(
-        groups=[
-            {
-                "name": "database",
-                "vms": ["db"],
-                "checks": [{"vm": "db", "kind": "http"}],
-                "before": [{"run": "dns.sh a"}],
-            },
-            {"name": "application", "vms": ["app"], "delay": "5s"},
-        ]
-    )
-    before = document(protected)
+def test_what_is_wrong_is_told_beside_its_field_and_nothing_is_lost(detailed, field, value, where, said):
+    before = document(detailed)
+    anna = detailed.as_role("operator", "anna")
     editor = Editor(anna, "/plans/shop/edit").type("note", "with care").type(field, value).press("save")
     assert editor.answer.status_code == 422
     assert said in editor.why(where)
     assert f'<a href="#f-{where}">' in editor.answer.text
     assert editor.value("note") == ["with care"]
     assert editor.value(field) == [value]
-    assert document(protected) == before
+    assert document(detailed) == before
 
 
 def test_all_that_is_wrong_is_told_at_once(protected, anna):
@@ -403,11 +424,11 @@ def test_out_as_a_file_and_in_again(protected, anna):
         ("!!python/object/apply:os.system [id]", "a plan has a name and groups"),
     ],
 )
-def test_files_that_are_no_plans(protected, anna, text, said):
-    answer = anna.post("/import-plan", {"text": text})
+def test_files_that_are_no_plans(shared, text, said):
+    answer = shared.as_role("operator", "anna").post("/import-plan", {"text": text})
     assert answer.status_code == 422
     assert said in answer.text
-    assert protected.world.plans.all() == []
+    assert shared.world.plans.all() == []
 
 
 def test_a_file_with_mistakes_is_shown_with_them(protected, anna):
@@ -490,9 +511,8 @@ def test_plans_may_have_any_name(protected, anna, name):
      "part-remove:0:vms:0", "part-remove:0:checks:-1", "check-add", "explode:1:2:3:4",
      "network-remove:5", "", "group-up:-1"],
 )  # fmt: skip
-def test_acts_that_make_no_sense_change_nothing(protected, anna, do):
-    protected.world.create()
-    editor = Editor(anna, "/plans/shop/edit")
+def test_acts_that_make_no_sense_change_nothing(planned, do):
+    editor = Editor(planned.as_role("operator", "anna"), "/plans/shop/edit")
     before = editor.groups()
     editor.fields = [(name, BARE if name.endswith(".add") else value) for name, value in editor.fields]
     assert editor.send(do).answer.status_code == 200
@@ -511,8 +531,8 @@ def test_forms_that_are_not_ours_are_refused(protected, anna):
     assert anna.post("/new-plan", {"groups.0.oops": "x", "x.y": "z", "do": "save"}).status_code == 422
 
 
-def test_in_japanese(protected):
-    pages = protected.as_role("operator", "yuki", language="ja")
+def test_in_japanese(shared):
+    pages = shared.as_role("operator", "yuki", language="ja")
     editor = Editor(pages, "/new-plan").press("save")
     assert not re.search(r"a name has up to|does nothing|Not saved", editor.answer.text)
 

@@ -134,7 +134,7 @@ def test_a_short_range_is_the_long_one(first, last):
     assert parse([f"{first}-{got[-1]}"]).addresses == got
 
 
-@settings(max_examples=30)
+@settings(max_examples=settings.default.max_examples * 3 // 10)
 @given(some.lists(some.tuples(hosts, some.integers(20, 32)), min_size=1, max_size=4))
 def test_networks_hold_their_hosts_once_and_in_order(networks):
     parts = [ipaddress.ip_network(f"{address}/{length}", strict=False) for address, length in networks]

@@ -103,5 +103,7 @@ class StoreMachine(RuleBasedStateMachine):
             self.each(lambda store: [info.key for info in store.scan("")], sorted(self.model))
 
 
-StoreMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=30, deadline=None)
+StoreMachine.TestCase.settings = settings(
+    max_examples=settings.default.max_examples * 2 // 5, stateful_step_count=30, deadline=None
+)
 TestStores = StoreMachine.TestCase
