@@ -163,6 +163,7 @@ def test_a_look_reads_what_came_and_nothing_else(stand):
     stand.check_whole()
 
 
+@pytest.mark.slow
 def test_at_every_instant_it_holds_a_whole_point(stand, monkeypatch):
     """Killed at the first instant of an advance, then at its second, …"""
     stand.replicas.advance(VM)
