@@ -42,7 +42,7 @@ def pytest_configure() -> None:
 
 
 def _keep_memory() -> None:
-    """Disks in memory come and go by megabytes: to get each from the kernel anew took a fifth of the time."""
+    """Disks in memory come and go by megabytes: to get each from the kernel anew costs a fifth of test_prune."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
         libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # no larger one is taken

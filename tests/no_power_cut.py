@@ -1,4 +1,4 @@
-"""No test cuts the power: only then files lose what was not brought to the disk, which took a tenth of the time.
+"""No test cuts the power: only then files lose what was not brought to the disk.
 
 To be imported by a conftest or a file of tests whose processes die, but not their machine.
 """

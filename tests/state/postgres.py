@@ -86,7 +86,7 @@ class Postgres:
         return self._create("")
 
     def ready(self):
-        """URL of a new database with today's tables: copied, which takes a tenth of making them."""
+        """URL of a new database with today's tables: copied, not made."""
         if not self._model:
             self._model = f"model{next(self._numbers)}"
             self.execute(f"CREATE DATABASE {self._model}")
