@@ -12,9 +12,10 @@ from leeward.agent import room
 from leeward.agent.agent import Source
 from leeward.agent.config import HostConfig
 from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest, RetryRequest
-from leeward.domain.errors import Fenced, Refused
+from leeward.domain.errors import Damaged, Fenced, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
+from leeward.vault import keyspace
 
 
 @pytest.fixture(autouse=True)
@@ -250,3 +251,28 @@ def test_a_protection_is_changed_while_the_vm_is_away(world):
         world.service.unprotect("web")
     world.write(world.recovery)
     world.until_current(world.recovery)
+
+
+def test_an_older_point_is_tested_while_the_newest_is_damaged(world):
+    expected = []
+    for _ in range(2):
+        world.write(world.office)
+        world.until_current(world.office)
+        expected.append(world.disks(world.office))
+    older, newest = world.vault.log(VM).points()[-2:]
+    world.office.stop_agent()
+    store, key = world.vault.store, keyspace.log(VM, newest.seq)
+    data = bytearray(store.get(key))
+    data[60] ^= 1
+    store.delete(key)
+    store.put(key, [bytes(data)])
+
+    with pytest.raises(Damaged) as refused:
+        world.service.start_test("web", "latest")
+    assert key in str(refused.value)
+    assert f"newest one that can be read is {older.id}" in str(refused.value)
+    world.service.start_test("web", older.id)
+    world.wait(lambda: world.service.test("web").done)
+    assert not world.service.test("web").failed
+    copy = next(vm_id for vm_id in world.recovery.hypervisor._vms if vm_id != VM)
+    assert {name: bytes(data) for name, data in world.recovery.hypervisor.disks(copy).items()} == expected[0]

@@ -80,7 +80,7 @@ class MemoryCopies:
         log = self._open_vault().log(vm_id)
         with log.open_point(point_id) as image:
             disks = {name: image.disks[name].read(0, disk.size) for name, disk in image.disks.items()}
-            return disks, image.tracking if log.point("latest").id == point_id else ""
+            return disks, image.tracking if log.points()[-1].id == point_id else ""
 
     def _from_replica(self, vm_id: str, point_id: str) -> dict[str, bytes] | None:
         if self._replicas.whole(vm_id) is None:

@@ -114,7 +114,7 @@ class MemoryHomes:
 
     def _untracked(self, vm_id: str, home: _Home) -> str:
         try:
-            return self._open_vault().log(vm_id).tail().gap(home.point, home.token)
+            return self._open_vault().log(vm_id).untracked(home.point, home.token)
         except Unavailable as error:
             return str(error)
 

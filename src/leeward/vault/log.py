@@ -100,10 +100,10 @@ class VmLog:
         return Tail(state.epoch, state.last_point, state.tracking)
 
     def untracked(self, point_id: str, token: str) -> str:
-        """As `Tail.gap`, also where the vault cannot be asked."""
+        """As `Tail.gap`, also where the vault cannot be asked or its newest entries cannot be read."""
         try:
             return self.tail().gap(point_id, token)
-        except Unavailable as error:
+        except (Unavailable, Damaged) as error:
             return f"whether the point is the newest is not known ({error})"
 
     def open_point(self, point_id: str, *, cache_bytes: int = 64 << 20) -> PointImage:
