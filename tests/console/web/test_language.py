@@ -6,7 +6,6 @@ import pytest
 
 from leeward.console.web.charts import spark, timeline
 from leeward.console.web.language import Language, chosen, zone_named
-from leeward.console.web.phrases import Quote
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 
@@ -94,19 +93,3 @@ def test_a_timeline_gathers_points_in_slices():
     assert timeline(points, 1000, 1600, by_bytes=True).most == 3 * 1024
     assert [at for _, at in picture.ticks] == [1080, 1200, 1320, 1440, 1560]
     assert timeline([], 0, 0, by_bytes=False).bars == ()
-
-
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("the bucket or container name is not valid", "The bucket or container name is not valid"),
-        ("a vault's place", "A vault's place"),
-        ("leeward.toml says where the vault is", "leeward.toml says where the vault is"),
-        ("s3://x: no", "s3://x: no"),
-        ("Fill this in.", "Fill this in."),
-        ("", ""),
-    ],
-)
-def test_an_error_that_stands_alone_begins_with_a_capital(said, shown):
-    assert Language("en").alone(Quote(said)) == shown
-    assert Language("ja").alone(Quote(said)) == Language("ja").say(Quote(said))

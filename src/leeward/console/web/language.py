@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gettext
 import io
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, tzinfo
 from functools import cached_property, lru_cache
@@ -27,7 +26,6 @@ from leeward.console.web.phrases import Phrase, Quote
 from leeward.console.web.told import Told, patterns_in
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
-_PLAIN_WORD = re.compile(r"[a-z]+(?=[ ,'’])")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 _SPANS = ((86_400.0, "duration-day"), (3600.0, "duration-hour"), (60.0, "duration-minute"))
 
@@ -57,12 +55,6 @@ class Language:
             name: self.say(value) if isinstance(value, (Quote, Phrase)) else value for name, value in what.values
         }
         return self.gettext(what.text).format(**values)
-
-    def alone(self, what: Phrase | Quote | str) -> str:
-        """The same where nothing stands before it: errors begin with a small letter, since they go on after a name
-        and a colon elsewhere. What is no plain word, like leeward.toml or s3://, stays as it is."""
-        said = self.say(what)
-        return said[:1].upper() + said[1:] if self.code == "en" and _PLAIN_WORD.match(said) else said
 
     def told(self, text: str) -> str:
         """What another part of Leeward said in English; as it is where the catalogue does not know it."""
