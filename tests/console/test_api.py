@@ -62,7 +62,15 @@ def documented(heading):
 def test_health_hosts_and_vms(shared):
     assert shared.anyone.get("/health").json()["version"]
     hosts = shared.local.get("/hosts").json()
-    assert hosts[0] == {"name": "office", "site": "source", "uri": "memory", "reachable": True, "error": "", "vms": 1}
+    assert hosts[0] == {
+        "name": "office",
+        "site": "source",
+        "uri": "memory",
+        "reachable": True,
+        "error": "",
+        "vms": 1,
+        "trouble": "",
+    }
     assert (hosts[1]["name"], hosts[1]["site"]) == ("recovery", "recovery")
     (vm,) = shared.local.get("/vms").json()
     assert (vm["id"], vm["name"], vm["protected"], vm["unsupported"]) == (WEB, "web", False, "")

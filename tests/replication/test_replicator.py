@@ -274,9 +274,11 @@ def test_death_at_every_named_step_loses_nothing(host, vault, pool, step, which)
         assert result.kind is Kind.DELTA
 
 
-def test_a_first_copy_that_died_sends_nothing_twice(vault, pool, store):
+def test_a_first_copy_that_died_sends_nothing_twice(vault, pool, store, monkeypatch):
+    # More objects than can be on their way at once: some are still to be filled when the first has been sent.
+    monkeypatch.setattr("leeward.vault.transaction.OBJECT_FRAMES", 4)
     host = MemoryHypervisor()
-    host.add(VM, "big", {"vda": noise(5, 80 * MIB)})
+    host.add(VM, "big", {"vda": noise(5, 40 * MIB)})
     stop = threading.Event()
 
     engine = replicator(host, vault, pool, stop=stop)
@@ -292,9 +294,9 @@ def test_a_first_copy_that_died_sends_nothing_twice(vault, pool, store):
         engine.cycle()
     store.put = original
     sent_before = sum(info.size for info in store.scan(f"vm/{VM}/part/"))
-    assert sent_before > 30 * MIB
+    assert sent_before > 3 * MIB
     result = replicator(host, vault, pool, epoch=engine.epoch).cycle()
-    assert result.stored < 81 * MIB - sent_before
+    assert result.stored < 41 * MIB - sent_before
     assert_equal_now(vault, host, result.point)
 
 
