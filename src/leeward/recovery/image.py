@@ -92,7 +92,8 @@ def _write_raw(
                 written += os.pwrite(descriptor, memoryview(data)[written:], offset + written)
             # Linux begins to write at once what it is told to forget: else all of it waits for the fsync at the end,
             # and crowds out what guests on this host have in memory.
-            os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
+            with suppress(OSError):
+                os.posix_fadvise(descriptor, offset, length, os.POSIX_FADV_DONTNEED)
             return length
 
         done = 0
