@@ -2,17 +2,14 @@
 
 import json
 import re
-import threading
-import time
 from pathlib import Path
 
 import pytest
-import uvicorn
+from tests.cli.by_socket import answer, behind_socket, configure
 from tests.console.plan_world import NAMES, PlanWorld
 
 from leeward.cli.main import main
 from leeward.console.api import build_api
-from leeward.console.gate import LOCAL_SCOPE
 from leeward.console.identity import build_identity
 from leeward.console.plans_api import build_router
 from leeward.console.views import ProtectRequest
@@ -50,40 +47,16 @@ def world(tmp_path):
 @pytest.fixture
 def run(world, tmp_path, monkeypatch, capsys):
     """run("list", …) → (exit code, standard output, standard error)."""
-    (tmp_path / "state").mkdir()
-    config = tmp_path / "leeward.toml"
-    config.write_text(f'[daemon]\nstate = "{tmp_path}/state"\n')
-    monkeypatch.setenv("LEEWARD_CONFIG", str(config))
-    monkeypatch.setenv("COLUMNS", "200")
+    configure(tmp_path, monkeypatch)
     app = build_api(world.service, build_identity(world.database), [build_router(world.plans)])
+    with behind_socket(app, tmp_path, capsys) as call:
 
-    async def local(scope, receive, send):  # as the daemon marks what comes through its socket
-        await app({**scope, LOCAL_SCOPE: True}, receive, send)
+        def plan(*words):
+            return call("plan", *words)
 
-    socket = str(tmp_path / "state" / "leeward.sock")
-    server = uvicorn.Server(uvicorn.Config(local, uds=socket, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-
-    def call(*words):
-        capsys.readouterr()
-        code = main(["plan", *map(str, words)])
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    call.file = tmp_path / "shop.yaml"
-    call.file.write_text(YAML)
-    yield call
-    server.should_exit = True
-    thread.join(10)
-
-
-def answer(told):
-    code, out, err = told
-    assert code == 0, (out, err)
-    return json.loads(out)
+        plan.file = tmp_path / "shop.yaml"
+        plan.file.write_text(YAML)
+        yield plan
 
 
 def documented(command):

@@ -3,17 +3,13 @@ socket: every key that docs/cli.md shows, what a choice costs, and values that c
 
 import json
 import re
-import threading
-import time
 from pathlib import Path
 
 import pytest
-import uvicorn
+from tests.cli.by_socket import answer, behind_socket, configure
 from tests.console.world import World
 
-from leeward.cli.main import main
 from leeward.console.api import build_api
-from leeward.console.gate import LOCAL_SCOPE
 from leeward.console.identity import build_identity
 from leeward.domain.protection import ProtectionState
 
@@ -32,44 +28,13 @@ def world(tmp_path):
 
 @pytest.fixture
 def config(tmp_path, monkeypatch):
-    (tmp_path / "state").mkdir()
-    file = tmp_path / "leeward.toml"
-    file.write_text(f'[daemon]\nstate = "{tmp_path}/state"\n')
-    monkeypatch.setenv("LEEWARD_CONFIG", str(file))
-    monkeypatch.setenv("COLUMNS", "200")
-    return file
+    return configure(tmp_path, monkeypatch)
 
 
 @pytest.fixture
 def run(world, config, tmp_path, capsys):
-    """run("status", …) → (exit code, standard output, standard error)."""
-    app = build_api(world.service, build_identity(world.database))
-
-    async def local(scope, receive, send):  # as the daemon marks what comes through its socket
-        await app({**scope, LOCAL_SCOPE: True}, receive, send)
-
-    socket = str(tmp_path / "state" / "leeward.sock")
-    server = uvicorn.Server(uvicorn.Config(local, uds=socket, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-
-    def call(*words):
-        capsys.readouterr()
-        code = main(list(words))
-        told = capsys.readouterr()
-        return code, told.out, told.err
-
-    yield call
-    server.should_exit = True
-    thread.join(10)
-
-
-def answer(told):
-    code, out, err = told
-    assert code == 0, (out, err)
-    return json.loads(out)
+    with behind_socket(build_api(world.service, build_identity(world.database)), tmp_path, capsys) as call:
+        yield call
 
 
 def documented(heading, number=0):
