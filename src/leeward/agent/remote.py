@@ -7,6 +7,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -83,14 +84,12 @@ class AgentClient:
         self._consoles = Consoles()
         self._poll_channel: Channel | None = None
         self._tell_channel: Channel | None = None
+        works: dict[str, Callable[[], None]] = {"poll": self._poll, "tell": self._tell, "hosts": self._look_at_hosts}
+        if self._place_look is not None:
+            works["place"] = partial(self._look_at_place, self._place_look)
         self._threads = [
             threading.Thread(target=self._guarded, args=(work,), name=name, daemon=True)
-            for name, work in (
-                ("poll", self._poll),
-                ("tell", self._tell),
-                ("hosts", self._look_at_hosts),
-                ("place", self._look_at_place),
-            )
+            for name, work in works.items()
         ]
 
     def start(self) -> None:
@@ -320,11 +319,10 @@ class AgentClient:
             self._facts.saw_hosts(self._local.hosts())
             self._stop.wait(_LOOK_AT_HOSTS_S)
 
-    def _look_at_place(self) -> None:
+    def _look_at_place(self, place: PlaceLook) -> None:
         """In a thread of its own: a store may be silent for long."""
         while not self._stop.is_set():
-            if self._place_look is not None:
-                self._place_look.look(time.monotonic())
+            place.look(time.monotonic())
             self._stop.wait(_LOOK_AT_PLACE_S)
 
     def _ask(self, channel: Channel, path: str, message: Message, kind: type[_M], timeout_s: float) -> _M:
