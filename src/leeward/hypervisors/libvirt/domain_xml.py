@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
-from xml.sax.saxutils import escape
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,8 @@ def checkpoint_xml(name: str, targets: list[str]) -> str:
 
 def backup_xml(base: str | None, targets: list[str], socket: str, scratch: str) -> str:
     """Pull-mode backup of all disks. socket: unix socket of the NBD server; scratch: prefix of the scratch images."""
-    socket = escape(socket, {"'": "&apos;"})  # the VM's name is in it
+    # The VM's name is in it. Not by xml.sax, which brings a whole HTTP client along: an eighth of all our imports.
+    socket = html.escape(socket)
     incremental = f"<incremental>{base}</incremental>" if base else ""
     disks = []
     for target in targets:

@@ -207,15 +207,13 @@ def _show(groups: dict[str, list[Series]], as_json: bool) -> None:
         print(json.dumps(document))
         return
     for group, series in groups.items():
-        out.print(
-            f"\n**{group}**\n\n| Contender | Wall | CPU | Peak memory | Leeward is faster by |\n|---|---|---|---|---|"
-        )
-        ours = series[0].seconds if series[0].runs else 0.0
+        ours = [s for s in series if s.name.startswith("leeward") and s.runs]
+        heads = ["Contender", "Wall", "CPU", "Peak memory", *(f"{s.name}: faster by" for s in ours)]
+        out.print(f"\n**{group}**\n\n| {' | '.join(heads)} |\n{'|---' * len(heads)}|", soft_wrap=True)
         for s in series:
             if not s.runs:
-                out.print(f"| {s.name} | did not run: {s.note} | | | |", soft_wrap=True)
+                out.print(f"| {s.name} | did not run: {s.note} |", soft_wrap=True)
                 continue
-            ratio = f"{s.seconds / ours:.2f} ×" if ours else ""
-            out.print(
-                f"| {s.name} | {s.seconds:.1f} s | {s.cpu:.1f} s | {s.peak >> 20} MiB | {ratio} |", soft_wrap=True
-            )
+            ratios = ["" if s in ours else f"{s.seconds / one.seconds:.2f} ×" for one in ours]
+            cells = [s.name, f"{s.seconds:.1f} s", f"{s.cpu:.1f} s", f"{s.peak >> 20} MiB", *ratios]
+            out.print(f"| {' | '.join(cells)} |", soft_wrap=True)

@@ -8,13 +8,16 @@ import resource
 import shutil
 import statistics
 import subprocess
+import sys
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from leeward.domain.errors import NotFound, Unavailable
+
+_READY, _DONE = b"ready\n", b"done\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,44 @@ def run(command: Sequence[str | Path], env: Mapping[str, str] | None = None, std
     return Run(seconds, _cpu(usage), peak.stop(), output)
 
 
+def run_ready(command: Sequence[str | Path]) -> Run:
+    """As `run`, from the moment at which the program, up already and waiting in `readied`, is told to begin."""
+    process = subprocess.Popen(
+        [str(word) for word in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None and process.stderr is not None
+    with process:
+        peak = _Peak(process.pid)
+        if process.stdout.readline() != _READY:
+            raise Unavailable(process.stderr.read().decode(errors="replace"), subject=str(command[0]))
+        drop_caches()
+        began, cpu = time.monotonic(), _cpu_of(process.pid)
+        process.stdin.write(b"begin\n")
+        process.stdin.flush()
+        if process.stdout.readline() != _DONE:
+            raise Unavailable(process.stderr.read().decode(errors="replace"), subject=str(command[0]))
+        seconds, cpu = time.monotonic() - began, _cpu_of(process.pid) - cpu
+        highest = peak.stop()
+        output, _ = process.communicate()  # the end of its input lets it go on
+        return Run(seconds, cpu, highest, output.decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def readied(*, wait: bool) -> Iterator[None]:
+    """What is inside is measured by `run_ready` when `wait` is True; nothing but itself otherwise."""
+    if wait:
+        _say(_READY)
+        sys.stdin.readline()
+    yield
+    if wait:
+        _say(_DONE)
+        sys.stdin.readline()
+
+
+def _say(line: bytes) -> None:
+    os.write(sys.stdout.fileno(), line)
+
+
 class _Peak:
     """The highest resident memory of a process, by looking now and then.
 
@@ -96,6 +137,12 @@ class _Peak:
         self._over.set()
         self._thread.join()
         return self._highest
+
+
+def _cpu_of(pid: int) -> float:
+    """Seconds that a running process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _cpu(usage: resource.struct_rusage) -> float:
