@@ -29,6 +29,7 @@ SECONDS = {
     "recovery/test_copies_lab.py": 70,
     "cli/test_plans_lab.py": 65,
     "console/test_walks.py": 60,
+    "lab/test_demo_lab.py": 57,
     "network/discovery/test_scan_lab.py": 55,
     "network/test_reach_lab.py": 50,
     "recovery/test_uefi_lab.py": 50,
