@@ -117,15 +117,15 @@ def protect(
 
 def _show_cost(rpo_s: float) -> None:
     """The yearly price of the choice, where requests cost money."""
-    from leeward.vault.stores.cost import ADVICE, provider_of, request_cost
+    from leeward.vault.stores.cost import ADVICE, provider_of, request_cost, whole_dollars
 
     try:
         provider = provider_of(current().settings().place.url)
     except LeewardError:  # root alone may read where the vault is
         return
-    dollars = request_cost(provider, rpo_s, 1) if provider else 0.0
+    dollars = whole_dollars(request_cost(provider, rpo_s, 1))
     if dollars:
-        err.print(f"An RPO of {show_seconds(rpo_s)} costs at most ${dollars:,.0f} a year in requests ({ADVICE}).")
+        err.print(f"An RPO of {show_seconds(rpo_s)} costs about ${dollars:,} a year in requests ({ADVICE}).")
 
 
 def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:

@@ -307,13 +307,14 @@ def cost(
     as_json: JSON = False,
 ) -> None:
     """What a choice of RPO costs a year in requests to a cloud vault, at list prices."""
-    from leeward.vault.stores.cost import ADVICE, request_cost
+    from leeward.vault.stores.cost import ADVICE, request_cost, whole_dollars
 
     dollars = request_cost(provider, seconds(rpo), vms)
     if as_json:
         print_json({"provider": provider, "rpo_s": seconds(rpo), "vms": vms, "dollars_a_year": round(dollars, 2)})
     else:
-        out.print(f"At most ${dollars:,.0f} a year for {vms} VM(s) at {rpo} on {provider}. {ADVICE}")
+        many = "1 VM" if vms == 1 else f"{vms:,} VMs"
+        out.print(f"About ${whole_dollars(dollars):,} a year for {many} at {rpo} on {provider} ({ADVICE}).")
 
 
 app.command("place")(show_place)

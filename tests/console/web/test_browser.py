@@ -253,6 +253,24 @@ def test_another_kind_of_failover_shows_another_plan_at_once(office, visit):
     assert page.locator("#f-confirm").count() == 0
 
 
+@pytest.mark.parametrize("look", LOOKS)
+def test_the_price_of_an_rpo_follows_what_is_typed(office, visit, monkeypatch, look):
+    monkeypatch.setattr(office.place, "given", "s3://office/leeward")
+    visitor = visit(**LOOKS[look])
+    page = visitor.go(f"/enable?vm={ACCOUNTING}")
+    page.wait_for_selector("text=$158")
+    page.screenshot(path=ARTIFACTS / f"{look}-policy-price.png", full_page=True)
+    page.fill("#f-rpo_s", "")
+    page.type("#f-rpo_s", "10s")
+    page.wait_for_selector("text=$16 ")
+    assert page.evaluate("document.activeElement.id") == "f-rpo_s"
+    assert visitor.too_wide() <= 0
+    assert visitor.grave(axe_source()) == []
+    page.fill("#f-rpo_s", "10")
+    page.type("#f-rpo_s", "x")
+    page.wait_for_selector("text=$16 ", state="detached")
+
+
 def test_a_timeline_is_looked_at_closer_and_closer(office, visit):
     page = visit().go(f"/vms/{CRM}")
     before = page.locator("#timeline svg a").count()

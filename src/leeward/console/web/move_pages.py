@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -27,6 +28,7 @@ from leeward.console.web.phrases import N_, Phrase, Quote, phrase
 from leeward.console.web.points import newest_app
 from leeward.console.web.policy_form import DRILL, SPANS, drill_filled, filled_several, read_drill, read_policy
 from leeward.console.web.possible import Act, chances, no_point, without
+from leeward.console.web.request_price import has_price, price_of
 from leeward.console.web.vault_door import VaultState
 from leeward.console.web.watch import Closeup, Moment
 from leeward.domain.consistency import Choice as Instant
@@ -81,6 +83,12 @@ def statuses_of(moment: Closeup, vm_ids: Sequence[str]) -> list[StatusView]:
 def _add_enabling(pages: APIRouter, parts: Parts) -> None:
     watch, service = parts.watch, parts.service
 
+    def address() -> str:
+        """Of the vault; "" while what says where it is cannot be read."""
+        with suppress(BadInput):
+            return parts.places.file.url
+        return ""
+
     def policy_page(
         request: Request,
         moment: Moment,
@@ -93,6 +101,7 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
         more = advanced(found, moment.statuses, moment.hosts, several)
         open_ = more.used or any(values[name] not in ("", KEEP) for name in ADVANCED)
         shown = {"vms": found, "several": several, "keep": KEEP, "values": values, "more": more, "unfolded": open_}
+        shown |= {"priced": has_price(address()), "price": price_of(address(), values["rpo_s"], found)}
         return parts.painter.page(request, "enable.html", status, trouble=trouble, **shown)
 
     @pages.get("/enable", dependencies=operator)
@@ -104,6 +113,12 @@ def _add_enabling(pages: APIRouter, parts: Parts) -> None:
         policies = [one.policy for one in found if one.policy]
         values = filled_several(policies) | drill_filled(drill) | advanced_filled(found)
         return policy_page(request, moment, found, several, values)
+
+    @pages.get("/enable/price", dependencies=operator)
+    def enable_price(request: Request, vm: Chosen, rpo_s: str = "") -> Response:
+        """The line below the field, while somebody types."""
+        price = price_of(address(), rpo_s, statuses_of(watch.look(), vm))
+        return parts.painter.page(request, "enable_price.html", price=price)
 
     @pages.post("/enable", dependencies=operator)
     def protect(request: Request, form: Posted) -> Response:

@@ -44,8 +44,9 @@ class CostRow:
 def request_cost(provider: str, rpo_s: float, vms: int) -> float:
     """Dollars a year for one write request per VM and cycle ("s3", "azure" or "local").
 
-    An upper bound for VMs that change little at a time: cycles without a change send nothing, while a cycle with
-    more than about 32 MiB of changes sends one request more for each further 32 MiB.
+    Of VMs that change all the time, a little at a time: cycles without a change send nothing, while a cycle with
+    more than about 32 MiB of changes sends one request more for each further 32 MiB. Cycles begin a little earlier
+    than the RPO says, so that they are in time: what is told of this is told with "about".
     Raises BadInput for an unknown provider, rpo_s <= 0 or vms < 0.
     """
     if provider not in PRICES:
@@ -60,6 +61,11 @@ def request_cost(provider: str, rpo_s: float, vms: int) -> float:
 def cost_table(provider: str, vms: int, rpos_s: tuple[float, ...] = USUAL_RPOS_S) -> list[CostRow]:
     """The rows from which an operator chooses an RPO."""
     return [CostRow(rpo_s, request_cost(provider, rpo_s, vms)) for rpo_s in rpos_s]
+
+
+def whole_dollars(dollars: float) -> int:
+    """As it is shown: what is not free of charge never is $0."""
+    return max(round(dollars), 1 if dollars > 0 else 0)
 
 
 def provider_of(url: str) -> str:
