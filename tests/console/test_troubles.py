@@ -85,6 +85,20 @@ def test_damage_that_a_check_found_is_told_until_a_later_one_finds_none():
     assert found(a_moment(vm_status(), damaged=0)) == []
 
 
+def test_a_host_whose_agent_cannot_use_the_vaults_place():
+    told = "s3://office/leeward: the vault's place that was told cannot be used: denied"
+    odd = HostView(name="office", site="source", uri="x", reachable=True, error="", vms=1, trouble=told)
+    (trouble,) = troubles(a_moment(vm_status(), hosts=(odd,))).found
+    assert (trouble.key, trouble.name, trouble.detail) == ("vault-place:office", "office", told)
+    assert "vault-place:office" not in troubles(a_moment(vm_status(), hosts=(odd,))).unknown
+    # What it told before it fell silent may be over by now.
+    silent = odd.model_copy(update={"reachable": False, "error": "its agent does not answer"})
+    for one in (silent, silent.model_copy(update={"trouble": ""})):
+        moment = a_moment(vm_status(), hosts=(one,))
+        assert found(moment) == [("host", "office")]
+        assert "vault-place:office" in troubles(moment).unknown
+
+
 def test_a_full_vault_stays_full_until_there_is_clearly_more_room():
     key = key_of(AlertKind.VAULT_FULL, "")
     for free, was_open, expected in ((101, False, []), (100, False, [key]), (101, True, [key]), (131, True, [])):

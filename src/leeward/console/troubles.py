@@ -139,6 +139,8 @@ def _hosts(moment: Moment) -> Iterator[Trouble]:
     for host in moment.hosts:
         if not host.reachable:
             yield Trouble(AlertKind.HOST, host.name, host.name, host.error)
+        elif host.trouble:
+            yield Trouble(AlertKind.VAULT_PLACE, host.name, host.name, host.trouble)
 
 
 def _runs(moment: Moment) -> Iterator[Trouble]:
@@ -168,6 +170,8 @@ def _unknown(moment: Moment) -> Iterator[str]:
         yield from (key_of(kind, "") for kind in (AlertKind.VAULT, AlertKind.VAULT_LOCKED))
     if moment.room is None and moment.vault is not VaultState.OPEN:
         yield key_of(AlertKind.VAULT_FULL, "")
+    # What an agent that is silent has told last is old news.
+    yield from (key_of(AlertKind.VAULT_PLACE, host.name) for host in moment.hosts if not host.reachable)
     for one in moment.statuses:
         if one.policy is not None and one.rpo_actual_s is None and one.state is not ProtectionState.PAUSED:
             yield key_of(AlertKind.RPO, one.vm_id)

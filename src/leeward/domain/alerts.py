@@ -17,8 +17,9 @@ _LONGEST_KEY = 300
 
 class AlertKind(StrEnum):
     """RPO: the actual RPO is above its target. PROTECTION: a VM is not being replicated, or its points cannot be
-    relied on. DRILL: no good test failover for too long; DRILL_DUE: by the schedule of a VM or plan; DRILL_FAILED:
-    the last one that was run by it. RUN, PLAN: one has stalled and waits for a person."""
+    relied on. VAULT_PLACE: the agent of a host cannot use the place of the vault that it was told. DRILL: no good
+    test failover for too long; DRILL_DUE: by the schedule of a VM or plan; DRILL_FAILED: the last one that was run by
+    it. RUN, PLAN: one has stalled and waits for a person."""
 
     RPO = "rpo"
     PROTECTION = "protection"
@@ -27,6 +28,7 @@ class AlertKind(StrEnum):
     VAULT_LOCKED = "vault-locked"
     VAULT_FULL = "vault-full"
     VAULT_DAMAGED = "vault-damaged"
+    VAULT_PLACE = "vault-place"
     DRILL = "drill"
     DRILL_DUE = "drill-due"
     DRILL_FAILED = "drill-failed"
@@ -47,6 +49,7 @@ SEVERITIES: Mapping[AlertKind, Severity] = {
     AlertKind.VAULT_LOCKED: Severity.CRITICAL,
     AlertKind.VAULT_FULL: Severity.WARNING,
     AlertKind.VAULT_DAMAGED: Severity.CRITICAL,
+    AlertKind.VAULT_PLACE: Severity.CRITICAL,
     AlertKind.DRILL: Severity.WARNING,
     AlertKind.DRILL_DUE: Severity.WARNING,
     AlertKind.DRILL_FAILED: Severity.CRITICAL,

@@ -165,6 +165,25 @@ def test_in_japanese(town, server):
     assert "発生:" in mail.get_content()
 
 
+def test_an_agent_that_cannot_use_the_vaults_place_is_told_once_until_it_can(town, server, receiver):
+    """Also when it falls silent meanwhile, and that is told as well."""
+    town.settings.save_rules(Rules(language="ja"))
+    town.mail_to(server)
+    town.post_to(receiver)
+    why = "s3://office/leeward: the vault's place that was told cannot be used: denied"
+    town.hosts = (host(reachable=True).model_copy(update={"trouble": why}),)
+    town.pass_by(HOUR)
+    (mail,) = mails(server)
+    assert mail["Subject"] == "Leeward: ホスト office はボールトの場所を使用できません。"
+    assert "s3://office/leeward: 伝えられたボールトの場所を使用できません: denied" in mail.get_content()
+    town.hosts = (host(),)
+    town.pass_by(HOUR)
+    town.hosts = (host(reachable=True),)
+    town.pass_by(HOUR)
+    told = [one for message in news(receiver) for one in message if one[0] == "vault-place"]
+    assert told == [("vault-place", "begun"), ("vault-place", "ended")]
+
+
 def test_no_links_where_the_console_does_not_know_its_address(tmp_path, authority, server):
     town = Town(tmp_path, authority, address="")
     town.mail_to(server)

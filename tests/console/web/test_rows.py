@@ -326,6 +326,11 @@ def test_the_worst_comes_first_each_with_its_one_best_action():
 def test_many_of_one_kind_are_told_as_a_number():
     moment = a_moment(*[vm_status(f"v{n}", "error") for n in range(9)], tested={})
     assert told(moment)[0] == ("bad", "9 VMs are not being replicated.", "/recovery?show=attention")
+    fine = a_moment().hosts
+    odd = [host.model_copy(update={"name": f"h{n}", "trouble": "denied"}) for n in range(2) for host in fine]
+    assert told(a_moment(hosts=odd))[0] == ("bad", "4 hosts cannot use the place of the vault.", "/hosts")
+    one = ("bad", "Host h0 cannot use the place of the vault.", "/hosts#host-h0")
+    assert told(a_moment(hosts=[odd[1], fine[0]]))[0] == one
 
 
 @pytest.mark.parametrize("state", list(VaultState))

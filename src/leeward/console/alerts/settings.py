@@ -67,6 +67,7 @@ class Rules(_Model):
                 AlertKind.HOST: self.host_grace_s,
                 AlertKind.VAULT: self.vault_grace_s,
                 AlertKind.VAULT_LOCKED: self.vault_grace_s,
+                AlertKind.VAULT_PLACE: self.vault_grace_s,
             }
         )
 

@@ -29,6 +29,7 @@ _SAID = {
     AlertKind.VAULT_LOCKED: N_("This machine does not hold the vault's key."),
     AlertKind.VAULT_FULL: N_("The vault is nearly full."),
     AlertKind.VAULT_DAMAGED: N_("The last check of the vault found damage."),
+    AlertKind.VAULT_PLACE: N_("Host {name} cannot use the place of the vault."),
     AlertKind.DRILL: N_("{name} has not been tested for {days} days."),
     AlertKind.DRILL_DUE: N_("A drill of {name} is due."),
     AlertKind.DRILL_FAILED: N_("The last drill of {name} has failed."),
@@ -38,6 +39,7 @@ _SAID = {
 _OF_MANY = {
     AlertKind.RPO: N_("{count} VMs have missed their RPO target."),
     AlertKind.PROTECTION: N_("{count} VMs are not being replicated."),
+    AlertKind.VAULT_PLACE: N_("{count} hosts cannot use the place of the vault."),
     AlertKind.DRILL: N_("{count} protected VMs have not been tested for {days} days."),
     AlertKind.DRILL_DUE: N_("Drills of {count} VMs or plans are due."),
     AlertKind.DRILL_FAILED: N_("The last drills of {count} VMs or plans have failed."),
@@ -74,6 +76,11 @@ BEST = {
         N_("See which objects are damaged and which points need them. Mend what damages them, then check again."),
         "/vault",
     ),
+    AlertKind.VAULT_PLACE: Best(
+        N_("See its agent"),
+        N_("Mend what the reason names: replication from this host and recovery to it depend on it."),
+        "/hosts#host-{subject}",
+    ),
     AlertKind.DRILL: Best(
         N_("Test failover"),
         N_("Run a test failover: a copy boots apart from production and is removed afterwards."),
@@ -109,6 +116,7 @@ _OF_PLANS = {
 MANY = {
     AlertKind.RPO: (N_("See them"), "/recovery?show=attention"),
     AlertKind.PROTECTION: (N_("See them"), "/recovery?show=attention"),
+    AlertKind.VAULT_PLACE: (N_("See their agents"), "/hosts"),
     AlertKind.DRILL: (N_("Choose VMs to test"), "/recovery?show=protected&sort=tested"),
     AlertKind.DRILL_DUE: (N_("Choose VMs to test"), "/recovery?show=protected&sort=tested"),
     AlertKind.DRILL_FAILED: (N_("See them"), "/recovery?show=protected&sort=tested"),
@@ -122,6 +130,7 @@ KINDS: Mapping[AlertKind, str] = {
     AlertKind.VAULT_LOCKED: N_("Vault locked"),
     AlertKind.VAULT_FULL: N_("Vault nearly full"),
     AlertKind.VAULT_DAMAGED: N_("Vault damaged"),
+    AlertKind.VAULT_PLACE: N_("Vault not usable on a host"),
     AlertKind.DRILL: N_("Test overdue"),
     AlertKind.DRILL_DUE: N_("Drill due"),
     AlertKind.DRILL_FAILED: N_("Drill failed"),
