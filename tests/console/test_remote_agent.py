@@ -1,14 +1,18 @@
 """Links to agents far away: what is durable, what is given when, and whose word counts."""
 
 import json
+import re
 import threading
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from leeward.console.agent_views import view_of
 from leeward.console.fleet import FleetView
 from leeward.console.links import AgentLink
 from leeward.console.remote_agent import RemoteAgent
+from leeward.console.web.language import language_named
 from leeward.domain.errors import Refused
 from leeward.domain.protection import ProtectionState
 from leeward.state.agents import AgentRecords
@@ -99,6 +103,10 @@ def facts(state=ProtectionState.ENABLED, age=1.0):
     return AgentReport(agent="office", generation=1, time="t", protections=(protection,))
 
 
+UNUSABLE = (
+    "s3://office/leeward: the vault's place that was told cannot be used: the store does not answer: error 7. "
+    "See that this host reaches that server"
+)
 HOST = HostReport(name="office", site="source", uri="x", error="", vms=())
 
 
@@ -128,6 +136,24 @@ def test_an_older_wish_never_replaces_a_newer_one(console):
     assert console.link.orders(poll(generation=7)).desired is None
     assert console.link.orders(poll(generation=8)).desired is None
     assert "restored from a backup" in console.link.trouble
+
+
+@pytest.mark.parametrize(
+    ("generation", "place", "unusable", "owners", "said"),
+    [
+        (8, 0, "", 1, "newer desired state (8)"),
+        (0, 0, UNUSABLE, 1, UNUSABLE),
+        (0, 12, "", 1, "newer credentials"),
+        (0, 12, UNUSABLE, 2, "same name (office)"),
+    ],
+)
+def test_what_is_wrong_with_an_agent_is_said_in_japanese(console, generation, place, unusable, owners, said):
+    console.link.orders(poll(generation=generation, place=place))
+    console.link.tell(tell(report=facts().model_copy(update={"place": unusable}), hosts=(HOST,)))
+    trouble = view_of(console.link, Counter({"office": owners}), 11).trouble
+    assert said in trouble
+    left = re.sub(r"s3://office/leeward|error 7|leeward\.toml|office", "", language_named("ja").told(trouble))
+    assert not re.search("[A-Za-z]{3}", left), left
 
 
 def test_the_same_wish_under_a_new_number_is_no_news(console):

@@ -55,10 +55,10 @@ class PlaceLook:
             found = vault_at(place)
         except LeewardError as error:
             why = _TOOK.sub("", error.message)
-            hint = _UNREACHED if isinstance(error, StoreUnavailable) else _RENEW
-            hint = error.hint or hint
             raise Refused(
-                f"the vault's place that was told cannot be used: {why}", subject=place.url, hint=hint
+                f"the vault's place that was told cannot be used: {why}",
+                subject=place.url,
+                hint=error.hint or (_UNREACHED if isinstance(error, StoreUnavailable) else _RENEW),
             ) from None
         try:
             ours = load_keys(self._state_dir).vault_id

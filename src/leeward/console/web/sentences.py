@@ -65,6 +65,11 @@ PATTERNS = (
     N_("not begun"),
     N_("another host"),
     N_("another agent has a host of the same name ({names}): rename one in leeward.toml"),
+    N_(
+        "it holds newer credentials for the vault than this console, and keeps them: renew them here to have the "
+        "same everywhere"
+    ),
+    N_("it holds a newer desired state ({held}) than this console ({here}): was the console restored from a backup?"),
     N_("the vault cannot be read: it does not answer"),
     N_("another console has moved it to {host}"),
     N_("its state is encrypted with a secret of the host"),
