@@ -126,7 +126,7 @@ def test_what_only_the_service_sees_is_said_beside_the_field_as_well(odd, monkey
     monkeypatch.setattr(odd.world.fleet, "link", gone)
     answer = odd.as_role("operator").post("/enable", {"vm": DB, **POLICY, "warm": "recovery", "group": "shop"})
     assert answer.status_code == 404
-    assert beside(answer, "warm") == "no agent has this host"
+    assert beside(answer, "warm") == "No agent has this host"
     assert "db: no agent has this host" in answer.text
     assert ("recovery", "recovery", True) in options(answer.text, "warm")
     assert policies(odd)["db"].warm == ""

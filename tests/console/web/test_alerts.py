@@ -156,7 +156,7 @@ def test_a_stored_password_does_not_go_to_another_server(stand, server):
 def test_a_refused_login_is_shown_with_everything_that_was_typed(stand, server):
     answer = stand.as_role("admin").post("/settings/alerts/mail/test", mail_form(server, password="wrong"))
     assert answer.status_code == 409
-    assert "the mail server refused the login: 535" in answer.text
+    assert "The mail server refused the login: 535" in answer.text
     assert 'value="anna@office.example"' in answer.text
     assert "wrong" not in re.findall(r'value="([^"]*)"', answer.text)
 
@@ -219,7 +219,7 @@ def test_a_webhook_is_tried(stand, receiver):
     )
     receiver.status = 500
     answer = admin.post("/settings/alerts/webhook/test", hook_form(receiver))
-    assert "the receiver answered with status 500" in answer.text
+    assert "The receiver answered with status 500" in answer.text
     assert b'"test": true' in receiver.posts[0][1]
 
 
@@ -246,7 +246,7 @@ def test_a_password_that_no_login_takes_is_in_no_log_however_it_came_to_be_store
     stand.alerts.settings.save_channel(MAIL, stored, "p\u00e4ssword")
     answer = admin.post("/settings/alerts/mail/test", mail_form(server, password=""))
     assert answer.status_code == 409
-    assert "the login takes ASCII characters only" in answer.text
+    assert "The login takes ASCII characters only" in answer.text
     for text in (answer.text, str(stand.audit())):
         assert "\u00e4" not in text
         assert "xe4" not in text

@@ -44,7 +44,7 @@ def test_nobody_is_sent_elsewhere_after_signing_in(stand, anna, target):
 def test_a_wrong_password_is_told_and_the_name_is_not_lost(stand, anna):
     answer = stand.pages().post("/sign-in", {"user": "anna", "password": "wrong", "next": "/runs"})
     assert answer.status_code == 401
-    assert "user name or password is wrong" in answer.text
+    assert "User name or password is wrong" in answer.text
     assert 'value="anna"' in answer.text
     assert 'value="/runs"' in answer.text
     assert "wrong" not in re.findall(r'type="password" value="([^"]*)"', answer.text)
@@ -55,7 +55,7 @@ def test_guessing_is_slowed_down_and_says_for_how_long(stand, anna):
         stand.pages().post("/sign-in", {"user": "anna", "password": "wrong"})
     answer = stand.pages().post("/sign-in", ANNA)
     assert answer.status_code == 429
-    assert "too many attempts" in answer.text
+    assert "Too many attempts" in answer.text
     assert "Try again in" in answer.text
 
 

@@ -196,9 +196,9 @@ def test_places_that_cannot_be_chosen_say_why(fresh, admin, tmp_path):
     ("changes", "field", "words"),
     [
         ({"name": ""}, "name", "Fill this in"),
-        ({"name": "a b"}, "name", "a name has letters"),
+        ({"name": "a b"}, "name", "A name has letters"),
         ({"storage": ""}, "storage", "Fill this in"),
-        ({"storage": "images"}, "storage", "write the folder from the root on"),
+        ({"storage": "images"}, "storage", "Write the folder from the root on"),
         ({"storage": "/proc/none"}, "storage", "cannot be written to"),
         ({"network": "bridge:none"}, "network", "no such network"),
     ],
@@ -256,7 +256,7 @@ def test_a_scan_is_watched_and_cancelled(fresh, admin, crowd):
     page = admin.get(f"{WAY}/scan").text
     assert f'hx-sse:connect="{WAY}/scan/live"' in page
     second = admin.post(f"{WAY}/scan", {"ranges": "127.0.0.1"})
-    assert (second.status_code, "another scan is running" in second.text) == (409, True)
+    assert (second.status_code, "Another scan is running" in second.text) == (409, True)
     fresh.world.wait(lambda: "machine with an SSH server" in admin.get(f"{WAY}/scan").text)
     assert admin.post(f"{WAY}/scan/cancel").headers["hx-redirect"] == f"{WAY}/scan"
     page = admin.get(f"{WAY}/scan").text
@@ -384,9 +384,9 @@ def _in_two_hours():
     ("form", "field", "words"),
     [
         ({"name": "", "site": "source"}, "name", "Fill this in"),
-        ({"name": "x y", "site": "source"}, "name", "a name has letters"),
+        ({"name": "x y", "site": "source"}, "name", "A name has letters"),
         ({"name": "north", "site": "source"}, "name", "A host of this name exists"),
-        ({"name": "other", "site": "source"}, "name", "another host in the list has this name"),
+        ({"name": "other", "site": "source"}, "name", "Another host in the list has this name"),
         ({"name": "kvm01", "site": "moon"}, "site", "Choose a site"),
     ],
 )
@@ -408,7 +408,7 @@ def test_a_host_enrols_again_in_its_own_place_and_under_no_other_name(fresh, adm
         fresh.world.wait(lambda: "Enrolled – VMs: 1" in admin.get(f"{WAY}/hosts").text)
         answer = admin.post(f"{picked}/token", {"name": "dr1", "site": "source"})
         assert answer.status_code == 422
-        assert "an agent of another name is on this host" in beside(answer.text, "name")
+        assert "An agent of another name is on this host" in beside(answer.text, "name")
         for _ in range(2):  # the first of these is never used
             page = admin.post(f"{picked}/token", {"name": "kvm01", "site": "recovery"}).text
             token = shown_token(page)
@@ -427,7 +427,7 @@ def test_the_name_of_another_hosts_agent_cannot_be_had(fresh, admin, picked, tmp
     admin.post(f"{WAY}/scan/add", {"host": "10.77.0.10"})
     answer = admin.post(f"{WAY}/host/10.77.0.10/token", {"name": "kvm01", "site": "source"})
     assert answer.status_code == 422
-    assert "an agent or host of this name exists" in beside(answer.text, "name")
+    assert "An agent or host of this name exists" in beside(answer.text, "name")
 
 
 def test_a_console_that_does_not_listen_says_what_to_do(tmp_path):

@@ -6,6 +6,7 @@ import pytest
 
 from leeward.console.web.charts import spark, timeline
 from leeward.console.web.language import Language, chosen, zone_named
+from leeward.console.web.phrases import Quote
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 
@@ -93,3 +94,23 @@ def test_a_timeline_gathers_points_in_slices():
     assert timeline(points, 1000, 1600, by_bytes=True).most == 3 * 1024
     assert [at for _, at in picture.ticks] == [1080, 1200, 1320, 1440, 1560]
     assert timeline([], 0, 0, by_bytes=False).bars == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("this is no certificate in PEM form", "This is no certificate in PEM form"),
+        ("disk vda is not part of the recovery point", "Disk vda is not part of the recovery point"),
+        ("libvirt does not answer: no route", "libvirt does not answer: no route"),
+        ("office cannot be reached", "office cannot be reached"),
+        ("web could not come", "web could not come"),
+        ("no error of ours says this", "no error of ours says this"),
+        ("leeward.toml says where the vault is", "leeward.toml says where the vault is"),
+        ("s3://x: no", "s3://x: no"),
+        ("Fill this in.", "Fill this in."),
+        ("", ""),
+    ],
+)
+def test_an_error_that_stands_alone_begins_with_a_capital(said, shown):
+    assert Language("en").alone(Quote(said)) == shown
+    assert Language("ja").alone(Quote(said)) == Language("ja").say(Quote(said))

@@ -228,7 +228,7 @@ def test_a_test_failover_and_its_end(protected, operator):
     assert "test copy of db is running" in operator.get("/").text
     refused = operator.post("/failover", {"vm": DB, "type": "test"})
     assert refused.status_code == 409
-    assert "a test failover exists already" in refused.text
+    assert "A test failover exists already" in refused.text
     assert operator.post("/do/cleanup", {"vm": DB}).status_code == 204
     until(lambda: protected.world.fleet.view().copy(DB, "test") is None)
     protected.watch._slow = 0.0
@@ -329,7 +329,7 @@ def test_a_plan_is_tested_and_cleaned_up(protected, operator):
     assert "/plans/shop/ask/approve" not in page
     refused = operator.post("/plans/shop/ask/approve", {"run": protected.world.last().id})
     assert refused.status_code == 409
-    assert "its last run has ended" in refused.text
+    assert "Its last run has ended" in refused.text
     assert operator.post("/plans/shop/ask/cleanup", {"run": protected.world.last().id}).status_code == 204
     protected.world.until_state("cleaned")
 

@@ -221,7 +221,7 @@ def test_users_are_added_changed_and_removed(stand):
     assert admin.post("/users", {"name": "Ben", "password": PASSWORD, "role": "viewer"}).status_code == 204
     weak = admin.post("/users", {"name": "carl", "password": "short", "role": "operator"})
     assert weak.status_code == 422
-    assert "a password has 12 to 256 characters" in weak.text
+    assert "A password has 12 to 256 characters" in weak.text
     assert 'value="carl"' in weak.text
     assert admin.post("/users/ben/role", {"role": "operator"}).status_code == 204
     assert {user.name: user.role for user in stand.identity.reception.users()} == {
@@ -239,7 +239,7 @@ def test_users_may_have_any_name(stand):
         known = {"name": name, "password": PASSWORD, "role": "viewer"}
         assert admin.post("/users", known).status_code == 204
         again = admin.post("/users", known)
-        assert (again.status_code, "there is such a user already" in again.text) == (409, True)
+        assert (again.status_code, "There is such a user already" in again.text) == (409, True)
 
 
 def test_a_token_is_told_once_and_works(stand):
@@ -259,7 +259,7 @@ def test_ones_own_password_needs_the_present_one(stand):
     form = {"current": "wrong", "password": "another long password", "again": "another long password"}
     answer = anna.post("/settings/password", form)
     assert answer.status_code == 403
-    assert "the present password is wrong" in answer.text
+    assert "The present password is wrong" in answer.text
     assert anna.post("/settings/password", {**form, "again": "x"}).status_code == 422
     assert anna.post("/settings/password", {**form, "current": PASSWORD}).status_code == 204
     answer = stand.pages().post("/sign-in", {"user": "anna", "password": "another long password"})

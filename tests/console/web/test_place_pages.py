@@ -134,6 +134,7 @@ def test_what_cannot_be_used_is_said_beside_its_field(admin, form, field, words)
     answer = admin.post("/first-steps/place", {**form, "act": "use"})
     assert answer.status_code >= 400
     assert words in why(answer, field)
+    assert why(answer, field).rpartition("</svg>")[2][0].isupper()
     for name, value in form.items():
         if value and name not in ("kind", "azure_sign"):
             assert f'value="{value}"' in answer.text
@@ -230,7 +231,7 @@ def test_a_vault_in_azure_and_a_wrong_key(fresh, admin, azure_server):
     wrong = azure_form(azure_server, "clicks", azure_account_key="d3Jvbmc=")
     answer = admin.post("/first-steps/place", {**wrong, "act": "use"})
     assert answer.status_code == 422
-    assert "our credentials" in why(answer, "azure_account_key")
+    assert "Our credentials" in why(answer, "azure_account_key")
     assert "d3Jvbmc=" not in answer.text
     right = azure_form(azure_server, "clicks")
     assert admin.post("/first-steps/place", {**right, "act": "use"}).status_code == 204
@@ -250,7 +251,7 @@ def test_new_credentials_are_tried_before_they_are_taken(fresh, admin, azure_ser
     bad = {"azure_sign": "key", "azure_account_key": "d3Jvbmc="}
     answer = admin.post("/vault/credentials", bad)
     assert answer.status_code == 422
-    assert "our credentials" in why(answer, "azure_account_key")
+    assert "Our credentials" in why(answer, "azure_account_key")
     assert "Fill this in" in why(admin.post("/vault/credentials", {"azure_sign": "sas"}), "azure_sas_token")
     assert fresh.place.chosen() == before
     # Wherever a form says: the place stays.
@@ -278,7 +279,7 @@ def test_a_signature_takes_the_keys_place_while_the_vault_is_in_use(fresh, admin
     unsigned, _, _ = token.partition("&sig=")
     forged = f"{unsigned}&sig={'A' * 43}%3D"
     bad = admin.post("/vault/credentials", {"azure_sign": "sas", "azure_sas_token": forged})
-    assert "our credentials" in why(bad, "azure_sas_token")
+    assert "Our credentials" in why(bad, "azure_sas_token")
     assert token[20:] not in bad.text
     answer = admin.post("/vault/credentials", {"azure_sign": "sas", "azure_sas_token": token})
     assert answer.headers["hx-redirect"] == "/vault?renewed=1"

@@ -292,15 +292,15 @@ def test_a_plan_whose_run_waits_is_neither_renamed_nor_deleted(protected, anna):
         ("name", "a/b", "name", "up to 63 letters"),
         ("groups.0.name", "application", "groups.1.name", "has this name too"),
         ("groups.1.delay", "soon", "groups.1.delay", "write it like 30s or 5m"),
-        ("groups.1.delay", "99d", "groups.1.delay", "at most 7 days"),
-        ("groups.0.checks.0.port", "99999", "groups.0.checks.0.port", "a port from 1 to 65535"),
-        ("groups.0.checks.0.port", "x", "groups.0.checks.0.port", "a whole number is needed"),
+        ("groups.1.delay", "99d", "groups.1.delay", "At most 7 days"),
+        ("groups.0.checks.0.port", "99999", "groups.0.checks.0.port", "A port from 1 to 65535"),
+        ("groups.0.checks.0.port", "x", "groups.0.checks.0.port", "A whole number is needed"),
         ("groups.0.checks.0.path", "health", "groups.0.checks.0.path", "begins with /"),
         ("groups.0.checks.0.timeout", "0s", "groups.0.checks.0.timeout", "more than 0"),
         ("groups.0.checks.0.address", "here", "groups.0.checks.0.address", "is no IP address"),
         ("groups.0.before.0.run", "nothing.sh", "groups.0.before.0.run", "there is no such script"),
         ("groups.0.before.0.run", "../etc/passwd", "groups.0.before.0.run", "without a path"),
-        ("groups.0.before.0.run", "", "groups.0.before.0.run", "it is empty"),
+        ("groups.0.before.0.run", "", "groups.0.before.0.run", "It is empty"),
     ],
 )
 def test_what_is_wrong_is_told_beside_its_field_and_nothing_is_lost(detailed, field, value, where, said):
@@ -323,7 +323,7 @@ def test_all_that_is_wrong_is_told_at_once(protected, anna):
     taken = protected.world.create()
     editor.type("name", taken.name).type("groups.0.name", "a").press("group-remove:1")
     editor.type("groups.0.add", DB).press("vm-add:0").press("save")
-    assert (editor.answer.status_code, editor.why("name")) == (409, "a plan of this name exists")
+    assert (editor.answer.status_code, editor.why("name")) == (409, "A plan of this name exists")
     assert editor.groups() == [("a", [DB])]
 
 
@@ -417,11 +417,11 @@ def test_out_as_a_file_and_in_again(protected, anna):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "a plan has a name and groups"),
-        ("{", "this is not YAML that can be used"),
-        ("- a\n- b", "a plan has a name and groups"),
+        ("", "A plan has a name and groups"),
+        ("{", "This is not YAML that can be used"),
+        ("- a\n- b", "A plan has a name and groups"),
         ("a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]", "taken by the command line only"),
-        ("!!python/object/apply:os.system [id]", "a plan has a name and groups"),
+        ("!!python/object/apply:os.system [id]", "A plan has a name and groups"),
     ],
 )
 def test_files_that_are_no_plans(shared, text, said):
@@ -491,7 +491,7 @@ def test_two_networks_of_one_name_are_not_made_one(protected, anna):
         editor.press("network-add").type(f"networks.{place}.from", "bridge:br0").type(f"networks.{place}.to", target)
     editor.press("save")
     assert editor.answer.status_code == 422
-    assert editor.why("networks.1.from") == "another network has this name too"
+    assert editor.why("networks.1.from") == "Another network has this name too"
     editor.type("networks.1.from", "bridge:br1").press("save")
     assert editor.answer.status_code == 204
     assert document(protected)["networks"] == {"bridge:br0": "bridge:a", "bridge:br1": "bridge:b"}
@@ -502,7 +502,7 @@ def test_plans_may_have_any_name(protected, anna, name):
     protected.world.create(name=name)
     editor = Editor(anna, "/new-plan").type("name", name).type("groups.0.name", "a")
     editor.type("groups.0.add", DB).press("vm-add:0").press("save")
-    assert (editor.answer.status_code, editor.why("name")) == (409, "a plan of this name exists")
+    assert (editor.answer.status_code, editor.why("name")) == (409, "A plan of this name exists")
 
 
 @pytest.mark.parametrize(

@@ -192,12 +192,12 @@ def test_an_agent_is_installed_and_no_secret_stays(stand, machine, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "status", "words"),
     [
-        ({"password": "wrong"}, 409, "the host does not let this user in"),
-        ({"password": ""}, 409, "the host does not let this user in"),
-        ({"known": "SHA256:other"}, 409, "the host has shown another key than before"),
+        ({"password": "wrong"}, 409, "The host does not let this user in"),
+        ({"password": ""}, 409, "The host does not let this user in"),
+        ({"known": "SHA256:other"}, 409, "The host has shown another key than before"),
         ({"sure": ""}, 422, "Compare the key first."),
         ({"name": ""}, 422, "Fill this in."),
-        ({"name": "a b"}, 422, "a name has letters"),
+        ({"name": "a b"}, 422, "A name has letters"),
         ({"site": "moon"}, 422, "Choose a site."),
     ],
 )
@@ -239,7 +239,7 @@ def test_what_fails_behind_the_enrolment_is_mended_and_installed_again(stand, ma
     assert f'action="{page}/key"' in text
     assert [view.name for view in stand.agents.views()] == ["kvm01"]
     answer = stand.admin.post(f"{page}/install", form_of(machine, keys, name="dr1"))
-    assert (answer.status_code, "an agent of another name is on this host" in answer.text) == (422, True)
+    assert (answer.status_code, "An agent of another name is on this host" in answer.text) == (422, True)
     machine.program("systemctl", STANDIN.format(log=machine.log))
     machine.log.unlink()
     stand.admin.post(f"{page}/install", form_of(machine, keys, site="source"))

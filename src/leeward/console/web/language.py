@@ -17,13 +17,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from babel import Locale
 from babel.core import UnknownLocaleError
 from babel.dates import format_date, format_datetime, format_skeleton, format_time
+from babel.messages.catalog import Catalog
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po
 from babel.numbers import format_decimal, format_percent
 from babel.units import format_unit
 
 from leeward.console.web.phrases import Phrase, Quote
-from leeward.console.web.told import Told, patterns_in
+from leeward.console.web.told import Beginning, Told, patterns_in, whole_in
 
 LANGUAGES = {"en": "English", "ja": "日本語"}
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
@@ -55,6 +56,11 @@ class Language:
             name: self.say(value) if isinstance(value, (Quote, Phrase)) else value for name, value in what.values
         }
         return self.gettext(what.text).format(**values)
+
+    def alone(self, what: Phrase | Quote | str) -> str:
+        """The same where nothing stands before it, see `Beginning`."""
+        said = self.say(what)
+        return _beginning()(said) if self.code == "en" and isinstance(what, Quote) else said
 
     def told(self, text: str) -> str:
         """What another part of Leeward said in English; as it is where the catalogue does not know it."""
@@ -158,11 +164,23 @@ def _catalogue(code: str) -> tuple[gettext.NullTranslations, list[str]]:
     """And the patterns in it, see `told`."""
     if code == "en":
         return gettext.NullTranslations(), []
-    source = files("leeward.console.web") / "locale" / code / "LC_MESSAGES" / "leeward.po"
-    compiled, found = io.BytesIO(), read_po(io.BytesIO(source.read_bytes()), locale=code)
+    compiled, found = io.BytesIO(), _read(code)
     write_mo(compiled, found)
     compiled.seek(0)
     return gettext.GNUTranslations(compiled), patterns_in(found)
+
+
+@lru_cache(maxsize=len(LANGUAGES))
+def _read(code: str) -> Catalog:
+    source = files("leeward.console.web") / "locale" / code / "LC_MESSAGES" / "leeward.po"
+    return read_po(io.BytesIO(source.read_bytes()), locale=code)
+
+
+@lru_cache(maxsize=1)
+def _beginning() -> Beginning:
+    """English has no catalogue of its own; the texts stand in each of the others."""
+    known = _read(next(code for code in LANGUAGES if code != "en"))
+    return Beginning(whole_in(known), patterns_in(known))
 
 
 def chosen(wanted: str | None, accepted: str) -> str:

@@ -132,6 +132,7 @@ def _room(language: Language, assets: Assets) -> Environment:
         "number": language.number,
         "percent": language.percent,
         "say": language.say,
+        "alone": language.alone,
         # A name stays as it is, though the catalogue may have that word.
         "say_name": lambda what: what if isinstance(what, str) else language.say(what),
         "told": language.told,

@@ -24,6 +24,8 @@ _DEEPEST = 3
 _JOINTS = re.compile(r"; |: | \(|\)$|\. ")
 _VALUE = re.compile(r"{\w+}")
 _WORD = re.compile(r"\w+")
+# Not what is spelled so: leeward.toml, s3://…, names of programs.
+_FIRST_WORD = re.compile(r"(?!libvirt|virsh|systemd)[a-z]+(?=[ ,'’])")
 
 
 def patterns_in(catalogue: Catalog) -> list[str]:
@@ -36,6 +38,17 @@ def patterns_in(catalogue: Catalog) -> list[str]:
         and "{" in message.id
         and any(_elsewhere(place) for place, _ in message.locations)
     ]
+
+
+def whole_in(catalogue: Catalog) -> frozenset[str]:
+    """The same of texts without values."""
+    return frozenset(
+        message.id
+        for message in catalogue
+        if isinstance(message.id, str)
+        and "{" not in message.id
+        and any(_elsewhere(place) for place, _ in message.locations)
+    )
 
 
 def _elsewhere(place: str) -> bool:
@@ -120,6 +133,23 @@ class Shapes:
             if match:
                 return pattern, match.groupdict()
         return None
+
+
+class Beginning:
+    """Errors begin with a small letter, since they go on after a name and a colon elsewhere. One that stands alone
+    begins with a capital, if its first word is one of ours: how a host is called is its owner's matter. texts:
+    without values; patterns: with them."""
+
+    def __init__(self, texts: frozenset[str], patterns: Iterable[str]) -> None:
+        self._texts = texts
+        self._shapes = Shapes(text for text in patterns if tells_enough(text))
+
+    def __call__(self, text: str) -> str:
+        if len(text) > _LONGEST or not _FIRST_WORD.match(text):
+            return text
+        found = None if text in self._texts else self._shapes.fitting(text)
+        ours = text in self._texts or (found is not None and _FIRST_WORD.match(found[0]))
+        return text[0].upper() + text[1:] if ours else text
 
 
 def own_words(pattern: str) -> set[str]:
