@@ -17,15 +17,16 @@ from leeward.console.plan_runs import PlanRuns
 from leeward.console.plan_scripts import Scripts
 from leeward.console.plan_showing import plan_view
 from leeward.console.plan_views import PlanView
+from leeward.console.renaming import names_now
 from leeward.console.telling import Teller
 from leeward.domain.drills import subject_of
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused
 from leeward.domain.plan_asks import busy
 from leeward.domain.plan_runs import OPEN
-from leeward.domain.plans import Fault, Member, Plan
+from leeward.domain.plans import Fault, Member, Plan, renamed
 from leeward.logs import log
 from leeward.state.database import Database
-from leeward.state.plans import KeptPlan
+from leeward.state.plans import Changed, KeptPlan
 
 # The vault's document, beside each VM, of the plans that it is in, for a console that knows nothing else.
 PLANS = "plans"
@@ -82,6 +83,22 @@ class Plans:
         self._publish({*before.members, *plan.members})
         return self._view(kept)
 
+    def follow_names(self) -> list[str]:
+        """Plans are of VMs, and show how these are called now; names of those that were changed. What is left, since
+        somebody else changes it at this moment, is done with the next look."""
+        names, changed = self.vms(), []
+        for kept in self._plans.all():
+            plan = renamed(kept.plan, names)
+            if plan == kept.plan:
+                continue
+            try:
+                self._plans.change(plan.name, plan, kept.digest)
+            except (Changed, NotFound):
+                continue
+            self._publish(plan.members)
+            changed.append(plan.name)
+        return changed
+
     def look_over(self, document: Any) -> list[Fault]:
         """All that is wrong with a document; nothing is kept."""
         return look_over(document, self._finder(), self._scripts.path)[1]
@@ -110,15 +127,15 @@ class Plans:
 
     def _finder(self) -> FindVm:
         """For one document: what is protected is asked for once, however many VMs it names."""
-        wishes = self._database.desired().protections
-        fleet = cache(self._fleet.view)
+        fleet = self._fleet.view()
+        names = names_now(self._database.desired().protections, fleet)
 
         def find_vm(ref: str) -> Member:
-            found = [Member(wish.vm_id, wish.vm_name) for wish in wishes if ref in (wish.vm_id, wish.vm_name)]
+            found = [Member(vm_id, name) for vm_id, name in names.items() if ref in (vm_id, name)]
             if len(found) > 1:
                 raise BadInput(f"{len(found)} VMs are called {ref}: use the id")
             if not found:
-                present = any(ref in (vm.id, vm.name) for vm in fleet().vms)
+                present = any(ref in (vm.id, vm.name) for vm in fleet.vms)
                 raise NotFound(f"{ref} is not protected" if present else f"there is no protected VM {ref}")
             return found[0]
 

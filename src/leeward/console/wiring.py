@@ -145,6 +145,7 @@ class Console:
                     self.plans.adopt()
                 self.learner.look()
                 follow_names(self._database, self.fleet, self.desk, self.vault)
+                self.plans.follow_names()
                 if first:
                     self.service.drills.tell_again(self.vault.open())
                 first = False

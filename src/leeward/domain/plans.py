@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from leeward.domain.procedures import Kind
@@ -110,6 +110,16 @@ class Plan:
 
     def member(self, vm_id: str) -> Member:
         return next(member for member in self.members if member.vm_id == vm_id)
+
+
+def renamed(plan: Plan, names: Mapping[str, str]) -> Plan:
+    """The same with its VMs called by these names, by their ids; others keep theirs."""
+
+    def named(member: Member) -> Member:
+        return Member(member.vm_id, names.get(member.vm_id, member.vm_name))
+
+    groups = tuple(replace(group, members=tuple(map(named, group.members))) for group in plan.groups)
+    return replace(plan, groups=groups)
 
 
 _NAME = re.compile(r"[\w][\w .+-]{0,62}")

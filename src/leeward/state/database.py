@@ -24,7 +24,7 @@ from leeward.state.lives import Lives
 from leeward.state.plans import Plans
 from leeward.state.runs import Runs
 from leeward.state.seat import fence
-from leeward.state.tables import Counter, Event, ProtectedVm
+from leeward.state.tables import Counter, Event, ProtectedVm, VmLife
 from leeward.wire.messages import DesiredState, PolicyMessage, ProtectionMessage
 
 # On whose behalf this thread or task works: a user, a token, "local" (the machine's root) or Leeward itself.
@@ -183,12 +183,16 @@ class Database:
             return True
 
     def rename(self, vm_id: str, name: str) -> None:
-        """Change the name alone, whatever else is being changed at this moment."""
+        """Change the name alone, here and where the VM's life is written down, whatever else is being changed at this
+        moment."""
         with self.writing() as session:
             _count(session)
             row = session.get(ProtectedVm, vm_id)
             if row is not None:
                 row.name = name
+            life = session.get(VmLife, vm_id)
+            if life is not None:
+                life.vm_name = name
 
     def unprotect(self, vm_id: str) -> DesiredState:
         with self.writing() as session:

@@ -15,6 +15,7 @@ from tests.console.web.test_moves import until
 
 from leeward.console import listeners
 from leeward.console.web.assets import Assets
+from leeward.console.web.vm_pages import history_of
 from leeward.domain.growth import Size
 from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Power
@@ -381,3 +382,16 @@ def test_what_a_test_has_shown_is_on_the_vms_page_and_can_be_filed(stand):
     assert hashlib.sha256(picture.content).hexdigest() in report
     assert viewer.get(f"/vms/{DB}/evidence/nope").status_code == 404
     assert stand.pages().get(f"/vms/{DB}/evidence/{test.run}/picture").status_code in (303, 401)
+
+
+def test_a_vms_history_begins_with_its_name():
+    """Before that another VM may have had it."""
+    events = [
+        {"subject": "db", "what": "protect"},
+        {"subject": "till", "what": "renamed"},
+        {"subject": "db", "what": "renamed"},
+        {"subject": "db", "what": "unprotect"},
+    ]
+    assert history_of("db", events) == [events[0], events[2]]
+    assert history_of("till", events) == [events[1]]
+    assert len(history_of("db", events[:1] * 20)) == 10

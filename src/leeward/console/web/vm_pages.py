@@ -142,6 +142,18 @@ def points_of(parts: Parts, vm_id: str, span: str, begins: float | None, ends: f
     )
 
 
+def history_of(name: str, events: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+    """What was done lately with the VM of this name, newest first, back to when it got the name: before that another
+    one may have had it."""
+    found: list[Mapping[str, str]] = []
+    for event in events:
+        if event["subject"] == name:
+            found.append(event)
+            if event["what"] == "renamed":
+                break
+    return found[:10]
+
+
 def router(parts: Parts) -> APIRouter:
     pages = APIRouter(route_class=GuardedRoute)
     paint, watch = parts.painter.page, parts.watch
@@ -154,7 +166,7 @@ def router(parts: Parts) -> APIRouter:
         head = head_of(moment, vm_id, actor_of(request).role)
         points = points_of(parts, vm_id, span, begins, ends)
         name = head.status.vm
-        events = [event for event in parts.service.events(300) if event["subject"] == name][:10]
+        events = history_of(name, parts.service.events(300))
         return paint(
             request,
             "vm.html",
