@@ -8,7 +8,7 @@ that the part kept in memory is gone. What it had written (database, ledger, job
 import threading
 import time
 
-from tests.console.world import KIB64, VM, ConsoleParts, CutStore, FarLink, Place, World
+from tests.console.world import KIB64, VM, ConsoleParts, CutStore, Died, FarLink, Place, World
 
 from leeward.agent import agent as agent_module
 from leeward.agent import follower, guard, lastcycle, owing, sentry, worker
@@ -23,10 +23,6 @@ from leeward.replication.spool import SpoolingStore
 from leeward.state.runs import Runs
 from leeward.vault.facade import Vault
 from leeward.vault.stores.memory import MemoryStore
-
-
-class Died(BaseException):
-    """The process ends here. No `except Exception` of ours may take note of it."""
 
 
 def hurry(monkeypatch):
