@@ -50,6 +50,7 @@ def test_there_are_those_that_scripts_rely_on():
 def test_it_explains_itself_and_its_options_and_is_documented(name):
     command = COMMANDS[name]
     assert command.help
+    assert not re.search(r"\w,?\n\w", command.help)  # lines of the code, that a narrow terminal would break again
     options = {option for parameter in command.params for option in parameter.opts}
     assert ("--json" in options) is (name not in WITHOUT_JSON)
     assert [parameter.name for parameter in command.params if not parameter.help] == []

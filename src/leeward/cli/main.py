@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,7 +62,17 @@ class _Commands(TyperGroup):
             if entry.name == cmd_name:
                 found = typer.main.get_group(entry.load())
                 found.name = cmd_name
-        return found
+        return _unfolded(found)
+
+
+def _unfolded(command: Any) -> Any:
+    """Its help, and that below it, with the lines of a paragraph as one: they are as long as the code's lines may be,
+    and would be broken twice in a narrower terminal."""
+    if command is not None:
+        command.help = command.help and re.sub(r"(?<=\S)\n *(?=[^\s-])", " ", inspect.cleandoc(command.help))
+        for below in getattr(command, "commands", {}).values():
+            _unfolded(below)
+    return command
 
 
 def _plugins() -> Iterator[EntryPoint]:
