@@ -13,10 +13,10 @@ from leeward.agent.agent import Agent
 from leeward.agent.jobs import Context, Task
 from leeward.agent.lastcycle import LastCycle
 from leeward.agent.ledger import Ledger, Owed, StandDown
-from leeward.domain.errors import Fenced, HypervisorError, Refused, StoreUnavailable, VmGone
+from leeward.domain.errors import Damaged, Fenced, HypervisorError, Refused, StoreUnavailable, VmGone
 from leeward.domain.vm import Power
 from leeward.vault.facade import Vault
-from leeward.vault.log import LogWriter, VmLog
+from leeward.vault.log import Consent, LogWriter, VmLog
 from leeward.wire.jobs import Job, JobKind
 from leeward.wire.messages import ReplicaReport
 from leeward.wire.translate import utc
@@ -145,18 +145,22 @@ class SourceTasks:
 
     def take_epoch(self, context: Context) -> dict[str, Any]:
         """Become the writer of the VM's log. claim: the epoch to follow; reason, run: told in the log; back: runs
-        whose taking is given back, whether it has come to that yet or not (see `_take_back`). owe: where the vault is
-        away, take it when it is back (`leeward.agent.owing`), and go on with the point that the replica here holds.
+        whose taking is given back, whether it has come to that yet or not (see `_take_back`). passing: the log cannot
+        be read to its end, and is to go on from an older point (see `consent_of`). owe: where the vault is away, take
+        it when it is back (`leeward.agent.owing`), and go on with the point that the replica here holds.
 
         → epoch; point, time: the newest recovery point now that no other writer can add one. owed: it is to be taken.
         """
         job = context.job
         arguments = job.arguments
         info = self._info(job)
-        claim, back = int(arguments["claim"]), arguments.get("back")
+        claim, back, consent = int(arguments["claim"]), arguments.get("back"), consent_of(arguments.get("passing"))
         try:
             log = self._open_vault().log(job.vm_id)
-            state = (_take_back(log, claim, info, back) if back else log.take_epoch(claim, info)).state
+            if back:
+                state = _take_back(log, claim, info, back, consent).state
+            else:
+                state = log.take_epoch(claim, info, consent).state
         except StoreUnavailable as away:
             return self._owe(context, away)
         self._agent.owing.drop(job.vm_id, job.host)
@@ -223,18 +227,28 @@ class SourceTasks:
             return True
 
 
-def _take_back(log: VmLog, claim: int, info: dict[str, Any], runs: list[str]) -> LogWriter:
+def consent_of(told: dict[str, Any] | None) -> Consent | None:
+    """told: point: the sequence number of the one that is wanted; unread: see `leeward.vault.writer.Consent`."""
+    return Consent(int(told["point"]), tuple(int(seq) for seq in told["unread"])) if told else None
+
+
+def _take_back(log: VmLog, claim: int, info: dict[str, Any], runs: list[str], consent: Consent | None) -> LogWriter:
     """Begin an epoch after whatever these runs have made of the log. Raises Fenced when another run has it.
 
     Also when the run never came to take anything: its order may be on its way still, and must find the log closed.
     """
     for _ in range(_TRIES):
-        reign = log.reign()
+        try:
+            reign = log.reign()
+        except Damaged:
+            if consent is None:
+                raise
+            return log.take_epoch(claim, info, consent)  # as it was when they were to take it
         epoch = reign.epoch if reign else 0
         ours = reign is not None and (reign.info.get("run") in runs or reign.info.get("host") == info["host"])
         follow = epoch - 1 if reign is not None and reign.info == info else epoch if ours else claim
         try:
-            return log.take_epoch(follow, info)
+            return log.take_epoch(follow, info, consent)
         except Fenced:
             if log.epoch() == epoch:
                 raise

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Any, Protocol
 
+from leeward.console.breaches import Over, over, reading
 from leeward.console.fleet import Fleet
 from leeward.domain.errors import NotFound, Refused, StoreFull, Unavailable
 from leeward.domain.procedures import Kind
@@ -47,7 +48,8 @@ class Checks:
         self._left = left
 
     def check(self, run: Run) -> Done:
-        """→ claim: the epoch that may be followed; definition: of the VM at home; replica: there is a warm one that
+        """→ claim: the epoch that may be followed; passing: what of the log is passed over for that (see
+        `leeward.domain.runs.passing`); definition: of the VM at home; replica: there is a warm one that
         could be failed over to without the vault; afresh: what is left there of another run goes first."""
         replica = self.replica(run.vm_id, run.away) if run.kind is Kind.UNPLANNED else None
         if run.options.get("from_vault"):
@@ -68,15 +70,19 @@ class Checks:
 
     def _check_vault(self, run: Run) -> Done:
         vm_log = self._vault.open().log(run.vm_id)
-        point = vm_log.choose(run.point)
-        claim = self._claim_from(run, vm_log, run.home)
-        with vm_log.open_point(point.id, cache_bytes=0) as image:
-            definition = image.definition
-            if run.kind is Kind.PLANNED and self._fleet.view().replica(run.vm_id, run.away) is None:
-                self._must_have_room(run.away, room_for(image))
+        with reading(run, vm_log):
+            point = vm_log.choose(run.point)
+            with vm_log.open_point(point.id, cache_bytes=0) as image:
+                definition = image.definition
+                if run.kind is Kind.PLANNED and self._fleet.view().replica(run.vm_id, run.away) is None:
+                    self._must_have_room(run.away, room_for(image))
+        # That the newest one can be read has shown that all can be.
+        passed = over(run, vm_log, point) if run.point != "latest" else None
+        claim = self._claim(run, vm_log, run.home, passed)
         note = run.options.get("note")
         told = f"point {point.id}: {note}" if note else f"newest usable point: {point.id}"
-        return Done(told, {"claim": claim, "definition": definition})
+        found = {"claim": claim, "definition": definition}
+        return Done(told, found) if passed is None else Done(passed.told, {**found, "passing": passed.passing})
 
     def _check_replica(self, run: Run, replica: ReplicaReport, away: Unavailable) -> Done:
         """What the replica's host last saw of the log is all that can be known now."""
@@ -115,12 +121,21 @@ class Checks:
                 hint="Remove it on that host, then retry",
             )
 
+    def _claim(self, run: Run, vm_log: VmLog, host: str, passed: Over | None, known: int = 0) -> int:
+        """As `_claim_from`, also where a part of the log is passed over: by what is certain of it."""
+        if passed is None:
+            return self._claim_from(run, vm_log, host, known)
+        if passed.reign is not None:
+            self._may_follow(run, passed.reign, host, known)
+        return passed.epoch
+
     def _claim_from(self, run: Run, vm_log: VmLog, host: str, known: int = 0) -> int:
         """The epoch that may be followed: one that is written from `host`, or not newer than the one that is known to
         be over (of a host that has not come to take its own yet). Raises Refused when the VM is elsewhere."""
         reign = vm_log.reign()
-        if reign is None:
-            return 0
+        return 0 if reign is None else self._may_follow(run, reign, host, known)
+
+    def _may_follow(self, run: Run, reign: Reign, host: str, known: int) -> int:
         there = reign.info.get("host")
         if reign.epoch <= known:
             return reign.epoch
@@ -167,14 +182,19 @@ class Checks:
             return {}
         try:
             vm_log = self._vault.open().log(run.vm_id)
-            reign = vm_log.reign()
+            with reading(run, vm_log):
+                passed = over(run, vm_log, vm_log.choose(run.point)) if run.options.get("explicit") else None
+            reign = vm_log.reign() if passed is None else None
         except Unavailable:
             if run.result("check").get("replica"):
                 return {}  # what was seen last must do: it may be meant to go on without the vault
             raise
         if reign is not None and reign.info.get("run") == run.id and reign.reason != "undo":
             return {"claim": reign.epoch - 1}  # it was taken after all
-        return {"claim": self._claim_from(run, vm_log, run.away if run.failed_step == "epoch-home" else run.home)}
+        host = run.away if run.failed_step == "epoch-home" else run.home
+        if passed is None:
+            return {"claim": self._claim_from(run, vm_log, host)}
+        return {"claim": self._claim(run, vm_log, host, passed), "passing": passed.passing}
 
     def check_home(self, run: Run) -> Done:
         """→ claim, definition."""
@@ -199,13 +219,16 @@ class Checks:
     def _check_unplanned_home(self, run: Run, life: Life | None) -> Done:
         self._must_answer(run.home, "the home host")
         vm_log = self._vault.open().log(run.vm_id)
-        point, move = vm_log.choose(run.point), vm_log.last_move(lambda found: self._given_up(run, found))
-        wish = self._wish(run.vm_id)
-        claim = self._claim_from(run, vm_log, run.away, known=wish.claim if wish else 0)
-        definition = life.definition if life else ""
-        if not definition:
+        with reading(run, vm_log):
+            point = vm_log.choose(run.point)
             with vm_log.open_point(point.id, cache_bytes=0) as image:
-                definition = image.definition
+                definition = life.definition if life and life.definition else image.definition
+        passed = over(run, vm_log, point) if run.point != "latest" else None
+        wish = self._wish(run.vm_id)
+        claim = self._claim(run, vm_log, run.away, passed, known=wish.claim if wish else 0)
+        if passed is not None:
+            return Done(passed.told, {"claim": claim, "definition": definition, "passing": passed.passing})
+        move = vm_log.last_move(lambda found: self._given_up(run, found))
         lost = f"what is newer than point {point.id} of {utc(point.time_ns)} is lost"
         theirs = move is not None and move.info.get("host") == run.away
         if not theirs or (move is not None and point.epoch < move.epoch):

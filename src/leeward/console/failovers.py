@@ -104,8 +104,9 @@ class Failovers:
         self, vm_id: str, name: str, event: Event, point: str, by: str, options: dict[str, Any], run_id: str = ""
     ) -> Run:
         """event: PLANNED or UNPLANNED. options: to (a recovery host), force, timeout_s, networks, newest (see
-        `Marks`), from_vault, without_vault (see `leeward.domain.runs.may_owe`), hold (see the same's `held`). run_id:
-        asking with the same one twice is the same as asking once."""
+        `Marks`), from_vault, without_vault (see `leeward.domain.runs.may_owe`), hold (see the same's `held`),
+        explicit: the point was named by somebody, not chosen for him. run_id: asking with the same one twice is the
+        same as asking once."""
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
@@ -188,7 +189,8 @@ class Failovers:
         return self._beginner.begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
 
     def unplanned_failback(self, vm_id: str, name: str, point: str, by: str, options: dict[str, Any]) -> Run:
-        """The recovery site is gone. options: to (another host than the one it came from), force.
+        """The recovery site is gone. options: to (another host than the one it came from), force, explicit (as in
+        `failover`).
 
         there: added here, the epoch in which the recovery site runs the VM, where that was just being moved there.
         """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -297,7 +298,7 @@ class Service:
 
     def failover(self, ref: str, event: Event, request: FailoverRequest, by: str = "operator") -> RunView:
         vm_id, name = self.known(ref)
-        options = request.model_dump(exclude={"point"})
+        options = request.model_dump(exclude={"point"}) | _explicit(request.point)
         return self._run_view(self._failovers.failover(vm_id, name, event, request.point, by, options))
 
     def instant(self, vm_id: str) -> Choice:
@@ -308,6 +309,7 @@ class Service:
         vm_id, name = self.known(ref)
         options = request.model_dump(exclude={"unplanned", "point"})
         if request.unplanned:
+            options |= _explicit(request.point)
             return self._run_view(self._failovers.unplanned_failback(vm_id, name, request.point, by, options))
         if request.point != "latest":
             raise BadInput("a planned failback always brings the newest data", subject=request.point)
@@ -419,3 +421,8 @@ def _one_host(wish: ProtectionMessage, fellows: list[ProtectionMessage]) -> None
                 subject=wish.policy.group,
                 hint="Choose another name for the group, or bring the VMs to one host",
             )
+
+
+def _explicit(point: str) -> dict[str, Any]:
+    """Somebody has named this very point, so that what came after it may be given up."""
+    return {"explicit": True} if point.isdecimal() else {}

@@ -117,6 +117,14 @@ def may_have_owed(run: Run) -> bool:
     return may_owe(run) or bool(run.options.get("owed_before"))
 
 
+def passing(run: Run) -> dict[str, Any] | None:
+    """Of a run to an older point of a log that cannot be read to its end: what it may pass over, as its check saw it
+    or whoever had it tried again; None: nothing. See `leeward.vault.writer.Consent`. Pure."""
+    seen = run.result("check") or run.result("check-home")
+    found: dict[str, Any] | None = run.options.get("passing", seen.get("passing"))
+    return found
+
+
 def new_run(run: Run) -> Run:
     """With its steps laid out."""
     return replace(run, steps=tuple(StepRecord(step.name) for step in steps(run.kind)))
@@ -254,6 +262,9 @@ def inheritance(run: Run) -> dict[str, Any]:
         found["tried"] = True  # what its last step may have left running is cleared away first
     if "there" in run.options:
         found["there"] = run.options["there"]
+    # For its being taken back alone: what it passes over itself it must be told itself.
+    if over := passing(run) or run.options.get("inherited_passing"):
+        found["inherited_passing"] = over
     return {**found, "owed_before": True} if may_have_owed(run) else found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from leeward.domain.procedures import Kind, undo_order
-from leeward.domain.runs import Run, StepState, may_owe
+from leeward.domain.runs import Run, StepState, may_owe, passing
 from leeward.wire.jobs import Job, JobKind
 
 _FAILOVER, _TEST = "failover", "test"
@@ -29,7 +29,8 @@ def _stand_down(run: Run, where: str) -> dict[str, Any]:
 
 def _claim(run: Run, check: str, reason: str) -> dict[str, Any]:
     """To follow the epoch that was seen when the run began (or was retried, see `claim`), and no other."""
-    return {"claim": claim(run, check), "reason": reason, "run": run.id}
+    found = {"claim": claim(run, check), "reason": reason, "run": run.id}
+    return {**found, "passing": over} if (over := passing(run)) else found
 
 
 def _ours(run: Run) -> list[str]:
@@ -40,13 +41,16 @@ def _ours(run: Run) -> list[str]:
 def _unclaim(run: Run, check: str) -> dict[str, Any]:
     """The log is given back: to follow the epoch that was claimed, or the one that this run began. Also where it
     never came to that: a taking that is still on its way somewhere must find the door closed."""
-    found = {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": _ours(run)}
+    found: dict[str, Any] = {"claim": claim(run, check), "reason": "undo", "run": run.id, "back": _ours(run)}
+    if over := passing(run) or run.options.get("inherited_passing"):
+        found["passing"] = over
     if "unowe" not in {record.name for record in run.undo}:
         return found
     # The vault may be away still. Then the VM runs on at home only if nobody can have its log: either the recovery
     # site has promised not to take it, or neither is known.
     stuck = f"When the vault or {run.away} can be reached again: `leeward failover cancel {run.vm_name}` once more"
-    return {**found, "name": run.vm_name, "owe": bool(run.undone("unowe").get("unowed")), "stuck": stuck}
+    owe = bool(run.undone("unowe").get("unowed")) and not over
+    return {**found, "name": run.vm_name, "owe": owe, "stuck": stuck}
 
 
 def _epoch(run: Run) -> dict[str, Any]:
@@ -56,7 +60,8 @@ def _epoch(run: Run) -> dict[str, Any]:
     sure = f"Make sure that it is off at {run.home}, then `leeward failover retry {run.vm_name} --without-vault`"
     stuck = {} if run.options.get("from_vault") else {"stuck": sure}
     told = {"name": run.vm_name, "point": run.point, "after": run.options.get("after", [])}
-    return {**found, **told, "owe": may_owe(run), **stuck}
+    # What may be passed over is known of the vault that was looked at; nobody knows how it will be when it is back.
+    return {**found, **told, "owe": may_owe(run) and not passing(run), **stuck}
 
 
 def _unowe(run: Run) -> dict[str, Any]:
@@ -103,7 +108,10 @@ def _start_away(run: Run) -> dict[str, Any]:
 
 def _plug(run: Run) -> dict[str, Any]:
     """Where the home site was not reached, it may live: it is given the time in which it must have found its log
-    closed. A log that could not be closed cannot be found closed: the operator has vouched."""
+    closed. A log that could not be closed cannot be found closed: the operator has vouched. Nor is it known who had
+    the log where a part of it could not be read: whoever that was is given the time as well."""
+    if passing(run):
+        return {**_copy(run), "grace_s": GRACE_S}
     if run.result("fence").get("reached", True) or run.result("epoch").get("owed"):
         return _copy(run)
     return {**_copy(run), "grace_s": GRACE_S}
@@ -134,7 +142,7 @@ def _switch(run: Run) -> dict[str, Any]:
 def _start_home(run: Run) -> dict[str, Any]:
     """Where the recovery site was not reached, as in `_plug`: here it is the start that waits."""
     found = {"epoch": run.result("epoch-home")["epoch"], **_held_at_home(run)}
-    if run.result("fence-away").get("reached", True):
+    if run.result("fence-away").get("reached", True) and not passing(run):
         return found
     return {**found, "grace_s": GRACE_S}
 

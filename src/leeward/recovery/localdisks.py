@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from leeward.domain.blocks import BLOCK_SIZE, Runs, block_count
-from leeward.domain.errors import HypervisorError, NotFound
+from leeward.domain.errors import Damaged, HypervisorError, NotFound
 from leeward.logs import log
 from leeward.recovery import images
 from leeward.recovery.durable import load_json, save_json, sync_folder
@@ -210,7 +210,7 @@ def _suspect(image: PointImage, name: str, journal: Journal, points: _Points, si
             there = points.get(other)
             if name in there.disks:
                 mask |= there.differs_from(held)[name].mask(blocks)
-    except NotFound:
+    except (NotFound, Damaged):  # pruned, or the log has gone on without it
         log.info("a point that the image was at is gone: every block is compared", disk=name)
         return None
     if size < image.disks[name].size:

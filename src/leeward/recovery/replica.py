@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from leeward.domain.blocks import BLOCK_SIZE, Runs
-from leeward.domain.errors import NotFound, Refused, StoreFull
+from leeward.domain.errors import Damaged, NotFound, Refused, StoreFull
 from leeward.domain.vm import FirmwareState
 from leeward.hypervisors.libvirt.scratch import short_name
 from leeward.hypervisors.passage import make_passable
@@ -231,8 +231,8 @@ class Replicas:
         try:
             with self._vault.log(record.vm_id).open_point(record.point, cache_bytes=0) as held:
                 return image.differs_from(held)
-        except NotFound:
-            return None  # pruned since
+        except (NotFound, Damaged):
+            return None  # pruned since, or the log has gone on without it
 
     def _merge(self, record: ReplicaRecord) -> None:
         """Bring what is staged into the images, without the vault. Repeat after a kill."""

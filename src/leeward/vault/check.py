@@ -11,13 +11,14 @@ from dataclasses import dataclass, field
 from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE
-from leeward.domain.errors import Damaged, ObjectNotFound
+from leeward.domain.errors import Damaged, NotFound, ObjectNotFound
 from leeward.ports.objects import ObjectInfo, ObjectStore
 from leeward.vault import keyspace
 from leeward.vault.crypto import Keyring, VaultKeys
 from leeward.vault.facade import read_keyring
+from leeward.vault.folding import Entry, Part, fold
 from leeward.vault.format import HASH_SIZE, Kind
-from leeward.vault.history import Entry, History, Part, fold
+from leeward.vault.history import History
 from leeward.vault.horizon import Horizon
 from leeward.vault.index import MapState
 from leeward.vault.segment import Meta, ObjectReader, Opened, verified
@@ -177,11 +178,11 @@ def _check_blocks(reader: ObjectReader, opened: Opened, meta: Meta) -> None:
 
 
 def _check_chain(vm_id: str, seen: dict[str, _Seen], report: CheckReport) -> None:
-    """Log entries are dense from the horizon on, and each names its predecessor's header."""
+    """Log entries are dense from the horizon on, and each names the header of the one that it follows."""
     base, head = _visible_horizon(vm_id, seen)
     if base and keyspace.map_(vm_id, base) not in seen:
         report.troubles.append(Trouble(keyspace.map_(vm_id, base), "the pruned log rests on this map; it is missing"))
-    before: bytes | None = head
+    digests = {base: head}
     expected = base + 1
     for key in _log_keys(seen, vm_id):
         seq = keyspace.number_of(key)
@@ -191,11 +192,14 @@ def _check_chain(vm_id: str, seen: dict[str, _Seen], report: CheckReport) -> Non
             last = f" … {seq - 1}" if seq - 1 > expected else ""
             what = f"log entries {expected}{last} are missing" if last else "this log entry is missing"
             report.troubles.append(Trouble(keyspace.log(vm_id, expected), what))
-            before = None
         opened = seen[key].opened
-        if opened and before is not None and opened.header.prev != before:
-            report.troubles.append(Trouble(key, "does not follow the entry before it"))
-        before, expected = opened.digest if opened else None, seq + 1
+        if opened:
+            follows = opened.header.identity.follows
+            if opened.header.prev != digests.get(follows, opened.header.prev) or follows < base:
+                what = f"log entry {follows}" if opened.header.identity.passes else "the entry before it"
+                report.troubles.append(Trouble(key, f"does not follow {what}"))
+            digests[seq] = opened.digest
+        expected = seq + 1
 
 
 def _visible_horizon(vm_id: str, seen: dict[str, _Seen]) -> tuple[int, bytes]:
@@ -227,6 +231,11 @@ def _check_points(history: History, seen: dict[str, _Seen], report: CheckReport)
         if keyspace.number_of(key) <= horizon.base:
             continue
         entry = seen[key]
+        if entry.opened is not None and entry.opened.header.identity.passes:
+            # What it passes over is named already; from here on nothing rests on that.
+            loaded = _state(history, horizon, entry.opened.header.identity.follows)
+            state, broken = loaded or state, loaded is None
+            watch.restart()
         if entry.opened is None or entry.meta is None:
             broken = True
         elif not broken:
@@ -244,6 +253,13 @@ def _checkpoint(history: History, seq: int) -> MapState | None:
     try:
         return history.checkpoint(seq).state
     except (Damaged, ObjectNotFound):
+        return None
+
+
+def _state(history: History, horizon: Horizon, seq: int) -> MapState | None:
+    try:
+        return history.state_in(horizon, seq)
+    except (Damaged, NotFound, ObjectNotFound):
         return None
 
 

@@ -7,7 +7,7 @@ Except for those that a horizon rests on: pruning has deleted the log that they 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from leeward.domain.errors import Damaged
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault.firmware import firmware_info, firmware_of
+from leeward.vault.folding import Passed
 from leeward.vault.format import HASH_SIZE
 from leeward.vault.index import DiskMap, MapState, ObjectRef, ObjectTable
 from leeward.vault.marks import mark_info, mark_of, marks_info
@@ -28,19 +29,22 @@ _LOG_ENTRY = np.uint64(2**64 - 1)  # in the array of part numbers: the object is
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """prev_map: seq of the map before (0 = none); points: those in (prev_map, state.seq], ascending."""
+    """prev_map: seq of the map before (0 = none); points: those in (prev_map, state.seq], ascending; passed: what was
+    passed over by an epoch in there."""
 
     state: MapState
     prev_map: int
     points: list[RecoveryPoint]
+    passed: list[Passed] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The points of a checkpoint alone."""
+    """The points of a checkpoint alone, and what was passed over."""
 
     prev_map: int
     points: list[RecoveryPoint]
+    passed: list[Passed]
 
 
 def compacted(state: MapState) -> MapState:
@@ -97,6 +101,8 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
         info["firmware"] = firmware_info(state.firmware)
     if marks := marks_info(checkpoint.points):
         info["marks"] = marks
+    if checkpoint.passed:
+        info["passed"] = [[one.follows, one.seq] for one in checkpoint.passed]
     return info, b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in arrays)
 
 
@@ -132,7 +138,8 @@ def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
         maps,
         table,
     )
-    return Checkpoint(state, info["prev_map"], decode_points(info, stream[points_start(info) :]).points)
+    listing = decode_points(info, stream[points_start(info) :])
+    return Checkpoint(state, listing.prev_map, listing.points, listing.passed)
 
 
 def points_start(info: dict[str, Any]) -> int:
@@ -143,7 +150,8 @@ def points_start(info: dict[str, Any]) -> int:
 def decode_points(info: dict[str, Any], tail: bytes) -> Listing:
     """tail: the stream from `points_start` on."""
     rows = np.frombuffer(tail, "<i8").reshape(-1, 6).tolist()
-    return Listing(info["prev_map"], points_of(info["layouts"], rows, info.get("marks", {})))
+    points = points_of(info["layouts"], rows, info.get("marks", {}))
+    return Listing(info["prev_map"], points, [Passed(follows, seq) for follows, seq in info.get("passed", [])])
 
 
 def point_rows(points: Sequence[RecoveryPoint]) -> tuple[list[list[list[Any]]], list[list[int]]]:

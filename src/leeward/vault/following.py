@@ -10,10 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from leeward.domain.blocks import Runs, block_count
-from leeward.domain.errors import ObjectNotFound
+from leeward.domain.errors import Damaged, ObjectNotFound
 from leeward.domain.vm import FirmwareState
 from leeward.vault import keyspace
-from leeward.vault.history import Entry, History, fold
+from leeward.vault.folding import Entry, fold
+from leeward.vault.history import History
 from leeward.vault.image import PointImage
 from leeward.vault.index import MapState
 
@@ -40,18 +41,23 @@ def grown(history: History, seq: int) -> bool:
 
 
 def since(history: History, seq: int, definition: str, firmware: FirmwareState) -> Since | None:
-    """definition, firmware: of the point at `seq`, which later ones need not repeat. None: that has been pruned, or
-    so much came after it that a map costs less. Raises Damaged, StoreError."""
+    """definition, firmware: of the point at `seq`, which later ones need not repeat. None: that has been pruned, so
+    much came after it that a map costs less, or the log has gone on from an older one. Raises Damaged, StoreError."""
     try:
         opened = history.reader.open(keyspace.log(history.vm_id, seq))
     except ObjectNotFound:
         return None
-    seqs = history.seqs(seq, None)
-    if len(seqs) > _FAR:
+    tail = max(history.listed(seq), default=seq)
+    if tail - seq > _FAR:
         return None
+    entries = list(history.entries(seq, tail))
+    if any(isinstance(entry, Entry) and entry.opened.header.identity.passes for entry in entries):
+        return None  # what came after `seq` may not be what the log has gone on from
     state = MapState(opened.header.identity.epoch, seq, opened.digest, definition=definition, firmware=firmware)
     touched: dict[str, list[tuple[int, int]]] = {}
-    for entry in history.entries(seqs):
+    for entry in entries:
+        if isinstance(entry, Damaged):
+            raise entry
         fold(state, entry)
         for disk, start, count in _runs(entry):
             touched.setdefault(disk, []).append((start, count))

@@ -41,8 +41,8 @@ class Kind(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What and whose an object is. time_ns: the instant (UTC). part: 0 except for
-    parts, documents and horizons, which it numbers."""
+    """What and whose an object is. time_ns: the instant (UTC). part: 0 except for parts, documents and horizons,
+    which it numbers, and an EPOCH behind damaged entries: how many it passes over."""
 
     kind: Kind
     vault_id: uuid.UUID
@@ -51,6 +51,16 @@ class Identity:
     seq: int
     part: int
     time_ns: int
+
+    @property
+    def passes(self) -> int:
+        """Of a log entry: how many entries just before it do not belong to what it goes on from."""
+        return self.part if self.kind is Kind.EPOCH else 0
+
+    @property
+    def follows(self) -> int:
+        """Of a log entry: sequence number of the one whose header `prev` names; 0: none."""
+        return self.seq - 1 - self.passes
 
     def binding(self) -> bytes:
         """The bytes that the object's key is derived from besides its salt."""

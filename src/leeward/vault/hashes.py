@@ -6,7 +6,7 @@ import threading
 from collections import OrderedDict
 
 from leeward.domain.blocks import U64
-from leeward.vault import keyspace
+from leeward.domain.errors import Damaged
 from leeward.vault.format import HASH_SIZE
 from leeward.vault.history import History
 from leeward.vault.index import SHIFT, STREAM_MASK, ObjectRef, ObjectTable
@@ -16,10 +16,14 @@ _CACHE = 64 << 20
 
 
 class BlockHashes:
-    """BLAKE3 of blocks by their location; a bounded cache. Thread-safe. Raises Damaged, StoreError."""
+    """BLAKE3 of blocks by their location; a bounded cache. Thread-safe. Raises Damaged, StoreError.
 
-    def __init__(self, history: History) -> None:
+    mending: a hash that cannot be read is like no other (b""), so that whoever compares by it stores the block anew.
+    """
+
+    def __init__(self, history: History, *, mending: bool = False) -> None:
         self._history = history
+        self._mending = mending
         self._tables: OrderedDict[tuple[int, int], bytes] = OrderedDict()
         self._bytes = 0
         self._lock = threading.Lock()
@@ -46,7 +50,12 @@ class BlockHashes:
             if table is not None:
                 self._tables.move_to_end(name)
                 return table
-        table = self._load(ref)
+        try:
+            table = self._load(ref)
+        except Damaged:
+            if not self._mending:
+                raise
+            table = b""
         with self._lock:
             if name not in self._tables:
                 self._tables[name] = table
@@ -56,9 +65,8 @@ class BlockHashes:
         return table
 
     def _load(self, ref: ObjectRef) -> bytes:
-        reader, vm_id = self._history.reader, self._history.vm_id
         if ref.part < 0:
-            opened = reader.open(keyspace.log(vm_id, ref.seq), ref.digest)
+            opened = self._history.open_log(ref.seq, ref.digest)
         else:
             opened = self._history.open_part(ref.seq, ref.part, ref.digest)
-        return reader.meta(opened).hashes
+        return self._history.reader.meta(opened).hashes

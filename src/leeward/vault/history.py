@@ -4,25 +4,19 @@ from __future__ import annotations
 
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
 
 from leeward.domain.errors import BadInput, Damaged, NotFound, ObjectNotFound
 from leeward.domain.points import RecoveryPoint
-from leeward.domain.vm import Consistency, Disk
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint, Listing
-from leeward.vault.firmware import firmware_of
+from leeward.vault.folding import Breach, Entry, Part, Passed, Span, fold
 from leeward.vault.format import Kind
 from leeward.vault.horizon import Horizon
-from leeward.vault.index import MapState, ObjectRef
-from leeward.vault.marks import mark_of
+from leeward.vault.index import MapState
 from leeward.vault.segment import Meta, ObjectReader, Opened, decrypt_from
 
 # Requests under way at once when the log's tail is read: hides the distance to a cloud, bounds memory.
@@ -32,76 +26,6 @@ _AHEAD = 4 * PARALLEL
 
 _In = TypeVar("_In")
 _Out = TypeVar("_Out")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """A part that a commit names. disks: the names that its runs count by. total: bytes in the store."""
-
-    number: int
-    digest: bytes
-    total: int
-    disks: list[str]
-    runs: NDArray[np.void]
-
-    @staticmethod
-    def of(opened: Opened, meta: Meta) -> Part:
-        header = opened.header
-        return Part(header.identity.part, opened.digest, header.total, meta.info["disks"], meta.runs)
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One log entry with its parts, in the order in which they apply."""
-
-    opened: Opened
-    meta: Meta
-    parts: tuple[Part, ...]
-
-    @property
-    def seq(self) -> int:
-        return self.opened.header.identity.seq
-
-    @property
-    def kind(self) -> Kind:
-        return self.opened.header.identity.kind
-
-    def point(self) -> RecoveryPoint:
-        identity, info = self.opened.header.identity, self.meta.info
-        disks = tuple(Disk(name, size) for name, size in info["disks"])
-        return RecoveryPoint(
-            str(identity.seq),
-            identity.epoch,
-            identity.time_ns,
-            Consistency(info["consistency"]),
-            disks,
-            info["stored"] + self.opened.header.total,
-            mark_of(info.get("mark")),
-        )
-
-
-def fold(state: MapState, entry: Entry) -> None:
-    """Advance `state` by one entry. Raises Damaged when the entry does not follow it."""
-    identity = entry.opened.header.identity
-    if identity.seq != state.seq + 1 or entry.opened.header.prev != state.head:
-        raise Damaged("the log's chain is broken here", subject=entry.opened.key)
-    if identity.epoch != state.epoch + (entry.kind is Kind.EPOCH):
-        raise Damaged(f"epoch {identity.epoch} cannot follow epoch {state.epoch}", subject=entry.opened.key)
-    if entry.kind in (Kind.COMMIT, Kind.MOVE):
-        info = entry.meta.info
-        for part in entry.parts:
-            state.apply_runs(ObjectRef(identity.seq, part.number, part.digest), part.disks, part.runs)
-        names = [name for name, _ in info["disks"]]
-        state.apply_runs(ObjectRef(identity.seq, -1, entry.opened.digest), names, entry.meta.runs)
-        state.set_disks(tuple(Disk(name, size) for name, size in info["disks"]))
-    if entry.kind is Kind.COMMIT:
-        info = entry.meta.info
-        state.tracking = info["tracking"]
-        state.definition = info.get("definition", state.definition)
-        if "firmware" in info:
-            state.firmware = firmware_of(info["firmware"])
-        state.last_point = entry.point()
-    state.epoch, state.seq, state.head = identity.epoch, identity.seq, entry.opened.digest
 
 
 class History:
@@ -142,23 +66,20 @@ class History:
         opened = self.open_part(seq, number, digest)
         return Part.of(opened, self.reader.meta(opened))
 
+    def open_log(self, seq: int, digest: bytes) -> Opened:
+        """digest: header hash that a map names. Raises Damaged, also where it is missing."""
+        key = keyspace.log(self.vm_id, seq)
+        try:
+            return self.reader.open(key, digest)
+        except ObjectNotFound:
+            raise Damaged("a log entry is missing", subject=key) from None
+
     def open_part(self, seq: int, number: int, digest: bytes | None) -> Opened:
         key = keyspace.part(self.vm_id, seq, number)
         try:
             return self.reader.open(key, digest)
         except ObjectNotFound:
             raise Damaged("a part that the log names is missing", subject=key) from None
-
-    def seqs(self, after: int, upto: int | None) -> list[int]:
-        """Numbers of the entries in (after, upto] that the store has. Raises Damaged for a gap."""
-        found = self.listed(after, upto)
-        last = upto if upto is not None else found[-1] if found else after
-        there = set(found)
-        for seq in range(after + 1, last + 1):
-            # A folder that is listed while entries are put may show a later one and not the one before.
-            if seq not in there and not self.exists(seq):
-                raise Damaged("a log entry is missing", subject=keyspace.log(self.vm_id, seq))
-        return list(range(after + 1, last + 1))
 
     def listed(self, after: int, upto: int | None = None) -> list[int]:
         """Numbers of the entries in (after, upto] that the store shows, gaps and all."""
@@ -170,9 +91,19 @@ class History:
             found.append(seq)
         return found
 
-    def entries(self, seqs: Iterable[int]) -> Iterator[Entry]:
-        """In order, fetched in parallel."""
-        return _in_order(self.entry, seqs)
+    def entries(self, after: int, upto: int) -> Iterator[Entry | Damaged]:
+        """Those in (after, upto], in order, fetched in parallel; in place of one that cannot be read, why."""
+        # Every number, not those that a listing shows: a folder that is listed while entries are put may show a later
+        # one and not the one before.
+        return _in_order(self._try_entry, range(after + 1, upto + 1))
+
+    def _try_entry(self, seq: int) -> Entry | Damaged:
+        try:
+            return self.entry(seq)
+        except ObjectNotFound:
+            return Damaged("a log entry is missing", subject=keyspace.log(self.vm_id, seq))
+        except Damaged as error:
+            return error
 
     def exists(self, seq: int) -> bool:
         """True when the store has a log entry of this number."""
@@ -199,6 +130,13 @@ class History:
             return self.reader.open(keyspace.log(self.vm_id, seq)).header.identity.epoch
         except ObjectNotFound:  # pruned, but then there is a map in its place
             return self.reader.open(keyspace.map_(self.vm_id, seq)).header.identity.epoch
+
+    def certain_epoch(self, seq: int) -> int | None:
+        """As `epoch_at`; None where that cannot be read."""
+        try:
+            return self.epoch_at(seq)
+        except (Damaged, ObjectNotFound):
+            return None
 
     # --- state --------------------------------------------------------------------------------------
 
@@ -263,14 +201,58 @@ class History:
             return self.checkpoint(upto).state
         if upto is not None and upto > horizon.base and not self.exists(upto):
             raise NotFound(f"there is nothing at {upto}", subject=self.vm_id)
-        state = self._nearest(horizon, upto if not before_map or upto is None else upto - 1)
-        for entry in self.entries(self.seqs(state.seq, upto)):
-            fold(state, entry)
+        state, _, error = self._fold(horizon, upto, before_map)
+        if error is not None:
+            raise error
         return state
 
-    def _nearest(self, horizon: Horizon, upto: int | None) -> MapState:
+    def _fold(
+        self, horizon: Horizon, upto: int | None, before_map: bool = False
+    ) -> tuple[MapState, int, Damaged | None]:
+        """→ the state at `upto` (None: the tail), the number of the last entry, and no error; or the last state that
+        can be had on the way there, and the first thing that is wrong after it."""
+        maps = self.maps()
+        state = self._nearest(horizon, maps, upto if not before_map or upto is None else upto - 1)
+        # A map that cannot be read tells as well that there was such an entry.
+        last = upto if upto is not None else max([state.seq, *maps, *self.listed(state.seq)])
+        error: Damaged | None = None
+        for found in self.entries(state.seq, last):
+            if isinstance(found, Damaged):
+                error = error or found
+                continue
+            try:
+                if found.opened.header.identity.passes:
+                    # What it passes over may have been put back since, or a map of it: it goes on from before that.
+                    state = state if state.seq == found.follows else self.state_in(horizon, found.follows)
+                elif error is not None:
+                    continue
+                fold(state, found)
+                error = None
+            except Damaged as wrong:
+                error = error or wrong
+            except NotFound as pruned:
+                error = error or Damaged(pruned.message, subject=found.opened.key)
+        return state, last, error
+
+    def breach(self) -> Breach | None:
+        """Where the log cannot be read on; None: it can be, to its end. Raises Damaged when nothing of it can."""
+        while True:
+            horizon = self.horizon()
+            state, last, error = self._fold(horizon, None)
+            if error is None:
+                return None
+            if self.horizon().number == horizon.number:  # else it may be just what has been pruned meanwhile
+                return self._breach(state, last, error)
+
+    def _breach(self, state: MapState, last: int, error: Damaged) -> Breach:
+        behind = range(state.seq + 1, last + 1)
+        epochs = dict(zip(behind, _in_order(self.certain_epoch, behind), strict=True))
+        unread = tuple(seq for seq, epoch in epochs.items() if epoch is None)
+        return Breach(state, last, max([state.epoch, *(epoch or 0 for epoch in epochs.values())]), unread, error)
+
+    def _nearest(self, horizon: Horizon, maps: Collection[int], upto: int | None) -> MapState:
         """The newest map not after `upto` that can be read. A damaged one is passed over: the log has it all."""
-        for seq in reversed(self.maps()):
+        for seq in sorted(maps, reverse=True):
             if horizon.base <= seq and (upto is None or seq <= upto):
                 try:
                     return self.checkpoint(seq).state
@@ -286,20 +268,25 @@ class History:
     # --- points -------------------------------------------------------------------------------------
 
     def points(self) -> list[RecoveryPoint]:
-        """All that can be recovered, ascending. Spans without a readable map are read from the log entries."""
+        """All that can be recovered, ascending, without those that the log has gone on without."""
+        return self.span().shown()
+
+    def span(self) -> Span:
+        """The whole log's. Stretches without a readable map are read from the log entries."""
         horizon = self.horizon()
-        found = list(horizon.points)
+        found = Span(list(horizon.points))
         covered = horizon.base
         maps = [seq for seq in self.maps() if seq > covered]
         for seq, listing in zip(maps, _in_order(self._try_listing, maps), strict=True):
             if listing is None:
                 continue
             if listing.prev_map > covered:
-                found += self.points_between(covered, listing.prev_map)
+                self._span_into(found, covered, listing.prev_map)
                 covered = listing.prev_map
-            found += [point for point in listing.points if point.seq > covered]
+            found.add([point for point in listing.points if point.seq > covered], listing.passed)
             covered = seq
-        return found + self.points_between(covered, None)
+        self._span_into(found, covered, None)
+        return found
 
     def _try_listing(self, seq: int) -> Listing | None:
         try:
@@ -307,16 +294,26 @@ class History:
         except (Damaged, ObjectNotFound):
             return None
 
-    def points_between(self, after: int, upto: int | None) -> list[RecoveryPoint]:
-        """Those in (after, upto], from the entries themselves; a damaged one is left out and named by `check`."""
-        found = _in_order(self._try_point, self.listed(after, upto))
-        return [point for point in found if point is not None]
+    def span_between(self, after: int, upto: int | None) -> Span:
+        """That of (after, upto], from the entries themselves; a damaged one is left out and named by `check`."""
+        found = Span()
+        self._span_into(found, after, upto)
+        return found
 
-    def _try_point(self, seq: int) -> RecoveryPoint | None:
+    def _span_into(self, found: Span, after: int, upto: int | None) -> None:
+        for one in _in_order(self._try_outline, self.listed(after, upto)):
+            if isinstance(one, RecoveryPoint):
+                found.points.append(one)
+            elif one is not None:
+                found.passed.append(one)
+
+    def _try_outline(self, seq: int) -> RecoveryPoint | Passed | None:
         try:
             entry = self.entry(seq, parts=False)
         except (Damaged, ObjectNotFound):
             return None
+        if entry.opened.header.identity.passes:
+            return Passed(entry.follows, seq)
         return entry.point() if entry.kind is Kind.COMMIT else None
 
 

@@ -12,7 +12,6 @@ import numpy as np
 from leeward.domain.blocks import BLOCK_SIZE, U64, Runs
 from leeward.domain.errors import LeewardError, StoreError
 from leeward.domain.points import RecoveryPoint
-from leeward.vault import keyspace
 from leeward.vault.hashes import BlockHashes
 from leeward.vault.history import History
 from leeward.vault.index import SHIFT, STREAM_MASK, DiskMap, MapState, ObjectRef
@@ -188,7 +187,7 @@ class FrameCache:
     def _open_object(self, ref: ObjectRef) -> Opened:
         if ref.part >= 0:
             return self._history.open_part(ref.seq, ref.part, ref.digest)
-        return self._history.reader.open(keyspace.log(self._history.vm_id, ref.seq), ref.digest)
+        return self._history.open_log(ref.seq, ref.digest)
 
     def _fetch(self, number: int, opened: Opened, frames: list[int]) -> dict[int, bytes]:
         """frames: ascending. What is neither cached nor being fetched by another thread is fetched here."""

@@ -10,15 +10,27 @@ from leeward.domain.errors import Damaged, NotFound, Unavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, FirmwareState
 from leeward.vault.compaction import compact
+from leeward.vault.folding import Breach, Span
 from leeward.vault.following import Since, grown, since
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
-from leeward.vault.reigning import Reign, last_move, reign
+from leeward.vault.reigning import Reign, certain_reign, last_move, reign
 from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
-from leeward.vault.writer import LogWriter
+from leeward.vault.writer import Consent, LogWriter
 
-__all__ = ["LogWriter", "PointImage", "PointTransaction", "Reign", "Since", "Tail", "Ticket", "VmLog"]
+__all__ = [
+    "Breach",
+    "Consent",
+    "LogWriter",
+    "PointImage",
+    "PointTransaction",
+    "Reign",
+    "Since",
+    "Tail",
+    "Ticket",
+    "VmLog",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +72,13 @@ class VmLog:
 
         Also of the newest: whoever is content with an older one has to say so.
         """
-        points = self.points()
+        span = self._history.span()
+        points = span.shown()
         if point_id == "latest":
-            self._must_be_newest(points)
+            self._must_be_newest(points, span)
             if points:
                 return points[-1]
-        for point in points:
+        for point in span.points:  # also one that the log has gone on without: what was put back can be had
             if point.id == point_id:
                 return point
         if point_id.isdecimal():
@@ -73,16 +86,25 @@ class VmLog:
         hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
 
-    def _must_be_newest(self, points: list[RecoveryPoint]) -> None:
+    def _must_be_newest(self, points: list[RecoveryPoint], span: Span) -> None:
         """Raises Damaged when something came after them that cannot be read, and so is not among them."""
         try:
             for seq in self._history.listed(points[-1].seq if points else 0):
-                self._history.must_be_readable(seq)
+                if not span.hides(seq):
+                    self._history.must_be_readable(seq)
         except Damaged as error:
-            hint = f"The newest one that can be read is {points[-1].id}: choose it by its id" if points else ""
-            raise Damaged(
-                f"the newest recovery point is damaged: {error.message}", subject=error.subject, hint=hint
-            ) from error
+            raise self.newest_damaged(error) from error
+
+    def newest_damaged(self, error: Damaged) -> Damaged:
+        """Of a log whose end cannot be read: what is wrong, and which point can be had all the same."""
+        breach = self.breach()
+        point = breach.state.last_point if breach is not None else None
+        hint = f"The newest one that can be read is {point.id}: choose it by its id" if point else ""
+        return Damaged(f"the newest recovery point is damaged: {error.message}", subject=error.subject, hint=hint)
+
+    def breach(self) -> Breach | None:
+        """Where this log cannot be read on; None: it can be, to its end. Raises Damaged when nothing of it can."""
+        return self._history.breach()
 
     def choose(self, wanted: str) -> RecoveryPoint:
         """latest, app (the newest application-consistent one) or an id. Raises NotFound."""
@@ -151,14 +173,15 @@ class VmLog:
             self._history, writer=writer, new_epoch=new_epoch, reason=reason, expect_epoch=expect_epoch
         )
 
-    def take_epoch(self, claim: int, info: dict[str, Any]) -> LogWriter:
-        """Begin epoch claim + 1, which fences the writer of epoch `claim` for good.
+    def take_epoch(self, claim: int, info: dict[str, Any], consent: Consent | None = None) -> LogWriter:
+        """Begin the epoch after `claim`, which fences the writer of epoch `claim` for good.
 
         claim: the epoch that whoever allows this has seen; 0 of an empty log. info: who begins it and why (writer,
         reason, …), plain JSON, alike for every try of one and the same taking: a try that began the epoch and died is
-        recognized by it. Raises Fenced when the log is in any other epoch.
+        recognized by it. consent: to go on from an older point where the log cannot be read to its end. Raises Fenced
+        when the log is in any other epoch; Damaged without consent, or when more is damaged than that is for.
         """
-        return LogWriter.take(self._history, claim, info)
+        return LogWriter.take(self._history, claim, info, consent)
 
     def epoch(self) -> int:
         """The newest epoch; 0 of an empty log. Cheaper than `reign`."""
@@ -167,6 +190,10 @@ class VmLog:
     def reign(self) -> Reign | None:
         """Who writes this log now; None of an empty log."""
         return reign(self._history)
+
+    def certain_reign(self) -> Reign | None:
+        """Who wrote this log when it could still be read; None where that is not known."""
+        return certain_reign(self._history)
 
     def last_move(self, passing: Callable[[Reign], bool] = lambda found: False) -> Reign | None:
         """The epoch in which the VM came to where it runs; None: it never moved. passing: moves to pass over."""

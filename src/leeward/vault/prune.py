@@ -23,6 +23,7 @@ from leeward.domain.retention import Retention, kept
 from leeward.ports.objects import ObjectInfo
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
+from leeward.vault.folding import Passed
 from leeward.vault.format import Identity, Kind
 from leeward.vault.history import History
 from leeward.vault.horizon import Horizon
@@ -87,10 +88,12 @@ def plan(
     together: the other VMs of its consistency group, by id: points of one mark stay in all of them or in none.
     """
     before = history.horizon()
-    points = history.points()
+    span = history.span()
+    points = span.shown()
     keep = _keep(history.vm_id, points, retention, pinned, now_ns or time.time_ns(), together or {})
     maps = history.maps()
-    base = _base(points, keep, maps, before, retention)
+    passed = [one for one in span.passed if one.seq > before.base]
+    base = _whole(_base(points, keep, maps, before, retention), passed, pinned)
     after = before
     drop: tuple[RecoveryPoint, ...] = ()
     if base > before.base or any(point.id not in keep for point in before.points):
@@ -139,6 +142,16 @@ def _base(
     if ready and (first.time_ns - ahead.time_ns) / 1e9 <= by.window_s * _ROUNDING:
         return ready
     return first.seq
+
+
+def _whole(base: int, passed: Collection[Passed], pinned: Collection[str]) -> int:
+    """As far as `base`, but not to where an epoch that stays goes on from what would go, nor past what was put back
+    and is just being read."""
+    read = [int(name) for name in pinned if name.isdecimal()]
+    for one in sorted(passed, key=lambda one: one.seq, reverse=True):
+        if one.covers(base) or (base >= one.seq and any(map(one.covers, read))):
+            base = one.follows
+    return base
 
 
 def _move(history: History) -> dict[str, Any]:
@@ -220,7 +233,7 @@ def _write_map(history: History, plan: PrunePlan, seq: int) -> None:
     earlier = max((number for number in history.maps() if number < seq), default=0)
     points = [point for point in (*plan.after.points, *plan.drop) if earlier < point.seq <= seq]
     points.sort(key=lambda point: point.seq)
-    put_map(history, Checkpoint(state, earlier, points))
+    put_map(history, Checkpoint(state, earlier, points, history.span_between(earlier, seq).passed))
 
 
 def _data(history: History) -> set[str]:
@@ -290,7 +303,7 @@ def _recheck(history: History, plan: PrunePlan, pinned: Collection[str]) -> None
         if plan.after != plan.before:
             _put_horizon(history, replace(plan.before, number=plan.after.number + 1))
         raise Refused("a recovery point was taken into use just now; it is not pruned", subject=history.vm_id)
-    known = {point.id for point in history.points()}
+    known = {point.id for point in history.span().points}
     unknown = [name for name in pinned if name not in known]
     if unknown:
         raise Refused(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from leeward.domain.errors import ObjectNotFound
+from leeward.domain.errors import Damaged, ObjectNotFound
 from leeward.vault import keyspace
 from leeward.vault.format import Kind
 from leeward.vault.history import History
@@ -18,11 +18,13 @@ MOVES = ("failover", "failback", "undo")
 @dataclass(frozen=True, slots=True)
 class Reign:
     """An epoch of a log. info: what its writer said on beginning it ({} when that has been pruned): writer, host,
-    reason, and for a failover its run. time_ns: when, UTC ns; 0 when not known."""
+    reason, and for a failover its run. time_ns: when, UTC ns; 0 when not known. passes: how many damaged entries it
+    began behind."""
 
     epoch: int
     info: dict[str, Any]
     time_ns: int
+    passes: int = 0
 
     @property
     def reason(self) -> str:
@@ -32,7 +34,18 @@ class Reign:
 def reign(history: History) -> Reign | None:
     """Who writes this log now, by its newest epoch entry; None of an empty log. Raises Damaged, StoreError."""
     tail = history.tail()
-    return _reign(history, history.epoch_at(tail), tail) if tail else None
+    return _reign(history, tail)[0] if tail else None
+
+
+def certain_reign(history: History) -> Reign | None:
+    """As `reign`, by the newest entry of which it is certain; None where nobody can tell. Raises StoreError."""
+    for at in range(history.tail(), history.horizon().base, -1):
+        if history.certain_epoch(at) is not None:
+            try:
+                return _reign(history, at)[0]
+            except Damaged:
+                return None
+    return None
 
 
 def last_move(history: History, passing: Callable[[Reign], bool] = lambda found: False) -> Reign | None:
@@ -45,12 +58,16 @@ def last_move(history: History, passing: Callable[[Reign], bool] = lambda found:
     if not tail:
         return None
     known = move_of(history)
-    for epoch in range(history.epoch_at(tail), known.epoch if known else 0, -1):
-        found = _reign(history, epoch, tail)
+    at: int | None = tail
+    while at is not None:
+        found, began = _reign(history, at)
+        if known is not None and found.epoch <= known.epoch:
+            break
         if found.reason in MOVES and not passing(found):
             return found
         if not found.info:
             break  # older ones have been pruned as well
+        at = _before(history, found, began)
     return known if known and not passing(known) else None
 
 
@@ -60,24 +77,64 @@ def move_of(history: History) -> Reign | None:
     return Reign(int(kept["epoch"]), dict(kept["info"]), int(kept["time_ns"])) if kept else None
 
 
-def _reign(history: History, epoch: int, tail: int) -> Reign:
-    # Epochs never fall along the log, and it is dense behind its horizon: the entry that began an epoch is found by
-    # halving.
-    low, high = min(history.horizon().base + 1, tail), tail
+def _reign(history: History, at: int) -> tuple[Reign, int]:
+    """The one that log entry `at` was written in, and the number of the entry that began it.
+
+    Raises Damaged when `at` cannot be read, or an entry that may have begun it.
+    """
+    epoch = history.epoch_at(at)
+    began, hidden = _began(history, epoch, at)
+    try:
+        opened = history.reader.open(keyspace.log(history.vm_id, began))
+    except ObjectNotFound:
+        return _pruned(history, epoch), began
+    identity = opened.header.identity
+    if identity.kind is Kind.EPOCH:
+        return Reign(epoch, history.reader.meta(opened).info, identity.time_ns, identity.passes), began
+    if hidden is not None:
+        raise Damaged(
+            f"the entry that began epoch {epoch} cannot be read: who writes this log is not known",
+            subject=keyspace.log(history.vm_id, hidden),
+        )
+    return _pruned(history, epoch), began
+
+
+def _began(history: History, epoch: int, high: int) -> tuple[int, int | None]:
+    """The first entry of an epoch that can be read, and one just before it that may be of it as well and cannot.
+
+    high: an entry of this epoch. Epochs never fall along the log, and it is dense behind its horizon: so it is found
+    by halving. An entry that cannot be read lies between its readable neighbours in this, too.
+    """
+    low, hidden = min(history.horizon().base + 1, high), None
     while low < high:
         middle = (low + high) // 2
-        if history.epoch_at(middle) < epoch:
-            low = middle + 1
+        probe: int | None = middle
+        while probe is not None and (found := history.certain_epoch(probe)) is None:
+            probe = probe - 1 if probe > low else None
+        if probe is None:  # nothing in low … middle can be read
+            low, hidden = middle + 1, middle
+        elif found is not None and found >= epoch:
+            high = probe
         else:
-            high = middle
-    try:
-        opened = history.reader.open(keyspace.log(history.vm_id, low))
-    except ObjectNotFound:
-        return _pruned(history, epoch)
-    identity = opened.header.identity
-    if identity.kind is not Kind.EPOCH or identity.epoch != epoch:
-        return _pruned(history, epoch)
-    return Reign(epoch, history.reader.meta(opened).info, identity.time_ns)
+            low, hidden = middle + 1, middle if probe < middle else None
+    return high, hidden
+
+
+def _before(history: History, found: Reign, began: int) -> int | None:
+    """An entry of the epoch before this one; None: it has been pruned. Raises Damaged when it may be one that cannot
+    be read, unless this epoch has passed over that."""
+    base = history.horizon().base
+    for at in range(began - 1, base, -1):
+        epoch = history.certain_epoch(at)
+        if epoch is None:
+            continue
+        if epoch < found.epoch - 1 and not found.passes:
+            raise Damaged(
+                f"the entry that began epoch {found.epoch - 1} cannot be read",
+                subject=keyspace.log(history.vm_id, at + 1),
+            )
+        return at
+    return None
 
 
 def _pruned(history: History, epoch: int) -> Reign:

@@ -18,9 +18,10 @@ from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import keyspace
 from leeward.vault.firmware import firmware_info
+from leeward.vault.folding import Part
 from leeward.vault.format import HASH_SIZE, OBJECT_FRAMES, Identity, Kind
 from leeward.vault.hashes import BlockHashes
-from leeward.vault.history import History, Part
+from leeward.vault.history import History
 from leeward.vault.index import DiskMap, MapState, ObjectRef, run_rows
 from leeward.vault.marks import mark_info
 from leeward.vault.segment import EMPTY_FRAME, Frame, Meta, Sealer, header_hash
@@ -103,7 +104,7 @@ class PointTransaction:
         self._parts: list[Part] = []
         self._reused: list[Part] = []
         self._zeros: list[tuple[int, int, int, int]] = []
-        self._hashes = BlockHashes(history)
+        self._hashes = BlockHashes(history, mending=True)
         self._uploaded = 0
         if compare:
             self._reuse_parts()
@@ -135,7 +136,8 @@ class PointTransaction:
         return found.runs() if found else Runs.empty()
 
     def base_hashes(self, disk: str, start: int, count: int) -> list[bytes | None]:
-        """BLAKE3 of each block in the base, None where it reads as zero. Thread-safe."""
+        """BLAKE3 of each block in the base, None where it reads as zero, b"" where it cannot be read.
+        Thread-safe."""
         found: DiskMap | None = self._base.maps.get(disk)
         if found is None:
             return [None] * count

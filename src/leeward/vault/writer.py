@@ -6,15 +6,17 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Executor
+from dataclasses import dataclass
 from typing import Any
 
-from leeward.domain.errors import Fenced, ObjectExists, SpoolFull, StoreError
+from leeward.domain.errors import Damaged, Fenced, ObjectExists, SpoolFull, StoreError
 from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
+from leeward.vault.folding import Breach, Entry, Part, Passed, certain, fold
 from leeward.vault.format import Identity, Kind
-from leeward.vault.history import Entry, History, Part, fold
+from leeward.vault.history import History
 from leeward.vault.index import MapState
 from leeward.vault.maps import put_map
 from leeward.vault.reigning import reign
@@ -30,6 +32,15 @@ MAP_PARTS = 16
 # After a map that could not be written, this many entries pass before the next try: while the vault is away each try
 # would hold up a cycle for as long as the store goes on trying.
 MAP_RETRY = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Consent:
+    """Somebody has chosen an older point of a log that cannot be read to its end, and what comes after it is to be
+    passed over. point: its sequence number. unread: see `Breach`; all that he was told of."""
+
+    point: int
+    unread: tuple[int, ...]
 
 
 class LogWriter:
@@ -51,6 +62,7 @@ class LogWriter:
         self._map_failed = -MAP_RETRY
         # Points since the last map; None: not read from the log yet.
         self._points: list[RecoveryPoint] | None = None
+        self._passed: list[Passed] = []
 
     @staticmethod
     def open(
@@ -65,26 +77,35 @@ class LogWriter:
             if not new_epoch and state.seq:
                 return opened
             try:
-                opened._put_epoch({"writer": writer, "reason": reason})
+                opened._put_epoch({"writer": writer, "reason": reason}, state.seq)
             except Fenced:
                 # Another writer was quicker at this very place. Reading the tail again puts our epoch after theirs.
                 continue
             return opened
 
     @staticmethod
-    def take(history: History, claim: int, info: dict[str, Any]) -> LogWriter:
+    def take(history: History, claim: int, info: dict[str, Any], consent: Consent | None = None) -> LogWriter:
         """See `VmLog.take_epoch`."""
         while True:
-            state = history.state()
-            if state.epoch == claim + 1:
-                found = reign(history)
-                if found is not None and found.epoch == state.epoch and found.info == info:
-                    return LogWriter(history, state)  # we began it, and died before we could remember
-            if state.epoch != claim:
-                raise _fenced(history, state.epoch, claim)
+            try:
+                state = history.state()
+            except Damaged:
+                breach = history.breach() if consent is not None else None
+                if consent is None or breach is None:
+                    raise
+                epoch, tail = _allowed(history, breach, consent), breach.tail
+                state = breach.state
+            else:
+                epoch, tail = state.epoch, state.seq
+                found = reign(history) if epoch > claim else None
+                # We began it, and died before we could remember.
+                if found is not None and found.info == info and (found.passes or epoch == claim + 1):
+                    return LogWriter(history, state)
+            if epoch != claim:
+                raise _fenced(history, epoch, claim)
             opened = LogWriter(history, state)
             try:
-                opened._put_epoch(info)
+                opened._put_epoch(info, tail)
             except Fenced:
                 continue  # the old writer put one more entry, or another one its epoch: look again
             return opened
@@ -144,19 +165,21 @@ class LogWriter:
 
     # --- entries ------------------------------------------------------------------------------------
 
-    def _put_epoch(self, info: dict[str, Any]) -> None:
+    def _put_epoch(self, info: dict[str, Any], tail: int) -> None:
+        """tail: the log's last entry; where it lies behind our state, what is between the two is passed over."""
         state, reader = self.state, self._history.reader
-        epoch, seq = state.epoch + 1, state.seq + 1
+        seq, passes = tail + 1, tail - state.seq
+        epoch = seq if passes else state.epoch + 1
         vm_id = self._history.vm_uuid
-        identity = Identity(Kind.EPOCH, reader.keys.vault_id, vm_id, epoch, seq, 0, time.time_ns())
+        identity = Identity(Kind.EPOCH, reader.keys.vault_id, vm_id, epoch, seq, passes, time.time_ns())
         meta = Meta.of(info)
         sealer = Sealer.make(reader.keys, vm_id, epoch, seq)
         buffers, _ = sealer.seal(identity, state.head, meta, [])
-        self._put(buffers, meta, ())
+        self._put(seq, buffers, meta, ())
 
     def _put_commit(self, buffers: list[bytes], meta: Meta, transaction: PointTransaction) -> RecoveryPoint | None:
         parts = transaction.part_entries()
-        entry = self._put(buffers, meta, parts)
+        entry = self._put(self.state.seq + 1, buffers, meta, parts)
         self._many_parts = self._many_parts or len(parts) >= MAP_PARTS
         if entry.kind is Kind.MOVE:
             return None
@@ -165,9 +188,8 @@ class LogWriter:
             self._points.append(point)
         return point
 
-    def _put(self, buffers: list[bytes], meta: Meta, parts: tuple[Part, ...]) -> Entry:
+    def _put(self, seq: int, buffers: list[bytes], meta: Meta, parts: tuple[Part, ...]) -> Entry:
         """Conditional create at the tail, then fold into our state."""
-        seq = self.state.seq + 1
         key = keyspace.log(self._history.vm_id, seq)
         reader = self._history.reader
         # Before the put: what does not belong here (a transaction begun before another's commit) must not get here.
@@ -207,12 +229,33 @@ class LogWriter:
         history, state = self._history, checkpoint.compacted(self.state)
         if self._points is None:
             # Up to our tail only: when another writer has gone on from here, its points are not this map's.
-            self._points = history.points_between(self._last_map, state.seq)
-        self._map_bytes = put_map(history, Checkpoint(state, self._last_map, self._points))
+            span = history.span_between(self._last_map, state.seq)
+            self._points, self._passed = span.points, span.passed
+        self._map_bytes = put_map(history, Checkpoint(state, self._last_map, self._points, self._passed))
         self.state = state
         self._last_map = state.seq
         self._many_parts = False
-        self._points = []
+        self._points, self._passed = [], []
+
+
+def _allowed(history: History, breach: Breach, consent: Consent) -> int:
+    """The epoch after which a breach may be passed over. Raises Damaged when that is not what was agreed to."""
+    hint = "Take what has been begun back, and begin anew with a point that can be read"
+    if breach.state.seq < consent.point:
+        raise Damaged(
+            f"point {consent.point} cannot be read any more: {breach.error.message}",
+            subject=breach.error.subject,
+            hint=hint,
+        )
+    if not certain(breach, consent.unread):
+        news = next(seq for seq in breach.unread if seq not in consent.unread)
+        raise Damaged(
+            "this entry cannot be read any more either: whether somebody else has taken the VM over in it "
+            "is not known",
+            subject=keyspace.log(history.vm_id, news),
+            hint=hint,
+        )
+    return breach.epoch
 
 
 def _fenced(history: History, theirs: int, ours: int) -> Fenced:

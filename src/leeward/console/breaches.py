@@ -1,0 +1,72 @@
+"""Runs to an older point of a log that cannot be read to its end: what they may pass over, and what is said of it.
+
+Only who names the point has agreed to lose what comes after it. The newest point is never silently an older one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from leeward.domain.errors import Damaged
+from leeward.domain.points import RecoveryPoint
+from leeward.domain.runs import Run
+from leeward.vault.log import Breach, Reign, VmLog
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """passing: see `leeward.domain.runs.passing`. epoch: the newest that is certain; reign: whose it is, None where
+    that is not known. told: for people."""
+
+    passing: dict[str, Any]
+    epoch: int
+    reign: Reign | None
+    told: str
+
+
+@contextmanager
+def reading(run: Run, vm_log: VmLog) -> Iterator[None]:
+    """What cannot be read of the point that is wanted is told together with the point that can be."""
+    try:
+        yield
+    except Damaged as error:
+        raise _refused(run, error, vm_log.breach()) from error
+
+
+def over(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
+    """None: the log can be read to its end. point: of the run, which can be read. Raises Damaged where nobody has
+    named that point."""
+    breach = vm_log.breach()
+    if breach is None:
+        return None
+    if not run.options.get("explicit"):
+        raise _refused(run, breach.error, breach)
+    reign = vm_log.certain_reign()
+    told = (
+        f"point {point.id}: behind {_last(breach)} the log cannot be read ({breach.error.subject}: "
+        f"{breach.error.message}), and what came there is given up"
+    )
+    if breach.unread or reign is None:
+        told += "; whether another site had taken the VM over there is not known"
+    passing = {"point": point.seq, "unread": list(breach.unread)}
+    return Over(passing, breach.epoch, reign, told)
+
+
+def _refused(run: Run, error: Damaged, breach: Breach | None) -> Damaged:
+    point = breach.state.last_point if breach is not None else None
+    if point is None:
+        return Damaged(error.message, subject=error.subject, hint=error.hint)
+    return Damaged(
+        error.message,
+        subject=error.subject,
+        hint=f"The newest point that can be read is {point.id}. To go back to it, take this run back with "
+        f"`leeward failover cancel {run.vm_name}` and begin anew with `--point {point.id}`",
+    )
+
+
+def _last(breach: Breach) -> str:
+    point = breach.state.last_point
+    return f"point {point.id}" if point is not None else f"entry {breach.state.seq}"

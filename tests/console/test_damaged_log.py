@@ -1,0 +1,262 @@
+"""The newest object of a VM's log is damaged when its site is lost: the VM comes up from an older point."""
+
+import pytest
+from tests.console.chaos import VM, hurry
+from tests.console.faults import Fault, bring_to_end
+from tests.console.test_crash_matrix import a_world
+
+from leeward.console.views import FailbackRequest, FailoverRequest
+from leeward.domain.errors import Damaged, Refused
+from leeward.domain.lifecycle import Event, Phase
+from leeward.domain.runs import RunState, StepState
+from leeward.vault import keyspace
+from leeward.vault.check import check
+from leeward.vault.format import parse_header
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    hurry(monkeypatch)
+
+
+def filled(world, count=4):
+    """→ points and what each of them is, oldest first."""
+    found = {}
+    for _ in range(count):
+        world.write(world.office)
+        world.until_current(world.office)
+        found[world.vault.log(VM).point("latest").id] = world.disks(world.office)
+    return found
+
+
+def lose_home(world):
+    world.office.stop_agent()
+    world.office.hypervisor.force_off(VM)
+
+
+def damage(world, seq, where="header"):
+    """→ a deed that puts it back."""
+    store, key = world.vault.store, keyspace.log(VM, int(seq))
+    sound = store.get(key)
+    hurt = bytearray(sound)
+    hurt[60 if where == "header" else parse_header(sound, key).meta_start + 1] ^= 1
+    store.delete(key)
+    if where != "missing":
+        store.put(key, [bytes(hurt[:100] if where == "short" else hurt)])
+
+    def put_back():
+        if where != "missing":
+            store.delete(key)
+        store.put(key, [sound])
+
+    return put_back
+
+
+def unplanned(world, point):
+    return world.service.failover("web", Event.UNPLANNED, FailoverRequest(point=point))
+
+
+def stalled(world):
+    world.wait(lambda: world.failovers.last(VM, "web").state is RunState.STALLED)
+    return world.failovers.last(VM, "web")
+
+
+def comes_up(world, disks):
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+    assert world.disks(world.recovery) == disks
+
+
+def lives_on(world):
+    """It is replicated from where it runs, and what it writes is there."""
+    for _ in range(2):
+        world.write(world.recovery)
+        world.until_current(world.recovery)
+
+
+def test_the_vm_comes_up_from_an_older_point_and_goes_home_again(world):
+    points = filled(world)
+    *_, older, newest = points
+    put_back = damage(world, newest) if lose_home(world) is None else None
+    with pytest.raises(Damaged) as refused:
+        unplanned(world, "latest")
+    assert keyspace.log(VM, int(newest)) in str(refused.value)
+    assert f"newest one that can be read is {older}" in str(refused.value)
+
+    unplanned(world, older)
+    comes_up(world, points[older])
+    told = world.failovers.last(VM, "web").step("check").detail
+    assert f"behind point {older} the log cannot be read" in told
+    assert "whether another site had taken the VM over there is not known" in told
+    lives_on(world)
+    assert world.vault.log(VM).reign().info["host"] == "recovery"
+    listed = [point.id for point in world.vault.log(VM).points()]
+    assert newest not in listed
+    assert {trouble.key for trouble in check(world.store, keys=world.keys).troubles} == {
+        keyspace.log(VM, int(newest))
+    }
+
+    # Home comes back: it finds its log closed and keeps its VM off.
+    world.office.hypervisor.start(VM)
+    world.office.start_agent()
+    world.wait(lambda: world.running() == ["recovery"])
+    put_back()
+    with world.vault.log(VM).open_point(newest) as image:
+        assert {n: image.disks[n].read(0, d.size) for n, d in image.disks.items()} == points[newest]
+    lives_on(world)
+    world.service.commit("web")
+    world.until(Phase.SETTLED)
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
+    last = world.disks(world.recovery)
+    world.service.failback("web", FailbackRequest())
+    world.until(Phase.BACK)
+    assert world.running() == ["office"]
+    assert world.disks(world.office) == last
+    world.write(world.office)
+    world.until_current(world.office)
+    world.service.commit("web")
+    world.until(Phase.HOME)
+    assert check(world.store, keys=world.keys, deep=True).sound
+
+
+@pytest.mark.parametrize("where", ["meta", "short", "missing"])
+def test_what_cannot_be_read_may_lie_further_back(world, where):
+    points = filled(world, 5)
+    lose_home(world)
+    names = list(points)
+    damage(world, names[2], where)
+    unplanned(world, "latest")
+    run = stalled(world)
+    assert run.step("check").state is StepState.FAILED
+    assert keyspace.log(VM, int(names[2])) in run.failure
+    assert f"begin anew with `--point {names[1]}`" in run.failure
+    world.service.cancel("web")
+    world.until(Phase.HOME)
+    with pytest.raises(Damaged):
+        unplanned(world, names[2])
+    unplanned(world, names[3])  # it is there, and what it rests on is not
+    assert f"`--point {names[1]}`" in stalled(world).failure
+    world.service.cancel("web")
+    world.until(Phase.HOME)
+    unplanned(world, names[0])
+    comes_up(world, points[names[0]])
+    lives_on(world)
+
+
+def test_a_point_that_nobody_has_named_is_no_consent(world):
+    points = filled(world)
+    lose_home(world)
+    *_, older, newest = points
+    damage(world, newest)
+    world.failovers.failover(VM, "web", Event.UNPLANNED, older, "anna", {})
+    assert f"begin anew with `--point {older}`" in stalled(world).failure
+    assert world.vault.log(VM).breach().tail == int(newest)
+
+
+def test_a_vm_that_another_console_has_moved_is_not_taken_from_there(world):
+    points = filled(world)
+    lose_home(world)
+    log = world.vault.log(VM)
+    info = {"writer": "agent-third", "host": "third", "reason": "failover", "run": "another"}
+    writer = log.take_epoch(log.epoch(), info)
+    writer.begin_move().commit(keep_empty=True)
+    damage(world, writer.state.seq)
+    unplanned(world, list(points)[-1])
+    assert "it runs at third: another console has moved it there" in stalled(world).failure
+
+
+def test_it_is_taken_back_before_the_log_was_and_after(world):
+    points = filled(world)
+    lose_home(world)
+    *_, older, newest = points
+    damage(world, newest)
+    world.recovery.line.cut = True
+    unplanned(world, older)
+    assert stalled(world).failed_step == "epoch"
+    world.office.start_agent()
+    world.service.cancel("web")
+    world.until(Phase.HOME)
+    assert world.vault.log(VM).reign().info["reason"] == "undo"
+    world.wait(lambda: world.running() == ["office"])
+    world.write(world.office)
+    world.until_current(world.office)  # by comparing every block
+
+    world.recovery.line.cut = False
+    lose_home(world)
+    again = world.vault.log(VM).point("latest").id
+    before = world.newest()
+    world.write(world.office) if world.office.agent else None
+    damage(world, again)
+    older = world.vault.log(VM).points()[-1].id
+    world.recovery.hypervisor.start = lambda vm_id: (_ for _ in ()).throw(Refused("no memory is left"))
+    unplanned(world, older)
+    assert stalled(world).failed_step in ("start", "build")
+    world.office.start_agent()
+    world.service.cancel("web")
+    world.until(Phase.HOME)
+    world.wait(lambda: world.running() == ["office"])
+    assert world.disks(world.office) == before
+    world.write(world.office)
+    world.until_current(world.office)
+
+
+def test_a_vm_comes_home_from_a_dead_site_to_an_older_point(world):
+    filled(world)
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    world.write(world.recovery)
+    world.until_current(world.recovery)
+    older, disks = world.vault.log(VM).point("latest").id, world.disks(world.recovery)
+    world.write(world.recovery)
+    world.until_current(world.recovery)
+    newest = world.vault.log(VM).point("latest").id
+    world.recovery.stop_agent()
+    world.recovery.hypervisor.force_off(VM)
+    damage(world, newest)
+    world.service.failback("web", FailbackRequest(unplanned=True, point=older))
+    world.until(Phase.BACK)
+    assert world.running() == ["office"]
+    assert world.disks(world.office) == disks
+    world.write(world.office)
+    world.until_current(world.office)
+
+
+FAULTS = [
+    ("console done", "check"),
+    ("console begun", "epoch"),
+    ("console done", "epoch"),
+    ("recovery before", "epoch"),
+    ("recovery after", "epoch"),
+    ("cut recovery-vault", "epoch"),
+    ("vault away", "epoch"),
+    ("recovery after", "build"),
+    ("vault away", "start"),
+    ("recovery after", "plug"),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fault", FAULTS, ids=" ".join)
+def test_whatever_dies_meanwhile_it_comes_up(fault):
+    with a_world() as world:
+        world.write(world.office)
+        world.remember(world.office)
+        *_, older, newest = [point.id for point in world.vault.log(VM).points()]
+        disks = world.known_points[older]
+        lose_home(world)
+        del world.known_points[newest]
+        damage(world, newest)
+        armed = Fault(world, *fault)
+        unplanned(world, older)
+        armed.struck.wait(10)
+        world.mend_lines()
+        if world.recovery.local is None:
+            world.recovery.stop_agent()
+            world.recovery.start_agent()
+        if world.parts.dead:
+            world.restart_console()
+        bring_to_end(world)
+        assert world.phase() is Phase.AWAY
+        assert world.watch.on["recovery"] == disks
+        world.office.start_agent()
+        world.must_be_sound()
