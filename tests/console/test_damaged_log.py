@@ -6,7 +6,7 @@ from tests.console.faults import Fault, bring_to_end
 from tests.console.test_crash_matrix import a_world
 
 from leeward.console.views import FailbackRequest, FailoverRequest
-from leeward.domain.errors import Damaged, Refused
+from leeward.domain.errors import Damaged, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.runs import RunState, StepState
 from leeward.vault import keyspace
@@ -77,7 +77,8 @@ def lives_on(world):
 def test_the_vm_comes_up_from_an_older_point_and_goes_home_again(world):
     points = filled(world)
     *_, older, newest = points
-    put_back = damage(world, newest) if lose_home(world) is None else None
+    lose_home(world)
+    put_back = damage(world, newest)
     with pytest.raises(Damaged) as refused:
         unplanned(world, "latest")
     assert keyspace.log(VM, int(newest)) in str(refused.value)
@@ -132,7 +133,7 @@ def test_what_cannot_be_read_may_lie_further_back(world, where):
     assert f"begin anew with `--point {names[1]}`" in run.failure
     world.service.cancel("web")
     world.until(Phase.HOME)
-    with pytest.raises(Damaged):
+    with pytest.raises(NotFound if where == "missing" else Damaged):
         unplanned(world, names[2])
     unplanned(world, names[3])  # it is there, and what it rests on is not
     assert f"`--point {names[1]}`" in stalled(world).failure
@@ -141,6 +142,36 @@ def test_what_cannot_be_read_may_lie_further_back(world, where):
     unplanned(world, names[0])
     comes_up(world, points[names[0]])
     lives_on(world)
+
+
+def test_a_portal_knows_the_vm_and_brings_it_up(world):
+    points = filled(world)
+    lose_home(world)
+    *_, older, newest = points
+    damage(world, newest)
+    world.stop_console()
+    assert world.start_portal() == ["web"]
+    with pytest.raises(Damaged) as refused:
+        unplanned(world, "latest")
+    assert f"newest one that can be read is {older}" in str(refused.value)
+    unplanned(world, older)
+    comes_up(world, points[older])
+    lives_on(world)
+
+
+@pytest.mark.slow
+def test_a_site_that_cannot_read_its_own_log_says_what_is_wrong_and_goes_on_when_that_is_put_back(world):
+    points = filled(world)
+    world.office.stop_agent()
+    put_back = damage(world, list(points)[-1])
+    world.write(world.office)
+    world.office.start_agent()
+    status = world.wait(lambda: next((one for one in world.service.status("web") if one.state == "error"), None))
+    assert keyspace.log(VM, int(list(points)[-1])) in status.reason
+    assert "leeward failover unplanned web --point" in status.reason
+    put_back()
+    world.until_current(world.office)
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
 
 
 def test_a_point_that_nobody_has_named_is_no_consent(world):
@@ -185,7 +216,6 @@ def test_it_is_taken_back_before_the_log_was_and_after(world):
     lose_home(world)
     again = world.vault.log(VM).point("latest").id
     before = world.newest()
-    world.write(world.office) if world.office.agent else None
     damage(world, again)
     older = world.vault.log(VM).points()[-1].id
     world.recovery.hypervisor.start = lambda vm_id: (_ for _ in ()).throw(Refused("no memory is left"))

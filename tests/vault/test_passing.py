@@ -154,7 +154,7 @@ def test_a_damaged_entry_that_may_have_begun_an_epoch_is_outdone(written, vault)
     header(vault.store, log(9))
     with pytest.raises(Damaged):
         vault.log(VM).reign()
-    assert vault.log(VM).certain_reign().epoch == 1
+    assert vault.log(VM).certain()[0].epoch == 1
     assert go_on(vault, "8").state.epoch == 10
     with pytest.raises(Fenced, match="epoch 2 of this VM is over: epoch 10 has begun"):
         other.check_reign()
@@ -169,7 +169,7 @@ def test_epochs_that_are_certain_bind_whoever_takes_over(written, vault):
     meta(vault.store, log(9))  # the epoch's own entry: whose it is cannot be read, that it began can
     header(vault.store, log(10))
     assert vault.log(VM).breach().epoch == 2
-    assert vault.log(VM).certain_reign() is None
+    assert vault.log(VM).certain() == (None, None)
     with pytest.raises(Fenced):
         go_on(vault, "8", claim=1)
     assert go_on(vault, "8", claim=2).state.epoch == 11

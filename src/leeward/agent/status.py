@@ -6,9 +6,11 @@ import threading
 from collections import deque
 from dataclasses import dataclass, field
 
+from leeward.domain.errors import Damaged
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.protection import ProtectionState
 from leeward.replication.replicator import CycleResult, Kind
+from leeward.vault.log import VmLog
 
 # A cycle that fails now and then (a busy host, a blip of the vault) is no news; the state becomes `error` when the
 # newest recoverable instant is older than this many targets, or when the failure is one that time does not mend.
@@ -108,3 +110,17 @@ def _first_copy(facts: Facts) -> tuple[ProtectionState, str]:
 
 def _waiting(points: int) -> str:
     return "1 point waits in the local spool" if points == 1 else f"{points} points wait in the local spool"
+
+
+def unreadable(error: Damaged, vm_log: VmLog, name: str) -> Damaged:
+    """Why nothing is added to a log whose end cannot be read, and what its operator can do. The source must not go on
+    behind that by itself: somebody may have taken the VM over in just what cannot be read."""
+    breach = vm_log.breach()
+    point = breach.state.last_point if breach is not None else None
+    hint = "Put that object back from a copy of the vault: until then nothing is replicated"
+    if point is not None:
+        hint += (
+            f". Should the site be lost meanwhile, `leeward failover unplanned {name} --point {point.id}` brings it up "
+            "from the newest point that can be read"
+        )
+    return Damaged(f"its log cannot be read to its end: {error.message}", subject=error.subject, hint=hint)

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from leeward.agent.catchup import CatchUp
 from leeward.agent.groups import Fellow, Group, Seat
 from leeward.agent.pace import backoff, next_start, usual
-from leeward.agent.status import Facts, state_of
-from leeward.domain.errors import Fenced, LeewardError, VmGone, WrongKey
+from leeward.agent.status import Facts, state_of, unreadable
+from leeward.domain.errors import Damaged, Fenced, LeewardError, VmGone, WrongKey
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.protection import ProtectionState
 from leeward.domain.vm import Consistency
@@ -24,6 +24,7 @@ from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Kind, Replicator
 from leeward.replication.spool import SpoolingStore
 from leeward.vault.facade import Vault
+from leeward.vault.log import LogWriter
 from leeward.wire.messages import ProtectionMessage, ProtectionReport
 from leeward.wire.translate import point_message, progress_message, utc
 
@@ -246,7 +247,7 @@ class Worker:
         # Freezing takes its time, in which others would wait.
         due = app > 0 and began >= self._next_app and self._facts.newest is not None and seat is None
         # The epoch is remembered before the first point is written in it: after a kill we are its writer still.
-        epoch = opened.replicator.open().state.epoch
+        epoch = self._writer(opened).state.epoch
         self._services.save_epoch(self._vm_id, epoch)
         opened.store.belong(epoch)
         result = opened.replicator.cycle(Consistency.APP if due else Consistency.CRASH, seat)
@@ -266,6 +267,12 @@ class Worker:
             ms=round(result.seconds * 1000, 1),
             bytes=result.stored,
         )
+
+    def _writer(self, opened: Opened) -> LogWriter:
+        try:
+            return opened.replicator.open()
+        except Damaged as error:
+            raise unreadable(error, opened.vault.log(self._vm_id), self.wish.vm_name) from error
 
     def _look_who_reigns(self) -> None:
         opened = self._opened

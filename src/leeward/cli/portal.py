@@ -138,7 +138,7 @@ def vault_vms(url: str, state: Path) -> int:
     from leeward.vault.stores.opening import open_store
 
     vault = Vault.open(open_store(url, create=False), keys=load_keys(state))
-    return sum(vault.log(vm_id).reign() is not None for vm_id in vault.vm_ids())
+    return sum(vault.log(vm_id).begun() for vm_id in vault.vm_ids())
 
 
 def _wait_adopted(client: Any, count: int) -> list[dict[str, Any]]:

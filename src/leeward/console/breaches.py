@@ -44,7 +44,7 @@ def over(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
         return None
     if not run.options.get("explicit"):
         raise _refused(run, breach.error, breach)
-    reign = vm_log.certain_reign()
+    reign, _ = vm_log.certain()
     told = (
         f"point {point.id}: behind {_last(breach)} the log cannot be read ({breach.error.subject}: "
         f"{breach.error.message}), and what came there is given up"

@@ -16,7 +16,7 @@ from leeward.console.checks import VaultOpener
 from leeward.console.desk import LIFE, Desk
 from leeward.console.drill_documents import DRILL, adopted_schedule
 from leeward.console.telling import told
-from leeward.domain.errors import LeewardError, StoreUnavailable
+from leeward.domain.errors import Damaged, LeewardError, StoreUnavailable
 from leeward.domain.lifecycle import Phase, under_way
 from leeward.domain.runs import RunState
 from leeward.logs import log
@@ -123,25 +123,30 @@ class Learner:
         return found
 
     def _adopted(self, vault: Vault, vm_id: str) -> ProtectionMessage | None:
-        reign = vault.log(vm_id).reign()
-        if reign is None:
+        vm_log = vault.log(vm_id)
+        if not vm_log.begun():
             return None  # nothing of it was ever replicated
+        try:
+            reign, move = vm_log.reign(), vm_log.last_move()
+        except Damaged as error:  # it can be brought up from an older point all the same
+            log.warning("a VM's log cannot be read to its end", vm_id=vm_id, error=str(error))
+            reign, move = vm_log.certain()
+        epoch = reign.epoch if reign else 0
         catalog = vault.document(vm_id, CATALOG) or {}
         document = vault.document(vm_id, LIFE) or {}
-        home = str(document.get("home") or catalog.get("host") or reign.info.get("host") or "")
+        home = str(document.get("home") or catalog.get("host") or (reign.info.get("host") if reign else "") or "")
         name = str(catalog.get("name") or document.get("vm_name") or vm_id)
         # In a disaster nothing is copied to where nobody has asked for it: what was warm was another agent's.
         policy = _policy(catalog).model_copy(update={"warm": ""})
-        wish = ProtectionMessage(vm_id=vm_id, vm_name=name, host=home, policy=policy, claim=max(reign.epoch - 1, 0))
+        wish = ProtectionMessage(vm_id=vm_id, vm_name=name, host=home, policy=policy, claim=max(epoch - 1, 0))
         # First all that the vault has to tell: a VM that is known once is not adopted again.
         drill = adopted_schedule(vm_id, told(vault, vm_id, DRILL), time.time())
-        move = vault.log(vm_id).last_move()
         self._database.protect(wish)
         if drill is not None:
             self._database.drills.put(drill)
         self._database.record("adopted from the vault", name, who="leeward")
         if move is not None and move.info.get("host") not in (None, home):
-            self._take_note(vault, wish, move, reign.epoch)
+            self._take_note(vault, wish, move, epoch)
         return wish
 
     def _take_note(self, vault: Vault, wish: ProtectionMessage, move: Reign, epoch: int) -> None:

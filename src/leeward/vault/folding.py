@@ -155,6 +155,6 @@ def _epoch_after(state: MapState, entry: Entry) -> int:
     return state.epoch + (entry.kind is Kind.EPOCH)
 
 
-def certain(breach: Breach, over: Sequence[int]) -> bool:
+def agreed(breach: Breach, over: Sequence[int]) -> bool:
     """Whether everything whose epoch cannot be read is among `over`, which somebody has seen and agreed to. Pure."""
     return set(breach.unread) <= set(over)

@@ -14,7 +14,7 @@ from leeward.vault.folding import Breach, Span
 from leeward.vault.following import Since, grown, since
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
-from leeward.vault.reigning import Reign, certain_reign, last_move, reign
+from leeward.vault.reigning import Reign, certain, last_move, reign
 from leeward.vault.segment import ObjectReader
 from leeward.vault.transaction import PointTransaction, Ticket
 from leeward.vault.writer import Consent, LogWriter
@@ -187,13 +187,17 @@ class VmLog:
         """The newest epoch; 0 of an empty log. Cheaper than `reign`."""
         return self._history.tail_epoch()
 
+    def begun(self) -> bool:
+        """Whether there is anything in this log, readable or not."""
+        return self._history.tail() > 0
+
     def reign(self) -> Reign | None:
         """Who writes this log now; None of an empty log."""
         return reign(self._history)
 
-    def certain_reign(self) -> Reign | None:
-        """Who wrote this log when it could still be read; None where that is not known."""
-        return certain_reign(self._history)
+    def certain(self) -> tuple[Reign | None, Reign | None]:
+        """`reign` and `last_move` as of when the log could still be read; None for what cannot be told."""
+        return certain(self._history)
 
     def last_move(self, passing: Callable[[Reign], bool] = lambda found: False) -> Reign | None:
         """The epoch in which the VM came to where it runs; None: it never moved. passing: moves to pass over."""

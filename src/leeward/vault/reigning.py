@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,28 +38,33 @@ def reign(history: History) -> Reign | None:
     return _reign(history, tail)[0] if tail else None
 
 
-def certain_reign(history: History) -> Reign | None:
-    """As `reign`, by the newest entry of which it is certain; None where nobody can tell. Raises StoreError."""
-    for at in range(history.tail(), history.horizon().base, -1):
-        if history.certain_epoch(at) is not None:
-            try:
-                return _reign(history, at)[0]
-            except Damaged:
-                return None
-    return None
-
-
 def last_move(history: History, passing: Callable[[Reign], bool] = lambda found: False) -> Reign | None:
     """The newest epoch that moved the VM, later ones of other reasons passed over; None: it never moved, as far as
     the log and its horizon know. passing: moves to pass over as well. Raises as `reign`.
 
     An agent that has lost its memory begins an epoch to go on protecting; the VM does not move by that.
     """
-    tail = history.tail()
-    if not tail:
-        return None
+    return _move_upto(history, history.tail(), passing)
+
+
+def certain(history: History) -> tuple[Reign | None, Reign | None]:
+    """As `reign` and `last_move`, of a log whose end cannot be read: by the newest entry of which it is certain; None
+    for what cannot be told from there. Raises StoreError."""
+    places = range(history.tail(), history.horizon().base, -1)
+    at = next((place for place in places if history.certain_epoch(place) is not None), None)
+    if at is None:
+        return None, move_of(history)
+    newest = move = None
+    with suppress(Damaged):
+        newest = _reign(history, at)[0]
+    with suppress(Damaged):
+        move = _move_upto(history, at, lambda found: False)
+    return newest, move
+
+
+def _move_upto(history: History, tail: int, passing: Callable[[Reign], bool]) -> Reign | None:
     known = move_of(history)
-    at: int | None = tail
+    at = tail or None
     while at is not None:
         found, began = _reign(history, at)
         if known is not None and found.epoch <= known.epoch:
