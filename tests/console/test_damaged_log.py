@@ -3,7 +3,7 @@
 import pytest
 from tests.console.chaos import VM, hurry
 from tests.console.faults import Fault, bring_to_end
-from tests.console.test_crash_matrix import a_world
+from tests.console.test_crash_matrix import WINDOW_S, a_world
 
 from leeward.console.views import FailbackRequest, FailoverRequest
 from leeward.domain.errors import Damaged, NotFound, Refused
@@ -174,6 +174,15 @@ def test_a_site_that_cannot_read_its_own_log_says_what_is_wrong_and_goes_on_when
     world.wait(lambda: world.service.status("web")[0].state == "enabled")
 
 
+def test_a_planned_failover_does_not_speak_of_older_points(world):
+    points = filled(world)
+    damage(world, list(points)[1], "meta")
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    run = stalled(world)
+    assert "Put that object back from a copy of the vault" in run.failure
+    assert "--point" not in run.failure
+
+
 def test_a_point_that_nobody_has_named_is_no_consent(world):
     points = filled(world)
     lose_home(world)
@@ -249,6 +258,29 @@ def test_a_vm_comes_home_from_a_dead_site_to_an_older_point(world):
     assert world.disks(world.office) == disks
     world.write(world.office)
     world.until_current(world.office)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["near", "cut"])
+def test_a_home_that_lives_is_stopped_and_adds_nothing_more(source):
+    with a_world() as world:
+        world.write(world.office)
+        world.remember(world.office)
+        *_, older, newest = [point.id for point in world.vault.log(VM).points()]
+        damage(world, newest)
+        del world.known_points[newest]
+        if source == "cut":
+            world.cuts["office"] = True
+        world.write(world.office)  # its worker knows the log still, and goes on
+        world.wait(lambda: world.vault.log(VM).breach().tail > int(newest))
+        unplanned(world, older)
+        world.until(Phase.AWAY)
+        assert world.watch.on["recovery"] == world.known_points[older]
+        world.mend_lines()
+        world.wait(lambda: world.running() == ["recovery"])
+        world.must_be_sound(twice=world.watch.twice() if source == "cut" else ())
+        assert sum(world.watch.twice()) < WINDOW_S
+        assert {one.key for one in check(world.store, keys=world.keys).troubles} == {keyspace.log(VM, int(newest))}
 
 
 FAULTS = [

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from leeward.domain.procedures import Kind, steps, undo_order
-from leeward.domain.runs import Run, StepState, begin_undo, new_run, with_record
+from leeward.domain.runs import Run, StepState, begin_undo, inheritance, new_run, with_record
 from leeward.orchestrator.assignments import job_of, jobs_of
 from leeward.wire.jobs import JobKind
 
@@ -147,3 +147,32 @@ def test_what_was_owed_is_given_back_only_once_nobody_takes_it_any_more():
     assert job_of(run, "epoch-back", undo=True).arguments["owe"] is False
     run = with_record(run, "unowe", undo=True, state=StepState.DONE, result={"unowed": True})
     assert job_of(run, "epoch-back", undo=True).arguments["owe"] is True
+
+
+OVER = {"point": 31, "unread": [32]}
+
+
+@pytest.mark.parametrize("kind", [Kind.UNPLANNED, Kind.UNPLANNED_FAILBACK])
+def test_what_may_be_passed_over_goes_with_every_taking_and_gives_whoever_had_the_log_time(kind):
+    away = kind is Kind.UNPLANNED
+    check, epoch, live = ("check", "epoch", "plug") if away else ("check-home", "epoch-home", "start-home")
+    run = a_run(kind, "31")
+    for reached, name in ((True, "fence"), (True, "fence-away")):
+        if run.step(name):
+            run = with_record(run, name, undo=False, result={"reached": reached})
+    assert "passing" not in job_of(run, epoch, undo=False).arguments
+    assert "grace_s" not in job_of(run, live, undo=False).arguments
+    run = with_record(run, check, undo=False, result={"claim": 4, "passing": OVER, "replica": True})
+    assert job_of(run, epoch, undo=False).arguments["passing"] == OVER
+    assert job_of(run, live, undo=False).arguments["grace_s"] == 8.0
+    # Nobody has seen how the vault is once it is back: such an epoch is not owed.
+    assert not job_of(replace(run, options={"without_vault": True}), epoch, undo=False).arguments.get("owe")
+    back = "epoch-back" if away else "epoch-away"
+    assert job_of(begin_undo(run), back, undo=True).arguments["passing"] == OVER
+    # Whoever takes over from it takes back what it did, and passes over nothing that it was not told itself.
+    heir = replace(a_run(kind), options=inheritance(run))
+    assert "passing" not in job_of(heir, epoch, undo=False).arguments
+    assert job_of(begin_undo(heir), back, undo=True).arguments["passing"] == OVER
+    # Tried again, the operator has seen how it is now.
+    again = replace(run, options={"passing": {"point": 31, "unread": [32, 33]}})
+    assert job_of(again, epoch, undo=False).arguments["passing"]["unread"] == [32, 33]

@@ -327,6 +327,42 @@ def test_an_epoch_whose_beginning_cannot_be_read_is_not_guessed_at(written, vaul
     assert third.state.epoch == 3
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_who_reigns_is_told_rightly_or_not_at_all(written, vault, seed):
+    dice, store, pen = random.Random(seed), vault.store, written
+    for number in range(1, 6):
+        info = {**WHO, "run": f"r{number}", "reason": dice.choice(["failover", "protect"])}
+        if dice.random() < 0.3:
+            header(store, log(pen.writer.state.seq))
+            breach = vault.log(VM).breach()
+            writer = go_on(vault, breach.state.last_point.id, claim=breach.epoch, info=info)
+        else:
+            writer = vault.log(VM).take_epoch(vault.log(VM).epoch(), info)
+        pen = at_recovery(pen, writer, writer.state.last_point.id)
+        for block in range(dice.randrange(1, 4)):
+            pen.put("vda", block, noise(seed + block)).commit(compare=block == 0)
+    asked = vault.log(VM)
+    truth = asked.reign(), asked.last_move()
+    assert truth[0].info["run"] == "r5"
+    keys, told = [log(seq) for seq in range(1, pen.writer.state.seq + 1)], 0
+    for _ in range(20):
+        hurt = {key: store.get(key) for key in dice.sample(keys, dice.randrange(1, 5))}
+        for key in hurt:
+            dice.choice([header, meta])(store, key)
+        for ask, right in zip(
+            (asked.reign, asked.last_move, lambda: asked.certain()[0]), (*truth, None), strict=True
+        ):
+            try:
+                found = ask()
+            except Damaged:
+                continue
+            told += 1
+            assert found == right if right else found is None or found.epoch <= truth[0].epoch
+        for key, data in hurt.items():
+            replace(store, key, data)
+    assert told
+
+
 @pytest.mark.parametrize("seq", [3, 6, 7])
 def test_a_damaged_entry_within_an_epoch_does_not_hide_who_reigns(written, vault, seq):
     header(vault.store, log(seq))

@@ -12,6 +12,7 @@ from typing import Any
 
 from leeward.domain.errors import Damaged
 from leeward.domain.points import RecoveryPoint
+from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run
 from leeward.vault.log import Breach, Reign, VmLog
 
@@ -57,6 +58,9 @@ def over(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
 
 def _refused(run: Run, error: Damaged, breach: Breach | None) -> Damaged:
     point = breach.state.last_point if breach is not None else None
+    if run.kind is Kind.PLANNED:
+        hint = "Put that object back from a copy of the vault, then retry: a planned failover brings the newest data"
+        return Damaged(error.message, subject=error.subject, hint=hint)
     if point is None:
         return Damaged(error.message, subject=error.subject, hint=error.hint)
     return Damaged(
