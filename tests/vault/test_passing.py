@@ -327,6 +327,16 @@ def test_an_epoch_whose_beginning_cannot_be_read_is_not_guessed_at(written, vaul
     assert third.state.epoch == 3
 
 
+def test_a_beginning_that_cannot_be_read_at_all_is_not_taken_for_no_move(written, vault):
+    vault.log(VM).take_epoch(1, WHO)
+    vault.log(VM).take_epoch(2, {**WHO, "reason": "protect"})
+    for seq in range(1, 10):
+        header(vault.store, log(seq))
+    assert vault.log(VM).reign().epoch == 3
+    with pytest.raises(Damaged):
+        vault.log(VM).last_move()
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_who_reigns_is_told_rightly_or_not_at_all(written, vault, seed):
     dice, store, pen = random.Random(seed), vault.store, written

@@ -119,8 +119,9 @@ def unreadable(error: Damaged, vm_log: VmLog, name: str) -> Damaged:
     point = breach.state.last_point if breach is not None else None
     hint = "Put that object back from a copy of the vault: until then nothing is replicated"
     if point is not None:
-        hint += (
-            f". Should the site be lost meanwhile, `leeward failover unplanned {name} --point {point.id}` brings it "
-            "up from the newest point that can be read"
+        hint = (
+            "Put that object back from a copy of the vault: until then nothing is replicated. Should the site be "
+            f"lost meanwhile, `leeward failover unplanned {name} --point {point.id}` brings it up from the newest "
+            "point that can be read"
         )
     return Damaged(f"its log cannot be read to its end: {error.message}", subject=error.subject, hint=hint)

@@ -64,10 +64,10 @@ def _refused(run: Run, error: Damaged, breach: Breach | None) -> Damaged:
     if point is None:
         return Damaged(error.message, subject=error.subject, hint=error.hint)
     return Damaged(
-        error.message,
+        f"{error.message}. The newest point that can be read is {point.id}",
         subject=error.subject,
-        hint=f"The newest point that can be read is {point.id}. To go back to it, take this run back with "
-        f"`leeward failover cancel {run.vm_name}` and begin anew with `--point {point.id}`",
+        hint=f"To go back to it, take this run back with `leeward failover cancel {run.vm_name}` and begin anew with "
+        f"`--point {point.id}`",
     )
 
 

@@ -97,7 +97,7 @@ def _reign(history: History, at: int) -> tuple[Reign, int]:
     identity = opened.header.identity
     if identity.kind is Kind.EPOCH:
         return Reign(epoch, history.reader.meta(opened).info, identity.time_ns, identity.passes), began
-    if hidden is not None:
+    if hidden is not None and history.horizon().epoch != epoch:
         raise Damaged(
             f"the entry that began epoch {epoch} cannot be read: who writes this log is not known",
             subject=keyspace.log(history.vm_id, hidden),
@@ -129,18 +129,16 @@ def _began(history: History, epoch: int, high: int) -> tuple[int, int | None]:
 def _before(history: History, found: Reign, began: int) -> int | None:
     """An entry of the epoch before this one; None: it has been pruned. Raises Damaged when it may be one that cannot
     be read, unless this epoch has passed over that."""
-    base = history.horizon().base
-    for at in range(began - 1, base, -1):
-        epoch = history.certain_epoch(at)
-        if epoch is None:
-            continue
-        if epoch < found.epoch - 1 and not found.passes:
-            raise Damaged(
-                f"the entry that began epoch {found.epoch - 1} cannot be read",
-                subject=keyspace.log(history.vm_id, at + 1),
-            )
-        return at
-    return None
+    horizon = history.horizon()
+    places = range(began - 1, horizon.base, -1)
+    at = next((place for place in places if history.certain_epoch(place) is not None), None)
+    epoch = horizon.epoch if at is None else history.epoch_at(at)
+    if places and epoch < found.epoch - 1 and not found.passes:
+        raise Damaged(
+            f"the entry that began epoch {found.epoch - 1} cannot be read",
+            subject=keyspace.log(history.vm_id, (at or horizon.base) + 1),
+        )
+    return at
 
 
 def _pruned(history: History, epoch: int) -> Reign:
