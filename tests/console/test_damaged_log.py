@@ -205,6 +205,24 @@ def test_a_vm_that_another_console_has_moved_is_not_taken_from_there(world):
     assert "it runs at third: another console has moved it there" in stalled(world).failure
 
 
+def test_who_had_the_log_may_be_all_that_cannot_be_read(world):
+    points = filled(world)
+    lose_home(world)
+    log = world.vault.log(VM)
+    log.open_writer(writer="agent-office", expect_epoch=log.epoch()).write_map()
+    damage(world, 1)
+    newest = list(points)[-1]
+    unplanned(world, "latest")
+    assert "who writes this log is not known" in stalled(world).failure
+    assert f"begin anew with `--point {newest}`" in world.failovers.last(VM, "web").failure
+    world.service.cancel("web")
+    world.until(Phase.HOME)
+    unplanned(world, newest)
+    comes_up(world, points[newest])
+    assert "who writes this log is not known" in world.failovers.last(VM, "web").step("check").detail
+    lives_on(world)
+
+
 def test_it_is_taken_back_before_the_log_was_and_after(world):
     points = filled(world)
     lose_home(world)

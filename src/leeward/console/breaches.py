@@ -34,17 +34,18 @@ def reading(run: Run, vm_log: VmLog) -> Iterator[None]:
     try:
         yield
     except Damaged as error:
-        raise _refused(run, error, vm_log.breach()) from error
+        breach = vm_log.breach()
+        raise _refused(run, error, breach.state.last_point if breach else vm_log.tail().point) from error
 
 
 def over(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
-    """None: the log can be read to its end. point: of the run, which can be read. Raises Damaged where nobody has
-    named that point."""
+    """None: the log can be read to its end, and it is known who had it. point: of the run, which can be read. Raises
+    Damaged where nobody has named that point."""
     breach = vm_log.breach()
     if breach is None:
-        return None
+        return _nobody_known(run, vm_log, point)
     if not run.options.get("explicit"):
-        raise _refused(run, breach.error, breach)
+        raise breach.error
     reign, _ = vm_log.certain()
     told = (
         f"point {point.id}: behind {_last(breach)} the log cannot be read ({breach.error.subject}: "
@@ -56,8 +57,20 @@ def over(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
     return Over(passing, breach.epoch, reign, told)
 
 
-def _refused(run: Run, error: Damaged, breach: Breach | None) -> Damaged:
-    point = breach.state.last_point if breach is not None else None
+def _nobody_known(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
+    """Of a log in which nothing but the beginning of its newest epoch cannot be read."""
+    try:
+        vm_log.reign()
+    except Damaged as error:
+        if not run.options.get("explicit"):
+            raise
+        told = f"point {point.id}: {error.message} ({error.subject})"
+        return Over({"point": point.seq, "unread": []}, vm_log.epoch(), None, told)
+    return None
+
+
+def _refused(run: Run, error: Damaged, point: RecoveryPoint | None) -> Damaged:
+    """point: the newest that can be read."""
     if run.kind is Kind.PLANNED:
         hint = "Put that object back from a copy of the vault, then retry: a planned failover brings the newest data"
         return Damaged(error.message, subject=error.subject, hint=hint)

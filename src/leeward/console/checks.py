@@ -76,9 +76,9 @@ class Checks:
                 definition = image.definition
                 if run.kind is Kind.PLANNED and self._fleet.view().replica(run.vm_id, run.away) is None:
                     self._must_have_room(run.away, room_for(image))
-        # That the newest one can be read has shown that all can be.
-        passed = over(run, vm_log, point) if run.point != "latest" else None
-        claim = self._claim(run, vm_log, run.home, passed)
+            # That the newest one can be read has shown that all can be.
+            passed = over(run, vm_log, point) if run.point != "latest" else None
+            claim = self._claim(run, vm_log, run.home, passed)
         note = run.options.get("note")
         told = f"point {point.id}: {note}" if note else f"newest usable point: {point.id}"
         found = {"claim": claim, "definition": definition}
@@ -223,9 +223,9 @@ class Checks:
             point = vm_log.choose(run.point)
             with vm_log.open_point(point.id, cache_bytes=0) as image:
                 definition = life.definition if life and life.definition else image.definition
-        passed = over(run, vm_log, point) if run.point != "latest" else None
-        wish = self._wish(run.vm_id)
-        claim = self._claim(run, vm_log, run.away, passed, known=wish.claim if wish else 0)
+            passed = over(run, vm_log, point) if run.point != "latest" else None
+            wish = self._wish(run.vm_id)
+            claim = self._claim(run, vm_log, run.away, passed, known=wish.claim if wish else 0)
         if passed is not None:
             return Done(passed.told, {"claim": claim, "definition": definition, "passing": passed.passing})
         move = vm_log.last_move(lambda found: self._given_up(run, found))
