@@ -87,7 +87,7 @@ def test_the_vm_comes_up_from_an_older_point_and_goes_home_again(world):
     unplanned(world, older)
     comes_up(world, points[older])
     told = world.failovers.last(VM, "web").step("check").detail
-    assert f"behind point {older} the log cannot be read" in told
+    assert f"behind entry {older} the log cannot be read" in told
     assert "whether another site had taken the VM over there is not known" in told
     lives_on(world)
     assert world.vault.log(VM).reign().info["host"] == "recovery"
@@ -219,7 +219,7 @@ def test_who_had_the_log_may_be_all_that_cannot_be_read(world):
     world.until(Phase.HOME)
     unplanned(world, newest)
     comes_up(world, points[newest])
-    assert "who writes this log is not known" in world.failovers.last(VM, "web").step("check").detail
+    assert "who had the VM is not known" in world.failovers.last(VM, "web").step("check").detail
     lives_on(world)
 
 

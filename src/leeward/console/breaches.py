@@ -14,7 +14,7 @@ from leeward.domain.errors import Damaged
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run
-from leeward.vault.log import Breach, Reign, VmLog
+from leeward.vault.log import Reign, VmLog
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +47,13 @@ def over(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
     if not run.options.get("explicit"):
         raise breach.error
     reign, _ = vm_log.certain()
+    # Found in the pages' catalogue by `leeward.console.web.sentences`.
     told = (
-        f"point {point.id}: behind {_last(breach)} the log cannot be read ({breach.error.subject}: "
-        f"{breach.error.message}), and what came there is given up"
+        f"point {point.id}: behind entry {breach.state.seq} the log cannot be read ({breach.error.subject}: "
+        f"{breach.error.message}); what came there is given up"
     )
     if breach.unread or reign is None:
-        told += "; whether another site had taken the VM over there is not known"
+        told = f"{told}; whether another site had taken the VM over there is not known"
     passing = {"point": point.seq, "unread": list(breach.unread)}
     return Over(passing, breach.epoch, reign, told)
 
@@ -61,10 +62,12 @@ def _nobody_known(run: Run, vm_log: VmLog, point: RecoveryPoint) -> Over | None:
     """Of a log in which nothing but the beginning of its newest epoch cannot be read."""
     try:
         vm_log.reign()
-    except Damaged as error:
+    except Damaged:
         if not run.options.get("explicit"):
             raise
-        told = f"point {point.id}: {error.message} ({error.subject})"
+        told = (
+            f"point {point.id}; the beginning of epoch {vm_log.epoch()} cannot be read: who had the VM is not known"
+        )
         return Over({"point": point.seq, "unread": []}, vm_log.epoch(), None, told)
     return None
 
@@ -82,8 +85,3 @@ def _refused(run: Run, error: Damaged, point: RecoveryPoint | None) -> Damaged:
         hint=f"To go back to it, take this run back with `leeward failover cancel {run.vm_name}` and begin anew with "
         f"`--point {point.id}`",
     )
-
-
-def _last(breach: Breach) -> str:
-    point = breach.state.last_point
-    return f"point {point.id}" if point is not None else f"entry {breach.state.seq}"

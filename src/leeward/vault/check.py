@@ -196,8 +196,9 @@ def _check_chain(vm_id: str, seen: dict[str, _Seen], report: CheckReport) -> Non
         if opened:
             follows = opened.header.identity.follows
             if opened.header.prev != digests.get(follows, opened.header.prev) or follows < base:
-                what = f"log entry {follows}" if opened.header.identity.passes else "the entry before it"
-                report.troubles.append(Trouble(key, f"does not follow {what}"))
+                passes = opened.header.identity.passes
+                what = f"does not follow log entry {follows}" if passes else "does not follow the entry before it"
+                report.troubles.append(Trouble(key, what))
             digests[seq] = opened.digest
         expected = seq + 1
 

@@ -29,6 +29,10 @@ PATTERNS = (
     N_("its agent is at work on it for {vms}"),
     N_("VMs stand still there, and have to go on first: {vms}"),
     N_("Look again in a moment; where they stand still for longer, let them go on by hand (`virsh resume`)"),
+    # an older point, behind which the log cannot be read
+    N_("point {id}: behind entry {seq} the log cannot be read ({subject}: {why}); what came there is given up"),
+    N_("{told}; whether another site had taken the VM over there is not known"),
+    N_("point {id}; the beginning of epoch {epoch} cannot be read: who had the VM is not known"),
     # states of protection
     N_("starting"),
     N_("starting: reading the vault"),
@@ -317,5 +321,6 @@ PATTERNS = (
     N_("this log entry is missing"),
     N_("this object does not belong to a vault"),
     N_("does not follow the entry before it"),
+    N_("does not follow log entry {seq}"),
     N_("the meta part"),
 )
