@@ -1,6 +1,7 @@
 """A log whose end cannot be read is gone on with from an older point, where somebody has chosen that."""
 
 import random
+from dataclasses import replace as replace_of
 
 import pytest
 from tests.vault.conftest import VM
@@ -13,6 +14,7 @@ from leeward.domain.vm import FirmwareState
 from leeward.vault.check import check
 from leeward.vault.format import FIXED_SIZE, parse_header
 from leeward.vault.log import Consent
+from leeward.vault.writer import LogWriter
 
 WHO = {"writer": "agent-recovery", "host": "recovery", "reason": "failover", "run": "r1"}
 
@@ -422,6 +424,19 @@ def test_pruning_stops_before_it_while_what_it_passed_over_is_in_the_window(writ
     pen.prune(Retention(3.0))
     written.check("8")
     pen.check_all()
+
+
+def test_an_epoch_that_follows_something_else_than_it_says_is_no_part_of_the_log(written, vault):
+    header(vault.store, log(8))
+    state = vault.log(VM).breach().state
+    LogWriter(vault.log(VM)._history, replace_of(state, head=bytes(range(32))))._put_epoch(WHO, 8)
+    for report in (check(vault.store, vault.public_key), check(vault.store, keys=vault.keys)):
+        assert {(trouble.key, trouble.what) for trouble in report.troubles} >= {
+            (log(9), "does not follow log entry 7")
+        }
+    with pytest.raises(Damaged):
+        vault.log(VM).open_point("latest")
+    assert go_on(vault, "7", claim=9, info={**WHO, "run": "r2"}).state.last_point.id == "7"
 
 
 def test_nothing_is_gone_on_from_where_nothing_can_be_read(written, vault):
