@@ -262,6 +262,17 @@ def test_a_map_after_the_damage_is_gone_on_from(written, vault):
     assert report.hurt[VM][-1] == "9"
 
 
+def test_a_map_of_the_damaged_entry_itself_leaves_nothing_to_pass_over(written, vault):
+    written.writer.write_map()
+    header(vault.store, log(8))
+    assert vault.log(VM).breach() is None
+    assert vault.log(VM).reign().epoch == 1
+    pen = at_recovery(written, go_on(vault, "7"), "7")
+    assert (pen.writer.state.epoch, pen.writer.state.seq) == (2, 9)
+    pen.put("vda", 9, noise(9)).commit(compare=True)
+    pen.check("10")
+
+
 def test_it_may_have_to_be_done_twice(written, vault):
     header(vault.store, log(8))
     pen = at_recovery(written, go_on(vault, "7"), "7")

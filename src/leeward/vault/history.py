@@ -125,11 +125,14 @@ class History:
         return self.epoch_at(tail) if tail else 0
 
     def epoch_at(self, seq: int) -> int:
-        """The epoch of a log entry. Raises ObjectNotFound when neither it nor a map in its place is there."""
+        """The epoch of a log entry: also by a map in its place, where it has been pruned or cannot be read. Raises
+        ObjectNotFound or Damaged when neither tells."""
         try:
             return self.reader.open(keyspace.log(self.vm_id, seq)).header.identity.epoch
-        except ObjectNotFound:  # pruned, but then there is a map in its place
-            return self.reader.open(keyspace.map_(self.vm_id, seq)).header.identity.epoch
+        except (ObjectNotFound, Damaged):
+            with suppress(ObjectNotFound, Damaged):
+                return self.reader.open(keyspace.map_(self.vm_id, seq)).header.identity.epoch
+            raise
 
     def certain_epoch(self, seq: int) -> int | None:
         """As `epoch_at`; None where that cannot be read."""
