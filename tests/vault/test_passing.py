@@ -297,6 +297,15 @@ def test_it_may_have_to_be_done_twice(written, vault):
     assert listed(vault) == ["2", "3", "4", "5", "6", "15"]
 
 
+def test_a_map_that_does_not_know_the_newest_point_makes_no_older_one_the_newest(written, vault):
+    header(vault.store, log(8))
+    written.writer.write_map()  # which lists what can be read just then
+    header(vault.store, log(8))  # put back
+    assert vault.log(VM).point("latest").id == "8"
+    with vault.log(VM).open_point("latest") as image:
+        assert image.point.id == "8"
+
+
 def test_who_follows_by_what_came_since_reads_all_anew(written, vault):
     header(vault.store, log(8))
     pen = at_recovery(written, go_on(vault, "7"), "7")

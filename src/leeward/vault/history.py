@@ -56,10 +56,12 @@ class History:
             found = tuple(pool.map(lambda part: self.part(seq, part[0], bytes.fromhex(part[1])), named))
         return Entry(opened, meta, found)
 
-    def must_be_readable(self, seq: int) -> None:
-        """Raises Damaged when there is such an entry, which listings leave out because it cannot be read."""
+    def readable(self, seq: int) -> Entry | None:
+        """Without its parts; None: there is none. Raises Damaged for one that listings leave out because it cannot be
+        read."""
         with suppress(ObjectNotFound):
-            self.entry(seq, parts=False)
+            return self.entry(seq, parts=False)
+        return None
 
     def part(self, seq: int, number: int, digest: bytes | None = None) -> Part:
         """digest: header hash that a commit names; None for a part of a dead attempt."""

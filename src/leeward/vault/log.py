@@ -12,6 +12,7 @@ from leeward.domain.vm import Consistency, FirmwareState
 from leeward.vault.compaction import compact
 from leeward.vault.folding import Breach, Span
 from leeward.vault.following import Since, grown, since
+from leeward.vault.format import Kind
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
 from leeward.vault.reigning import Reign, certain, last_move, reign
@@ -75,23 +76,27 @@ class VmLog:
         span = self._history.span()
         points = span.shown()
         if point_id == "latest":
-            self._must_be_newest(points, span)
-            if points:
-                return points[-1]
+            newest = self._newest(points, span)
+            if newest is not None:
+                return newest
         for point in span.points:  # also one that the log has gone on without: what was put back can be had
             if point.id == point_id:
                 return point
         if point_id.isdecimal():
-            self._history.must_be_readable(int(point_id))
+            self._history.readable(int(point_id))
         hint = f"It has points {points[0].id} … {points[-1].id}" if points else "It has none yet"
         raise NotFound(f"there is no recovery point {point_id}", subject=self.vm_id, hint=hint)
 
-    def _must_be_newest(self, points: list[RecoveryPoint], span: Span) -> None:
-        """Raises Damaged when something came after them that cannot be read, and so is not among them."""
+    def _newest(self, points: list[RecoveryPoint], span: Span) -> RecoveryPoint | None:
+        """Of these, or one that came after them and is not listed: the map that would have to list it was made while
+        it could not be read. Raises Damaged when something came after them that cannot be read now."""
+        newest = points[-1] if points else None
         try:
-            for seq in self._history.listed(points[-1].seq if points else 0):
-                if not span.hides(seq):
-                    self._history.must_be_readable(seq)
+            for seq in self._history.listed(newest.seq if newest else 0):
+                entry = None if span.hides(seq) else self._history.readable(seq)
+                if entry is not None and entry.kind is Kind.COMMIT:
+                    newest = entry.point()
+            return newest
         except Damaged as error:
             raise self.newest_damaged(error) from error
 
