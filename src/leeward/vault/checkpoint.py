@@ -30,21 +30,23 @@ _LOG_ENTRY = np.uint64(2**64 - 1)  # in the array of part numbers: the object is
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
     """prev_map: seq of the map before (0 = none); points: those in (prev_map, state.seq], ascending; passed: what was
-    passed over by an epoch in there."""
+    passed over by an epoch in there; unread: entries in there that could not be read, and may be of either kind."""
 
     state: MapState
     prev_map: int
     points: list[RecoveryPoint]
     passed: list[Passed] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The points of a checkpoint alone, and what was passed over."""
+    """The points of a checkpoint alone, with what was passed over and what could not be read."""
 
     prev_map: int
     points: list[RecoveryPoint]
     passed: list[Passed]
+    unread: list[int]
 
 
 def compacted(state: MapState) -> MapState:
@@ -103,6 +105,8 @@ def encode(checkpoint: Checkpoint) -> tuple[dict[str, Any], bytes]:
         info["marks"] = marks
     if checkpoint.passed:
         info["passed"] = [[one.follows, one.seq] for one in checkpoint.passed]
+    if checkpoint.unread:
+        info["unread"] = checkpoint.unread
     return info, b"".join(array.astype(array.dtype.newbyteorder("<")).tobytes() for _, array in arrays)
 
 
@@ -139,7 +143,7 @@ def decode(seq: int, info: dict[str, Any], stream: bytes) -> Checkpoint:
         table,
     )
     listing = decode_points(info, stream[points_start(info) :])
-    return Checkpoint(state, listing.prev_map, listing.points, listing.passed)
+    return Checkpoint(state, listing.prev_map, listing.points, listing.passed, listing.unread)
 
 
 def points_start(info: dict[str, Any]) -> int:
@@ -151,7 +155,8 @@ def decode_points(info: dict[str, Any], tail: bytes) -> Listing:
     """tail: the stream from `points_start` on."""
     rows = np.frombuffer(tail, "<i8").reshape(-1, 6).tolist()
     points = points_of(info["layouts"], rows, info.get("marks", {}))
-    return Listing(info["prev_map"], points, [Passed(follows, seq) for follows, seq in info.get("passed", [])])
+    passed = [Passed(follows, seq) for follows, seq in info.get("passed", [])]
+    return Listing(info["prev_map"], points, passed, list(info.get("unread", [])))
 
 
 def point_rows(points: Sequence[RecoveryPoint]) -> tuple[list[list[list[Any]]], list[list[int]]]:

@@ -7,7 +7,7 @@ state at any of them does not depend on what is damaged, or has been put back si
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -87,14 +87,21 @@ class Passed:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What a stretch of the log has: points, ascending, and what was passed over in it."""
+    """What a stretch of the log has: points, ascending, and what was passed over in it. unread: entries that could
+    not be read, and may be either."""
 
     points: list[RecoveryPoint] = field(default_factory=list)
     passed: list[Passed] = field(default_factory=list)
+    unread: list[int] = field(default_factory=list)
 
-    def add(self, points: Collection[RecoveryPoint], passed: Collection[Passed]) -> None:
-        self.points.extend(points)
-        self.passed.extend(passed)
+    def add(self, found: RecoveryPoint | Passed | int | None) -> None:
+        """found: a number is that of an entry that cannot be read; None: one of another kind."""
+        if isinstance(found, RecoveryPoint):
+            self.points.append(found)
+        elif isinstance(found, Passed):
+            self.passed.append(found)
+        elif found is not None:
+            self.unread.append(found)
 
     def hides(self, seq: int) -> bool:
         return any(one.covers(seq) for one in self.passed)

@@ -288,9 +288,13 @@ class History:
             if listing.prev_map > covered:
                 self._span_into(found, covered, listing.prev_map)
                 covered = listing.prev_map
-            found.add([point for point in listing.points if point.seq > covered], listing.passed)
+            for one in (*(point for point in listing.points if point.seq > covered), *listing.passed):
+                found.add(one)
+            for one in _in_order(self._try_outline, listing.unread):
+                found.add(one)  # it may have been put back since the map was made
             covered = seq
         self._span_into(found, covered, None)
+        found.points.sort(key=lambda point: point.seq)
         return found
 
     def _try_listing(self, seq: int) -> Listing | None:
@@ -306,17 +310,15 @@ class History:
         return found
 
     def _span_into(self, found: Span, after: int, upto: int | None) -> None:
-        for one in _in_order(self._try_outline, self.listed(after, upto)):
-            if isinstance(one, RecoveryPoint):
-                found.points.append(one)
-            elif one is not None:
-                found.passed.append(one)
+        last = upto if upto is not None else max(self.listed(after), default=after)
+        for one in _in_order(self._try_outline, range(after + 1, last + 1)):
+            found.add(one)
 
-    def _try_outline(self, seq: int) -> RecoveryPoint | Passed | None:
+    def _try_outline(self, seq: int) -> RecoveryPoint | Passed | int | None:
         try:
             entry = self.entry(seq, parts=False)
         except (Damaged, ObjectNotFound):
-            return None
+            return seq
         if entry.opened.header.identity.passes:
             return Passed(entry.follows, seq)
         return entry.point() if entry.kind is Kind.COMMIT else None

@@ -233,7 +233,8 @@ def _write_map(history: History, plan: PrunePlan, seq: int) -> None:
     earlier = max((number for number in history.maps() if number < seq), default=0)
     points = [point for point in (*plan.after.points, *plan.drop) if earlier < point.seq <= seq]
     points.sort(key=lambda point: point.seq)
-    put_map(history, Checkpoint(state, earlier, points, history.span_between(earlier, seq).passed))
+    span = history.span_between(max(earlier, plan.before.base), seq)
+    put_map(history, Checkpoint(state, earlier, points, span.passed, span.unread))
 
 
 def _data(history: History) -> set[str]:

@@ -14,7 +14,7 @@ from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
-from leeward.vault.folding import Breach, Entry, Part, Passed, agreed, fold
+from leeward.vault.folding import Breach, Entry, Part, Span, agreed, fold
 from leeward.vault.format import Identity, Kind
 from leeward.vault.history import History
 from leeward.vault.index import MapState
@@ -60,9 +60,8 @@ class LogWriter:
         parts = Counter(ref.seq for ref in state.objects if ref.part >= 0 and ref.seq > self._last_map)
         self._many_parts = max(parts.values(), default=0) >= MAP_PARTS
         self._map_failed = -MAP_RETRY
-        # Points since the last map; None: not read from the log yet.
-        self._points: list[RecoveryPoint] | None = None
-        self._passed: list[Passed] = []
+        # Since the last map; None: not read from the log yet.
+        self._span: Span | None = None
 
     @staticmethod
     def open(
@@ -184,8 +183,8 @@ class LogWriter:
         if entry.kind is Kind.MOVE:
             return None
         point = entry.point()
-        if self._points is not None:
-            self._points.append(point)
+        if self._span is not None:
+            self._span.points.append(point)
         return point
 
     def _put(self, seq: int, buffers: list[bytes], meta: Meta, parts: tuple[Part, ...]) -> Entry:
@@ -227,15 +226,15 @@ class LogWriter:
     def write_map(self) -> None:
         """Write a map checkpoint as of the tail. One that exists already serves as well."""
         history, state = self._history, checkpoint.compacted(self.state)
-        if self._points is None:
+        if self._span is None:
             # Up to our tail only: when another writer has gone on from here, its points are not this map's.
-            span = history.span_between(self._last_map, state.seq)
-            self._points, self._passed = span.points, span.passed
-        self._map_bytes = put_map(history, Checkpoint(state, self._last_map, self._points, self._passed))
+            self._span = history.span_between(self._last_map, state.seq)
+        span = self._span
+        self._map_bytes = put_map(history, Checkpoint(state, self._last_map, span.points, span.passed, span.unread))
         self.state = state
         self._last_map = state.seq
         self._many_parts = False
-        self._points, self._passed = [], []
+        self._span = Span()
 
 
 def _allowed(history: History, breach: Breach, consent: Consent) -> int:
