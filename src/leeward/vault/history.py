@@ -290,8 +290,9 @@ class History:
                 covered = listing.prev_map
             for one in (*(point for point in listing.points if point.seq > covered), *listing.passed):
                 found.add(one)
-            for one in _in_order(self._try_outline, listing.unread):
-                found.add(one)  # it may have been put back since the map was made
+            # These may have been put back since the map was made.
+            for again in _in_order(self._try_outline, [seq for seq in listing.unread if seq > covered]):
+                found.add(again)
             covered = seq
         self._span_into(found, covered, None)
         found.points.sort(key=lambda point: point.seq)
