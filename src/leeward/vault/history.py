@@ -288,8 +288,8 @@ class History:
             if listing.prev_map > covered:
                 self._span_into(found, covered, listing.prev_map)
                 covered = listing.prev_map
-            for one in (*(point for point in listing.points if point.seq > covered), *listing.passed):
-                found.add(one)
+            found.points.extend(point for point in listing.points if point.seq > covered)
+            found.passed.extend(listing.passed)
             # These may have been put back since the map was made.
             for again in _in_order(self._try_outline, [seq for seq in listing.unread if seq > covered]):
                 found.add(again)
