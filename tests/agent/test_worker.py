@@ -3,17 +3,20 @@
 import random
 import threading
 import time
+from functools import partial
 
 import pytest
 from tests.vault.conftest import CHEAP
 
 from leeward.agent import worker
+from leeward.agent.wiring import _set_aside
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import HostBusy, StoreFull, StoreReadOnly, StoreUnavailable
 from leeward.domain.protection import ProtectionState
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
+from leeward.vault.check import check
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
@@ -67,9 +70,8 @@ class Site:
 
     def start(self):
         def open_vault():
-            aside = self.spool.with_name("spool.aside-1")
             store = SpoolingStore(
-                self.remote, LocalStore(self.spool), self.spool_limit, lambda: self.spool.rename(aside)
+                self.remote, LocalStore(self.spool), self.spool_limit, partial(_set_aside, self.spool)
             )
             return Vault.open(store, keys=self.vault.keys), store
 
@@ -215,6 +217,33 @@ def test_restarted_while_the_vault_is_read_only_it_does_not_claim_to_be_current(
     assert "1 point waits in the local spool: vault: the vault is read-only" in report.reason
     one.remote.trouble = None
     one.until(lambda report: report.spool_bytes == 0 and not report.reason)
+    one.until_equal()
+
+
+@pytest.mark.parametrize("waiting", [True, False])
+def test_protected_anew_while_the_vault_takes_nothing(site, waiting):
+    """The very entry that begins the new epoch is spooled then, and must not go the way of the old epoch's points."""
+    one = site().start()
+    one.until(enabled)
+    one.until_equal()
+    one.remote.trouble = StoreFull("the vault is full", subject="vault")
+    if waiting:
+        one.write()
+        one.until(lambda report: report.spool_bytes > 0)
+    one.stop()
+    one.epochs.clear()  # it was taken out of protection, and is protected again
+    one.wish = one.wish.model_copy(update={"claim": 1})
+    one.start()
+    one.write()
+    one.until(lambda report: report.cycles >= 1 and report.spool_bytes > 0)
+    one.remote.trouble = None
+    one.until(lambda report: report.spool_bytes == 0 and not report.reason)
+    one.until_equal()
+    one.stop()
+    assert check(one.remote.store, keys=one.vault.keys).troubles == []
+    assert one.epochs[VM] == one.vault.log(VM).epoch() == 2
+    one.start()
+    one.write()
     one.until_equal()
 
 

@@ -244,3 +244,25 @@ def test_what_was_spooled_in_an_epoch_that_is_over_does_not_hinder_the_next(remo
     again.put("vm/log/4", [b"spooled"])
     again.belong(3)
     assert SpoolingStore(remote, spool, 1000, set_aside).is_pending("vm/log/4")
+
+
+def test_a_writer_that_begins_an_epoch_through_the_spool_keeps_what_it_spools(remote, spool):
+    aside = []
+
+    def set_aside():
+        aside.extend(list(spool.scan("")))
+        for info in list(spool.scan("")):
+            spool.delete(info.key)
+
+    store = SpoolingStore(remote, spool, 1000, set_aside)
+    store.belong(1)
+    remote.after = 0
+    store.put("vm/log/2", [b"old"])
+    again = SpoolingStore(remote, spool, 1000, set_aside)
+    again.begin_anew()
+    assert [info.key for info in aside if info.key.endswith("vm/log/2")]
+    again.put("vm/log/2", [b"the new epoch"])
+    # Killed here, whoever comes then may know of the new epoch, and finds what began it.
+    for store in (SpoolingStore(remote, spool, 1000, set_aside), again):
+        store.belong(2)
+        assert store.get("vm/log/2") == b"the new epoch"

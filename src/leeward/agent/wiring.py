@@ -292,7 +292,7 @@ def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
 def _set_aside(spool: Path) -> None:
     """Whoever protects this VM anew begins with an empty spool."""
     spool.rename(spool.with_name(f"{spool.name}.aside-{time.time_ns()}"))
-    _folder(spool)
+    LocalStore(_folder(spool))  # with its mark: whoever has it open goes on in it
 
 
 def _passable(path: Path) -> Path:

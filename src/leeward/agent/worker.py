@@ -199,6 +199,8 @@ class Worker:
             vault, store = self._open_vault()
             if self._epoch is not None:
                 store.belong(self._epoch)
+            else:
+                store.begin_anew()
             vm_log = vault.log(self._vm_id)
             limiter = Limiter(
                 self.wish.policy.bandwidth, sleep=self._stop.wait, exempt=lambda: store.pending_bytes > 0

@@ -7,7 +7,8 @@ meanwhile are in the log that this writer sees, tracking goes on, and they becom
 the actual RPO) when they are drained.
 
 What was spooled in an epoch that is over can never become part of the log: it is set aside as soon as that is found
-out, or at the latest when this host's next epoch begins (`belong`), whose writer must not trip over it.
+out, or at the latest before this host's next epoch begins (`begin_anew`, or `belong` where somebody has begun it for
+this host), whose writer must not trip over it.
 
 When the spool is full, SpoolFull comes through: the cycle is given up, its changes stay in the hypervisor's tracking,
 and the next point that finds room contains them. Points are dropped then, never changes.
@@ -85,6 +86,20 @@ class SpoolingStore:
                 if int(info.key.removeprefix(_TAG)) < epoch:
                     self._spool.delete(info.key)
             self._epoch = epoch
+
+    def begin_anew(self) -> None:
+        """An epoch is about to be begun through this store: all that is here is of one that is over, and goes first.
+
+        Not afterwards by `belong`: where the vault takes nothing, the entry that begins the epoch is spooled itself.
+        """
+        with self._draining, self._lock:
+            if self._entries:
+                self._set_aside()
+                self._entries.clear()
+                self._bytes = 0
+            for info in list(self._spool.scan(_TAG)):
+                self._spool.delete(info.key)
+            self._epoch = None
 
     @property
     def url(self) -> str:
