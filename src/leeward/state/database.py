@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from sqlalchemy import Row, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import Refused
@@ -32,9 +32,13 @@ acting: ContextVar[str] = ContextVar("acting", default="leeward")
 
 _GENERATION = "generation"
 # Plain rows: objects of the ORM cost several times as much.
-_ROWS = select(*(getattr(ProtectedVm, name) for name in ProtectedVm.__mapper__.columns.keys())).order_by(  # noqa: SIM118
+_ROWS = select(*(getattr(ProtectedVm, name).label(name) for name in ProtectedVm.__mapper__.columns.keys())).order_by(  # noqa: SIM118
     ProtectedVm.name, ProtectedVm.vm_id
 )
+_ROW = _ROWS.where(ProtectedVm.vm_id == bindparam("vm"))
+# Asked at almost every question and change: see `leeward.state.runs`.
+_COUNT = select(Counter.value).where(Counter.name == _GENERATION)
+_COUNT_ON = update(Counter).where(Counter.name == _GENERATION).values(value=Counter.value + 1)
 
 
 class FolderLock:
@@ -73,6 +77,7 @@ class Database:
         self._engine = open_engine(url)
         if seat is not None:
             fence(self._engine, seat, lost)
+        self._reading = reading(self._engine)
         self.drills = Drills(self._engine)
         self.evidence = Evidence(self._engine)
         self.lives = Lives(self._engine)
@@ -92,7 +97,7 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Reads that all see one instant."""
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             yield session
 
     @contextmanager
@@ -109,22 +114,22 @@ class Database:
 
     def desired(self) -> DesiredState:
         """Read anew only when it has changed: with thousands of VMs that takes longer than most questions may."""
-        with self.reading() as session:
+        with self._reading.connect() as connection:
             known = self._known
-            if known is None or known.generation != _generation(session):
-                self._known = known = self._desired(session)
+            if known is None or known.generation != _generation(connection):
+                self._known = known = self._desired(connection)
             return known
 
-    def _desired(self, session: Session) -> DesiredState:
+    def _desired(self, asked: Session | Connection) -> DesiredState:
         """Of a VM that has not changed the message is the same object as before: with ten thousand VMs making them
         anew, and comparing them, would take a second for each change of one."""
         found: dict[str, tuple[Row[Any], ProtectionMessage]] = {}
-        for row in session.execute(_ROWS):
+        for row in asked.execute(_ROWS):
             had = self._messages.get(row.vm_id)
             found[row.vm_id] = had if had is not None and had[0] == row else (row, _message(row))
         self._messages = found
         return DesiredState(
-            generation=_generation(session), protections=tuple(message for _, message in found.values())
+            generation=_generation(asked), protections=tuple(message for _, message in found.values())
         )
 
     def wishes(self) -> Mapping[str, ProtectionMessage]:
@@ -136,9 +141,9 @@ class Database:
 
     def wish(self, vm_id: str) -> ProtectionMessage | None:
         """What is wished for one VM; None: it is not protected."""
-        with self.reading() as session:
-            row = session.get(ProtectedVm, vm_id)
-            return _message(row) if row else None
+        with self._reading.connect() as connection:
+            row = connection.execute(_ROW, {"vm": vm_id}).one_or_none()
+        return _message(row) if row else None
 
     def protected_since(self) -> dict[str, float]:
         """VM id → when it was protected, UTC seconds."""
@@ -241,13 +246,13 @@ def _with(known: DesiredState, wish: ProtectionMessage, generation: int) -> Desi
     return DesiredState.model_construct(generation=generation, protections=protections)
 
 
-def _generation(session: Session) -> int:
-    return session.scalar(select(Counter.value).where(Counter.name == _GENERATION)) or 0
+def _generation(asked: Session | Connection) -> int:
+    return asked.scalar(_COUNT) or 0
 
 
 def _count(session: Session) -> None:
     """The next generation. Comes first in its transaction: by the row's lock, consoles change the state in turn."""
-    session.execute(update(Counter).where(Counter.name == _GENERATION).values(value=Counter.value + 1))
+    session.connection().execute(_COUNT_ON)
 
 
 def _message(row: ProtectedVm | Row[Any]) -> ProtectionMessage:

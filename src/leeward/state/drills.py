@@ -31,13 +31,14 @@ class Drills:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reading = reading(engine)
 
     def all(self) -> list[KeptDrill]:
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             return [_kept(row) for row in session.scalars(select(DrillRow).order_by(DrillRow.subject))]
 
     def schedule(self, subject: str) -> Schedule | None:
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             row = session.get(DrillRow, subject)
             return _kept(row).schedule if row else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 from pathlib import Path
 from typing import Any
@@ -147,7 +148,10 @@ def _sqlite(url: URL) -> Engine:
     def begin(connection: Connection) -> None:
         # One that reads first and writes then would fail where another wrote in between: it takes its turn at once.
         only_reads = connection.get_execution_options().get(_READING)
-        connection.exec_driver_sql("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+        try:  # the driver itself: SQLAlchemy takes as long for these words as for a question
+            connection.connection.cursor().execute("BEGIN" if only_reads else "BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise _translation(error, url) from error
 
     return engine
 

@@ -27,6 +27,7 @@ class Evidence:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reading = reading(engine)
 
     def keep(self, run_id: str, vm_id: str, at: float, picture: bytes, why: str) -> None:
         """at: UTC seconds of the test. Harmless to repeat."""
@@ -41,13 +42,13 @@ class Evidence:
 
     def of(self, run_ids: Collection[str]) -> dict[str, Kept]:
         columns = select(EvidenceRow.run_id, EvidenceRow.size, EvidenceRow.why)
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             rows = session.execute(columns.where(EvidenceRow.run_id.in_(run_ids))).all()
         return {run_id: Kept(size, why) for run_id, size, why in rows}
 
     def picture(self, run_id: str) -> bytes:
         """PNG. Raises NotFound."""
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             found = session.scalar(select(EvidenceRow.picture).where(EvidenceRow.run_id == run_id))
         if not found:
             raise NotFound("there is no picture of this test", subject=run_id)

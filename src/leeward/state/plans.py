@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import TypeAdapter
-from sqlalchemy import Engine, delete, select, update
+from sqlalchemy import Engine, bindparam, delete, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
@@ -24,6 +24,9 @@ from leeward.state.tables import PlanRow, PlanRunRow
 _TRIES = 50
 _PLAN = TypeAdapter(Plan)
 _RUN = TypeAdapter(PlanRun)
+# See `leeward.state.runs`.
+_READ = select(PlanRunRow.document, PlanRunRow.version).where(PlanRunRow.id == bindparam("run"))
+_REPLACE = update(PlanRunRow).where(PlanRunRow.id == bindparam("run"), PlanRunRow.version == bindparam("seen"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +55,18 @@ class Plans:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reading = reading(engine)
 
     # --- plans ----------------------------------------------------------------------------------------
 
     def all(self) -> list[KeptPlan]:
         """By name."""
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             return [_kept(row) for row in session.scalars(select(PlanRow).order_by(PlanRow.name))]
 
     def plan(self, name: str) -> KeptPlan:
         """Raises NotFound."""
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             row = session.get(PlanRow, name)
             if row is None:
                 names = ", ".join(session.scalars(select(PlanRow.name).order_by(PlanRow.name))) or "none"
@@ -155,15 +159,15 @@ class Plans:
         limit: int = 100,
     ) -> list[PlanRun]:
         """Newest first."""
-        query = select(PlanRunRow).order_by(PlanRunRow.created.desc(), PlanRunRow.id).limit(limit)
+        query = select(PlanRunRow.document).order_by(PlanRunRow.created.desc(), PlanRunRow.id).limit(limit)
         if plan is not None:
             query = query.where(PlanRunRow.plan == plan)
         if kind is not None:
             query = query.where(PlanRunRow.kind == kind.value)
         if states is not None:
             query = query.where(PlanRunRow.state.in_([state.value for state in states]))
-        with Session(reading(self._engine)) as session:
-            return [_RUN.validate_json(row.document) for row in session.scalars(query)]
+        with self._reading.connect() as connection:
+            return [_RUN.validate_json(document) for document in connection.scalars(query)]
 
     def versions(self, plan: str, kind: PlanKind, limit: int) -> list[tuple[str, int]]:
         """(id, version) of its runs, newest first: whoever has looked at a run of this version need not read it."""
@@ -173,8 +177,8 @@ class Plans:
             .order_by(PlanRunRow.created.desc(), PlanRunRow.id)
             .limit(limit)
         )
-        with Session(reading(self._engine)) as session:
-            return [(run_id, version) for run_id, version in session.execute(query)]
+        with self._reading.connect() as connection:
+            return [(run_id, version) for run_id, version in connection.execute(query)]
 
     def replace(self, run_id: str, change: Callable[[PlanRun], PlanRun]) -> PlanRun:
         """Read, change, write, as one; the run as it is from then on."""
@@ -183,23 +187,19 @@ class Plans:
             after = change(before)
             if after == before:
                 return before
-            with Session(self._engine) as session:
-                done = session.execute(
-                    update(PlanRunRow)
-                    .where(PlanRunRow.id == run_id, PlanRunRow.version == version)
-                    .values(version=version + 1, **_columns(after))
-                )
-                session.commit()
-                if done.rowcount:  # type: ignore[attr-defined]
-                    return after
+            values = {"version": version + 1, **_columns(after)}
+            with self._engine.begin() as connection:
+                done = connection.execute(_REPLACE, {"run": run_id, "seen": version, **values}).rowcount
+            if done:
+                return after
         raise Unavailable("the run is being changed by somebody else all the time", subject=run_id)
 
     def _read(self, run_id: str) -> tuple[PlanRun, int]:
-        with Session(reading(self._engine)) as session:
-            row = session.get(PlanRunRow, run_id)
-            if row is None:
-                raise NotFound("there is no such run of a plan", subject=run_id)
-            return _RUN.validate_json(row.document), row.version
+        with self._reading.connect() as connection:
+            row = connection.execute(_READ, {"run": run_id}).one_or_none()
+        if row is None:
+            raise NotFound("there is no such run of a plan", subject=run_id)
+        return _RUN.validate_json(row.document), row.version
 
 
 def _end(session: Session, other: PlanRun, by: PlanRun) -> None:

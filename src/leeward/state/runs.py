@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import asdict
 from typing import Any
 
-from sqlalchemy import Engine, and_, func, or_, select, update
+from sqlalchemy import Engine, and_, bindparam, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.errors import NotFound, Unavailable
@@ -17,6 +17,9 @@ from leeward.state.engine import reading
 from leeward.state.tables import RunRow
 
 _TRIES = 50
+# Put together once: that takes longer than what SQLite does with them, and a run is read and written at each step.
+_READ = select(RunRow.document, RunRow.version).where(RunRow.id == bindparam("run"))
+_REPLACE = update(RunRow).where(RunRow.id == bindparam("run"), RunRow.version == bindparam("seen"))
 _UNFINISHED = (RunState.RUNNING, RunState.UNDOING, RunState.STALLED)
 
 
@@ -25,6 +28,7 @@ class Runs:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self._reading = reading(engine)
 
     def add(self, run: Run) -> None:
         with Session(self._engine) as session:
@@ -46,7 +50,7 @@ class Runs:
     ) -> list[Run]:
         """Newest first. naming: fields of options or results, one of which the run has; it takes long where there are
         many runs."""
-        query = select(RunRow).order_by(RunRow.created.desc(), RunRow.id).limit(limit)
+        query = select(RunRow.document).order_by(RunRow.created.desc(), RunRow.id).limit(limit)
         if vm_id is not None:
             query = query.where(RunRow.vm_id == vm_id)
         if states is not None:
@@ -55,12 +59,12 @@ class Runs:
             query = query.where(RunRow.kind.in_([kind.value for kind in kinds]))
         if naming is not None:  # as `_columns` writes them
             query = query.where(or_(*(RunRow.document.contains(f'"{name}": ', autoescape=True) for name in naming)))
-        with Session(reading(self._engine)) as session:
-            return [_run(row.document) for row in session.scalars(query)]
+        with self._reading.connect() as connection:
+            return [_run(document) for document in connection.scalars(query)]
 
     def counts(self) -> dict[tuple[str, str], int]:
         """(kind, state) → how many runs there are or were."""
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             rows = session.execute(
                 select(RunRow.kind, RunRow.state, func.count()).group_by(RunRow.kind, RunRow.state)
             )
@@ -72,7 +76,7 @@ class Runs:
         last = select(RunRow.vm_id, func.max(RunRow.created).label("created")).where(fits).group_by(RunRow.vm_id)
         of = last.subquery()
         query = select(RunRow.document).join(of, and_(RunRow.vm_id == of.c.vm_id, RunRow.created == of.c.created))
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             return [_run(document) for document in session.scalars(query.where(fits))]
 
     def endless(self) -> list[Run]:
@@ -82,7 +86,7 @@ class Runs:
         query = select(RunRow.document).where(
             RunRow.state == RunState.UNDONE.value, RunRow.document.endswith('"ended": null}', autoescape=True)
         )
-        with Session(reading(self._engine)) as session:
+        with Session(self._reading) as session:
             return [_run(document) for document in session.scalars(query.order_by(RunRow.created.desc(), RunRow.id))]
 
     def unfinished(
@@ -100,23 +104,19 @@ class Runs:
             after = change(before)
             if after == before:
                 return before
-            with Session(self._engine) as session:
-                done = session.execute(
-                    update(RunRow)
-                    .where(RunRow.id == run_id, RunRow.version == version)
-                    .values(version=version + 1, **_columns(after))
-                )
-                session.commit()
-                if done.rowcount:  # type: ignore[attr-defined]
-                    return after
+            values = {"version": version + 1, **_columns(after)}
+            with self._engine.begin() as connection:
+                done = connection.execute(_REPLACE, {"run": run_id, "seen": version, **values}).rowcount
+            if done:
+                return after
         raise Unavailable("the run is being changed by somebody else all the time", subject=run_id)
 
     def _read(self, run_id: str) -> tuple[Run, int]:
-        with Session(reading(self._engine)) as session:
-            row = session.get(RunRow, run_id)
-            if row is None:
-                raise NotFound("there is no such run", subject=run_id)
-            return _run(row.document), row.version
+        with self._reading.connect() as connection:
+            row = connection.execute(_READ, {"run": run_id}).one_or_none()
+        if row is None:
+            raise NotFound("there is no such run", subject=run_id)
+        return _run(row.document), row.version
 
 
 def _columns(run: Run) -> dict[str, Any]:
