@@ -37,7 +37,7 @@ test: setup lint
 
 # No root, no guests: a few minutes.
 test-fast: $(READY)
-	@$(BIN)/python -m pytest -n 4 $(SHARED) --hypothesis-profile=fast -m "not lab and not slow and not cloudstore"
+	@$(BIN)/python -m pytest -n 3 $(SHARED) --hypothesis-profile=fast -m "not lab and not slow and not cloudstore"
 
 lint: $(READY)
 	@$(BIN)/ruff check .

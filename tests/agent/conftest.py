@@ -1,4 +1,5 @@
 import pytest
+from tests.console.conftest import quick  # noqa: F401
 from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.console.stand import Host, Stand
 from tests.no_power_cut import no_power_cut  # noqa: F401

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM
 from tests.console.test_crash_matrix import a_world, ask
 
 from leeward.agent.copy_tasks import CopyTasks
@@ -16,10 +16,7 @@ from leeward.domain.procedures import Kind
 from leeward.domain.vm import Power
 from leeward.wire.jobs import Job, JobKind
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def test_a_start_at_a_host_that_knows_of_nothing_asks_the_vault_where_the_vm_runs(tmp_path):

@@ -1,9 +1,16 @@
 import pytest
 from tests.console.caller import Console
+from tests.console.chaos import hurry
 from tests.console.kept_routes import kept_routes, routes  # noqa: F401
 from tests.console.ready_tables import ready_tables, tables  # noqa: F401
 from tests.console.world import World
 from tests.no_power_cut import no_power_cut  # noqa: F401
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Nothing waits longer than it must: see `hurry`."""
+    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 from tests.console.caller import WEB
-from tests.console.chaos import hurry
 from tests.console.world import Opener
 
 from leeward.agent.keys import load_keys
@@ -20,13 +19,10 @@ from leeward.domain.errors import (
     TooManyAttempts,
 )
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
 FIELDS = {"code", "message", "subject", "hint", "exit_code"}
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 def error(answer, status, code):

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from tests.console.chaos import VM, ChaosWorld, hurry
+from tests.console.chaos import VM, ChaosWorld
 from tests.console.faults import FAULTS, Fault, bring_to_end
 
 from leeward.console.views import FailbackRequest, FailoverRequest
@@ -18,7 +18,7 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind, steps
 
 # Real time, real processes: not for the fast suite.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 # Cells are mostly waiting: several worlds at a time.
 WORLDS = 4
@@ -128,11 +128,6 @@ def tours(fault):
     names = [[step.name for step in steps(kind)] for kind in (Kind.PLANNED, Kind.COMMIT, Kind.FAILBACK, Kind.FINISH)]
     for row in itertools.zip_longest(*names):
         yield ([(fault, step) if step else None for step in row],)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.mark.slow

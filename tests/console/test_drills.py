@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 from tests.console.caller import Console
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB, PlanWorld
 
 from leeward.console import drills
@@ -17,13 +16,10 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 DAY = 86_400.0
 MONTHLY = DrillRequest(every_s=30 * DAY, mode="run", keep_s=600.0)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 def failing(why):

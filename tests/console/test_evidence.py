@@ -5,7 +5,6 @@ import io
 import pytest
 from PIL import Image
 from tests.console.caller import Console
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB, FRONT, PlanWorld
 from tests.console.world import VM
 
@@ -16,10 +15,7 @@ from leeward.domain.plan_runs import PlanState
 from leeward.domain.plans import PlanKind
 from leeward.recovery.picture import drawn
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from contextlib import suppress
 from types import SimpleNamespace
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.world import VM
 
 from leeward.agent import room
@@ -17,10 +16,7 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
 from leeward.vault import keyspace
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def planned(world):

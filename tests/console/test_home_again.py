@@ -2,7 +2,7 @@
 point that this one was asked for, and what the guest has written at home is never lost unasked."""
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM
 from tests.console.faults import bring_to_end
 from tests.console.test_crash_matrix import a_world
 from tests.console.test_taking_back import CancelAt
@@ -12,10 +12,7 @@ from leeward.domain.errors import HypervisorError, Refused
 from leeward.domain.lifecycle import Phase
 from leeward.domain.runs import RunState, StepState
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def newer(world):

@@ -1,7 +1,7 @@
 """A portal that knows nothing but the vault, and an office console that returns and finds out."""
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM
 
 from leeward.console.learning import has_moved, learned_life
 from leeward.console.views import FailbackRequest, FailoverRequest
@@ -13,14 +13,9 @@ from leeward.vault.log import Reign
 from leeward.wire.messages import ProtectionMessage
 
 # Real time, real processes: not for the fast suite.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 WISH = ProtectionMessage(vm_id=VM, vm_name="web", host="office", claim=1)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 def burn(world):

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM
 from tests.console.test_crash_matrix import a_world, ask
 
 from leeward.agent import left_standing
@@ -16,8 +16,7 @@ from leeward.domain.vm import Power
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+def soon(quick, monkeypatch):
     monkeypatch.setattr(left_standing, "_ASK_S", 0.3)
 
 

@@ -2,7 +2,7 @@
 stay, and what a guest has written there is never removed."""
 
 import pytest
-from tests.console.chaos import VM, hurry, while_running
+from tests.console.chaos import VM, while_running
 from tests.console.faults import bring_to_end
 from tests.console.test_home_again import given_up_after, started_and_failed
 from tests.console.test_unplanned_failback import away, die, go_home, slow
@@ -15,10 +15,7 @@ from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
 from leeward.orchestrator.assignments import job_of
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

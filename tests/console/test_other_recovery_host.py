@@ -1,7 +1,7 @@
 """A failover that gives way to one to another recovery host: what it has made at its own is kept off and removed."""
 
 import pytest
-from tests.console.chaos import VM, hurry, while_running
+from tests.console.chaos import VM, while_running
 from tests.console.test_crash_matrix import ask, settle
 from tests.console.test_taking_back import CancelAt
 from tests.console.third_place import a_world_with, power
@@ -12,10 +12,7 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import StepState
 from leeward.domain.vm import Power
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 # Real time: not for the fast suite.

@@ -5,7 +5,6 @@ import time
 from contextlib import suppress
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB, SHOP, Killed
 from tests.console.test_drills import DAY, MONTHLY, Drilled, copies, events, failing
 
@@ -15,16 +14,13 @@ from leeward.console.views import DrillRequest
 from leeward.domain.drills import CLEAN_AGAIN_S, LONGEST_S, Mode, subject_of
 from leeward.domain.errors import BadInput, NotFound, Refused, StoreUnavailable
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 MONTH = 30 * DAY
 PROVEN = [
     {"name": "database", "vms": ["db"], "checks": [{"vm": "db", "kind": "agent"}]},
     {"name": "application", "vms": ["app", "front"]},
 ]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 class Planned(Drilled):

@@ -5,14 +5,13 @@ import random
 import time
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import NAMES, Killed, PlanWorld
 
 from leeward.console.plan_views import PlanApproveRequest
 from leeward.domain.errors import Refused
 from leeward.wire.jobs import JobKind
 
-pytestmark = [pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.timeout(300)]
 SLOW = pytest.mark.slow
 DELAY_S = 0.4
 PLAN = {
@@ -33,11 +32,6 @@ ONCE = {
     "unplanned": (JobKind.TAKE_EPOCH, JobKind.COPY_BUILD, JobKind.COPY_START),
     "test": (JobKind.COPY_BUILD, JobKind.COPY_START),
 }
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 class Operator:

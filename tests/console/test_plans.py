@@ -6,7 +6,6 @@ import time
 from contextlib import contextmanager
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import APP, DB, NAMES, START, STOP, PlanWorld
 
 from leeward.console.plan_views import PlanApproveRequest, PlanAskRequest, PlanRetryRequest, PlanRunRequest
@@ -17,14 +16,9 @@ from leeward.domain.vm import Power
 from leeward.wire.jobs import JobKind
 
 # Real time, real processes: not for the fast suite.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 EVERYWHERE = list(NAMES.values())
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.fixture

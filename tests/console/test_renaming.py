@@ -3,7 +3,6 @@
 from dataclasses import replace
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.world import VM
 
 from leeward.console.renaming import follow_names
@@ -12,10 +11,7 @@ from leeward.domain.errors import NotFound, StoreUnavailable
 from leeward.domain.lifecycle import Phase
 from leeward.state.lives import Life
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Opener:

@@ -5,7 +5,7 @@ import shutil
 import time
 
 import pytest
-from tests.console.chaos import VM, ConsoleParts, hurry
+from tests.console.chaos import VM, ConsoleParts
 from tests.console.faults import bring_to_end
 from tests.console.test_crash_matrix import a_world, ask, settle
 
@@ -16,12 +16,7 @@ from leeward.domain.procedures import Kind, steps
 from leeward.domain.runs import RunState, StepState
 
 # Real time, real processes: not for the fast suite.
-pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 
 def at_step(world, step, deed, state=StepState.RUNNING):

@@ -4,7 +4,6 @@ that has it now."""
 from dataclasses import replace
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB, PlanParts, PlanWorld
 from tests.console.world import KIB64, FarLink, Opener
 
@@ -13,6 +12,8 @@ from leeward.console.service import find_in_vault
 from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
+
+pytestmark = pytest.mark.usefixtures("quick")
 
 SHOP = "0c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b12"
 
@@ -65,11 +66,6 @@ class TwoOffices(PlanWorld):
         self.until_phase(name, Phase.BACK)
         self.service.commit(name, "anna")
         self.until_phase(name, Phase.HOME)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import threading
 import time
 
 import pytest
-from tests.console.chaos import VM, Died, hurry
+from tests.console.chaos import VM, Died
 from tests.console.faults import Fault, bring_to_end
 from tests.console.test_crash_matrix import a_world, ask, in_threads, settle
 
@@ -15,7 +15,7 @@ from leeward.domain.runs import RunState, StepState
 from leeward.domain.vm import Power
 
 # Real time, real processes: not for the fast suite.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 FINAL = {kind: next(i for i, step in enumerate(steps(kind)) if step.final) for kind in (Kind.PLANNED, Kind.FAILBACK)}
 FINAL[Kind.UNPLANNED] = next(i for i, step in enumerate(steps(Kind.UNPLANNED)) if step.final)
@@ -78,11 +78,6 @@ def cancelled(kind, step, state, fault=None):
             assert world.rightful() is place
             assert world.disks(place) == disks
         world.must_be_sound()
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.mark.slow

@@ -2,7 +2,7 @@
 comes back it is kept off there."""
 
 import pytest
-from tests.console.chaos import VM, hurry, while_running
+from tests.console.chaos import VM, while_running
 from tests.console.faults import FAULTS, Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world, ask, in_threads, settle
 from tests.console.test_taking_back import UNDO_FAULTS, CancelAt
@@ -14,12 +14,9 @@ from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import Kind, steps
 from leeward.domain.runs import RunState, StepState
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 STEPS = [step.name for step in steps(Kind.UNPLANNED_FAILBACK)]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 def away(world, *, committed=True, kind=Kind.PLANNED):

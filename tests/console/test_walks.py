@@ -5,7 +5,7 @@ import random
 import time
 
 import pytest
-from tests.console.chaos import VM, Died, hurry
+from tests.console.chaos import VM, Died
 from tests.console.test_crash_matrix import a_world, in_threads
 
 from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest, RetryRequest
@@ -16,7 +16,7 @@ from leeward.domain.runs import RunState
 from leeward.domain.vm import Power
 
 # Real time, real processes: not for the fast suite.
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow]
 
 STEPS = 80
 # Of each change of a run, and of each task before and after its effect.
@@ -214,11 +214,6 @@ def walk(seed):
         except BaseException:
             print(f"seed {seed}: {walking.done}")
             raise
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])

@@ -2,7 +2,7 @@
 primaries, whoever is away."""
 
 import pytest
-from tests.console.chaos import VM, hurry, while_running
+from tests.console.chaos import VM, while_running
 from tests.console.faults import bring_to_end
 from tests.console.test_crash_matrix import a_world, ask, settle
 from tests.console.test_taking_back import CancelAt
@@ -14,13 +14,10 @@ from leeward.domain.procedures import Kind
 from leeward.domain.runs import RunState, StepState
 from leeward.domain.vm import Power
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 # Real time, real processes: not for the fast suite, but for a few that fail first.
 slow = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.fixture

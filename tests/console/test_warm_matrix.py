@@ -2,7 +2,7 @@
 cut, at every step; then all comes back, the vault as well."""
 
 import pytest
-from tests.console.chaos import VM, hurry
+from tests.console.chaos import VM
 from tests.console.faults import FAULTS, Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world, in_threads
 from tests.console.test_taking_back import CancelAt
@@ -13,7 +13,7 @@ from leeward.domain.procedures import Kind, steps, undo_order
 from leeward.domain.runs import RunState, StepState
 
 # Real time, real processes: not for the fast suite.
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.usefixtures("quick"), pytest.mark.slow, pytest.mark.timeout(600)]
 FINAL = next(i for i, step in enumerate(steps(Kind.UNPLANNED)) if step.final)
 
 
@@ -65,11 +65,6 @@ def taken_back(step, state, fault=None):
         world.wait(lambda: not world.office.agent._ledger.all_owed())
         world.must_be_sound()
         assert world.vault.log(VM).reign().info["host"] == "office"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.mark.parametrize("vault", ["here", "away"])

@@ -6,6 +6,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import cache
 
 import pytest
 
@@ -47,6 +48,7 @@ def vault(store):
     return Vault.create(store, "correct horse battery staple", cost=Argon2(1024, 1, 1))[0]
 
 
+@cache
 def noise(seed, size):
     return random.Random(seed).randbytes(size)
 

@@ -24,6 +24,10 @@ def vault(store):
 
 @pytest.fixture
 def small_objects(monkeypatch):
+    make_small_objects(monkeypatch)
+
+
+def make_small_objects(monkeypatch):
     """Objects of two frames, so that a megabyte makes parts."""
     monkeypatch.setattr(transaction, "OBJECT_FRAMES", 2)
 
@@ -31,3 +35,11 @@ def small_objects(monkeypatch):
 @pytest.fixture
 def pen(vault):
     return Pen(vault, VM)
+
+
+@pytest.fixture(scope="module")
+def first_pen():
+    """For a history that the tests of a file have in common, in small objects: each takes a copy of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        make_small_objects(patch)
+        yield Pen(Vault.create(MemoryStore(), "passphrase", cost=CHEAP)[0], VM)

@@ -1,11 +1,22 @@
 """Writes points into a vault and remembers, as plain bytes, what each of them must be."""
 
+import copy
+
 import numpy as np
 from blake3 import blake3
 
 from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.retention import kept
 from leeward.domain.vm import Consistency, Disk, FirmwareState
+from leeward.vault.facade import Vault
+from leeward.vault.stores.memory import MemoryStore
+
+
+def copied(store):
+    """A store in memory with the same objects."""
+    made = MemoryStore()
+    made._objects, made._keys = dict(store._objects), list(store._keys)
+    return made
 
 
 class Pen:
@@ -105,6 +116,15 @@ class Pen:
         assert len(before) - len(left) == done.points
         self.remembered = {name: self.remembered[name] for name in left}
         return done
+
+    def copy(self):
+        """Another pen on a store of its own in memory that holds the same, as if its writer had been opened anew."""
+        pen = copy.copy(self)
+        pen.vault = Vault.open(copied(self.vault.store), keys=self.vault.keys)
+        pen.reopen(expect_epoch=self.writer.state.epoch)
+        pen.disks = {name: bytearray(data) for name, data in self.disks.items()}
+        pen.dirty, pen.remembered, pen.firmwares = {}, dict(self.remembered), dict(self.firmwares)
+        return pen
 
     def reopen(self, **how):
         self.log = self.vault.log(self.vm_id)

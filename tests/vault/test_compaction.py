@@ -21,9 +21,10 @@ def small(monkeypatch, small_objects):
     monkeypatch.setattr(compaction, "_LEAST_DEAD", 8)
 
 
-@pytest.fixture
-def worn(pen):
+@pytest.fixture(scope="module")
+def worn_out(first_pen):
     """A first copy of 64 blocks in objects of 32, of which two thirds are overwritten and pruned."""
+    pen = first_pen
     pen.resize("vda", 64)
     pen.put("vda", 0, random.Random(0).randbytes(64 * 65536))
     pen.commit()
@@ -33,6 +34,11 @@ def worn(pen):
     pen.writer.write_map()
     pen.prune(SHORT)
     return pen
+
+
+@pytest.fixture
+def worn(worn_out):
+    return worn_out.copy()
 
 
 def history(pen):

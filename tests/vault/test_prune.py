@@ -16,9 +16,10 @@ from leeward.vault.lease import Lease
 SHORT = Retention(10.0)
 
 
-@pytest.fixture
-def long(pen, small_objects):
+@pytest.fixture(scope="module")
+def forty(first_pen):
     """Forty points, a second apart; a disk of four megabytes, overwritten in eight places again and again."""
+    pen = first_pen
     pen.resize("vda", 64)
     pen.put("vda", 0, random.Random(0).randbytes(64 * 65536))
     pen.commit()
@@ -28,6 +29,11 @@ def long(pen, small_objects):
         if number % 9 == 0:
             pen.writer.write_map()
     return pen
+
+
+@pytest.fixture
+def long(forty, small_objects):
+    return forty.copy()
 
 
 def sound(pen):

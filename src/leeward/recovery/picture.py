@@ -8,6 +8,7 @@ from __future__ import annotations
 import io
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from leeward.domain.errors import HypervisorError
@@ -87,6 +88,7 @@ def _png(image: Image) -> bytes:
     return written.getvalue()
 
 
+@lru_cache(maxsize=64)
 def drawn(text: str) -> bytes:
     """A screen that shows this text, for hypervisors that have none."""
     from PIL import Image, ImageDraw

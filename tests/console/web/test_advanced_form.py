@@ -4,7 +4,6 @@ import html
 import re
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import APP, BARE, DB, FRONT
 from tests.console.web.test_moves import POLICY, beside, until
 
@@ -14,13 +13,10 @@ from leeward.console.web.forms import Form
 from leeward.domain.errors import BadInput, NotFound, Unavailable
 from leeward.domain.names import check_host_name
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 EDGE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b09"  # lives on the recovery host
 SPARE = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b0a"  # never protected
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.fixture(scope="module")

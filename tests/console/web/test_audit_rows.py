@@ -11,7 +11,7 @@ from tests.console.web.test_removing import TEST, north, remove
 
 from leeward.console.views import ProtectRequest
 from leeward.console.web.audit_rows import entry
-from leeward.console.web.language import Language
+from leeward.console.web.language import language_named
 from leeward.console.web.phrases import Quote
 
 __all__ = ["north"]
@@ -87,7 +87,7 @@ def test_why_a_host_stays_is_said_in_japanese(north):
 )
 def test_short_words_for_programs_are_said_and_names_are_not(row, field, said):
     shown = getattr(entry({**ROW, **row}), field)
-    text = shown if isinstance(shown, str) else Language("ja").say(shown)
+    text = shown if isinstance(shown, str) else language_named("ja").say(shown)
     assert text == said if said else not re.search("[A-Za-z]{3}", text.replace("VM", "")), text
 
 

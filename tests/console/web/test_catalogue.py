@@ -12,7 +12,7 @@ import pytest
 
 import leeward
 from leeward.console.web import catalogue, spoken
-from leeward.console.web.language import LANGUAGES, Language
+from leeward.console.web.language import LANGUAGES, language_named
 from leeward.console.web.sentences import PATTERNS
 from leeward.console.web.told import Shapes, Told, own_words, patterns_in, tells_enough
 from leeward.domain.procedures import STEPS
@@ -114,7 +114,7 @@ def test_no_sentence_is_listed_that_is_found_in_the_code_anyway():
 
 @pytest.mark.parametrize("name", ["Mail", "Recovery", "Vault", "Test", "Home", "Hosts"])
 def test_the_name_of_a_vm_or_plan_is_left_though_the_catalogue_has_that_word(name):
-    language = Language("ja")
+    language = language_named("ja")
     assert language.gettext(name) != name
     assert language.told(f"{name}: start: no memory left") == f"{name}: start: no memory left"
     assert language.told(f"a ({name})") == f"a ({name})"
@@ -126,7 +126,7 @@ def test_the_name_of_a_vm_or_plan_is_left_though_the_catalogue_has_that_word(nam
 def test_no_pattern_fits_what_other_programs_say():
     """List the whole sentences in sentences.py instead."""
     assert [pattern for pattern in patterns_in(said()) if not tells_enough(pattern)] == []
-    language = Language("ja")
+    language = language_named("ja")
     for text in ("Requested operation is not valid: domain is not running", "It is too late", "x is not y"):
         assert language.told(text) == text
     assert "時間" in language.told("'soon' is not a duration")
@@ -169,12 +169,12 @@ def test_what_was_told_is_taken_apart_and_said_again():
     assert told("web: change tracking was lost; nobody knows (the vault cannot be read: x)") == (
         "web: T; nobody knows (V: x)"
     )
-    language = Language("ja")
+    language = language_named("ja")
     assert language.told("its host office cannot be asked; it can be recovered from the vault").count("office") == 1
     assert language.told("nobody has ever said this {here}") == "nobody has ever said this {here}"
     said = "domain is busy with a job that somebody else has begun"  # "{kind} begun" is what pages say
     assert language.told(said) == said
-    assert Language("en").told("the vault cannot be read: x") == "the vault cannot be read: x"
+    assert language_named("en").told("the vault cannot be read: x") == "the vault cannot be read: x"
     assert not re.search("[a-z]{3} [a-z]{2}", language.told("it runs at the recovery site; its run has stalled"))
 
 
@@ -224,7 +224,7 @@ def test_a_word_that_a_value_touches_finds_nothing():
     ["host a has a VM b already (c) ", "it runs at a: b; c. d (e) ", "a" * 40, "It is ", "Wait ", "Wait for It is "],
 )
 def test_nothing_takes_long_to_be_taken_apart(text):
-    language = Language("ja")
+    language = language_named("ja")
     for length in (300, 999, 100_000):
         begun = time.process_time()
         language.told((text * length)[:length])
@@ -237,7 +237,7 @@ def test_a_sentence_within_a_sentence_is_not_followed_for_ever(text):
     depth = sys.getrecursionlimit()
     sys.setrecursionlimit(len(inspect.stack(0)) + 80)
     try:
-        said = Language("ja")._told._whole(text, 0)  # no RecursionError that somebody else has to catch
+        said = language_named("ja")._told._whole(text, 0)  # no RecursionError that somebody else has to catch
     finally:
         sys.setrecursionlimit(depth)
     assert text[-40:].split()[0] in said
@@ -245,7 +245,7 @@ def test_a_sentence_within_a_sentence_is_not_followed_for_ever(text):
 
 @pytest.mark.parametrize("code", OTHERS)
 def test_what_is_said_as_a_whole_is_not_taken_apart(code):
-    language = Language(code)
+    language = language_named(code)
     for steps in STEPS.values():
         for step in steps:
             assert language.told(step.tells) == language.gettext(step.tells) != step.tells

@@ -4,7 +4,6 @@ import html
 import re
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.stand import Host, free_port
 from tests.console.web.stand import Stand
 
@@ -14,12 +13,9 @@ from leeward.console.web.host_rows import agent_lines
 from leeward.console.web.rows import Level
 from leeward.wire.tokens import read_token
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 TAKEN = 1_800_000_000.0  # 2027-01-15T08:00:00Z
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 def agent(name="kvm01", **more):

@@ -5,12 +5,12 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from leeward.console.web.charts import spark, timeline
-from leeward.console.web.language import Language, chosen, zone_named
+from leeward.console.web.language import chosen, language_named, zone_named
 from leeward.console.web.phrases import Quote
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency
 
-EN, JA = Language("en"), Language("ja")
+EN, JA = language_named("en"), language_named("ja")
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
@@ -112,5 +112,5 @@ def test_a_timeline_gathers_points_in_slices():
     ],
 )
 def test_an_error_that_stands_alone_begins_with_a_capital(said, shown):
-    assert Language("en").alone(Quote(said)) == shown
-    assert Language("ja").alone(Quote(said)) == Language("ja").say(Quote(said))
+    assert language_named("en").alone(Quote(said)) == shown
+    assert language_named("ja").alone(Quote(said)) == language_named("ja").say(Quote(said))

@@ -5,17 +5,13 @@ import time
 from dataclasses import replace
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import APP, BARE, DB, FRONT
 
 from leeward.console.web.curves import SAMPLE_S
 from leeward.domain.lifecycle import Phase
 from leeward.domain.runs import RunState
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import APP, DB, FRONT, PlanWorld
 from tests.console.web.stand import UNNOTED, KeyFolder, Stand
 from tests.console.web.test_moves import beside, until, until_phase
@@ -57,8 +56,7 @@ class AwayStand(Stand):
 
 
 @pytest.fixture
-def stand(tmp_path, monkeypatch):
-    hurry(monkeypatch)
+def stand(tmp_path, quick):
     made = AwayStand(tmp_path, AwayWorld)
     made.world.protect_all()
     yield made

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 from tests.console.caller import PASSWORD
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB
 from tests.console.web.stand import Pages, Stand
 from tests.console.web.test_moves import until
@@ -22,10 +21,7 @@ from leeward.domain.vm import Power
 from leeward.state.vault_care import VaultBook
 from leeward.wire.messages import ProtectionMessage
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 def rows(page):

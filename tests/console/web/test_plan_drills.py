@@ -3,16 +3,12 @@
 import re
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB, SHOP
 from tests.console.web.test_moves import DRILL
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 GATED = [{"name": "database", "vms": ["db"]}, {"name": "application", "vms": ["app"], "approval": True}]
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -5,16 +5,12 @@ import re
 
 import pytest
 import yaml
-from tests.console.chaos import hurry
 from tests.console.plan_world import APP, BARE, DB, FRONT
 from tests.console.web.stand import Stand
 
 from leeward.domain.plans import PlanKind
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
+pytestmark = pytest.mark.usefixtures("quick")
 
 
 class Editor:

@@ -12,7 +12,7 @@ from tests.console.web.test_rows import COPYING, POINT, a_moment, a_run, vm_stat
 
 from leeward.console.views import FailoverRequest, HostView, ReplicaView
 from leeward.console.web.around import Around, Hosts, around
-from leeward.console.web.language import LANGUAGES, Language
+from leeward.console.web.language import LANGUAGES, language_named
 from leeward.console.web.possible import LABELS, Act, chances, of_vm
 from leeward.console.web.vault_door import VaultState
 from leeward.domain.access import Role
@@ -20,7 +20,8 @@ from leeward.domain.errors import StoreUnavailable
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.protection import ProtectionState
 
-EN, JA = Language("en"), Language("ja")
+LANGUAGE = {code: language_named(code) for code in LANGUAGES}
+EN, JA = LANGUAGE["en"], LANGUAGE["ja"]
 WARM = ReplicaView(
     host="site2", point="7", time=POINT.time, lag_s=1.0, state="warm", reason="", bytes=1, fraction=1.0
 )
@@ -57,7 +58,7 @@ def test_each_can_be_done_or_says_why_in_every_language():
         english = EN.say(why)
         assert re.fullmatch(r"[A-Z].*[a-z]\.", english), english
         for code in LANGUAGES:
-            said = Language(code).say(why)
+            said = LANGUAGE[code].say(why)
             assert said
             assert "{" not in said
             if code != "en":
@@ -160,7 +161,7 @@ class Walk:
         """closed: what must be closed, among others. true: of these the service says no as well."""
         self.stand.watch.fresh()
         for code, pages in self.pages.items():
-            language, found = Language(code), tasks(pages, vm)
+            language, found = LANGUAGE[code], tasks(pages, vm)
             assert list(found) == [language.say(LABELS[act]) for act in Act]
             for label, (why, href) in found.items():
                 assert why or href, label

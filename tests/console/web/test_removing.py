@@ -4,7 +4,6 @@ import html
 import re
 
 import pytest
-from tests.console.chaos import hurry
 from tests.console.plan_world import DB
 from tests.console.stand import Host, free_port
 from tests.console.web.stand import Stand
@@ -18,13 +17,10 @@ from leeward.domain.lifecycle import Event, Phase
 from leeward.ports.recovery_provider import Wanted
 from leeward.wire.tokens import read_token
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 TEST = "6695eb01-f6a4-8304-79aa-97f2502e193f"  # the VM of libvirt's test driver
 ASK = "/hosts/remove?host=north"
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    hurry(monkeypatch)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from leeward.console.views import HostView, ReplicaView, RunView, StatusView, TestView, VmView
 from leeward.console.web.attention import health, matters
-from leeward.console.web.language import Language
+from leeward.console.web.language import language_named
 from leeward.console.web.possible import Act, of_all, of_vm
 from leeward.console.web.rows import PAGE, Level, Wish, all_rows, late, listing, state_of
 from leeward.console.web.services import cards
@@ -15,7 +15,7 @@ from leeward.domain.lifecycle import Phase
 from leeward.domain.protection import ProtectionState
 from leeward.wire.messages import PointMessage, PolicyMessage, ProgressMessage
 
-EN = Language("en")
+EN = language_named("en")
 POINT = PointMessage(id="7", time="2026-01-01T00:00:00.000000Z", consistency="crash", disks=(), bytes=1, epoch=1)
 NOW = 1_800_000_000.0
 
@@ -150,7 +150,7 @@ def test_states_as_people_read_them(status, words, level):
 
 def test_every_phase_and_state_has_words_in_every_language():
     for code in ("en", "ja"):
-        language = Language(code)
+        language = language_named(code)
         for phase in Phase:
             for state in ProtectionState:
                 assert language.say(state_of(vm_status(phase=phase.value, state=state.value))[0])

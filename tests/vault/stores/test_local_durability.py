@@ -13,7 +13,9 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -67,6 +69,24 @@ class Tracer:
 @pytest.fixture
 def tracer(strace: str, tmp_path: Path) -> Tracer:
     return Tracer(strace, tmp_path)
+
+
+Unharmed = Callable[[bool], list[Call]]
+
+
+@pytest.fixture(scope="module")
+def unharmed(strace: str, tmp_path_factory: pytest.TempPathFactory) -> Unharmed:
+    """The calls of one `PUT` that meets no fault, nameless or not: they are the same each time."""
+
+    @cache
+    def calls(nameless: bool) -> list[Call]:
+        tracer = Tracer(strace, tmp_path_factory.mktemp("unharmed"))
+        LocalStore(tracer.root)
+        found = tracer(PUT.format(nameless=nameless))
+        assert tracer.said == ["done", "['vm/a/1']", "0"]
+        return found
+
+    return calls
 
 
 def position(calls: list[Call], name: str, pattern: str, start: int = 0) -> int:
@@ -157,6 +177,13 @@ def nth_call(calls: list[Call], name: str, index: int) -> int:
     return [call.name for call in calls[: index + 1]].count(name)
 
 
+def put_and_deleted(root: Path) -> None:
+    """A store as it is when `PUT` was run on it and its object deleted: the folders are there."""
+    store = LocalStore(root)
+    store.put("vm/a/1", [b"CONTENT"])
+    store.delete("vm/a/1")
+
+
 PUT = """
 store = LocalStore(root, nameless={nameless})
 try:
@@ -187,26 +214,25 @@ say(len(os.listdir(root + "/.tmp")))
     ],
 )
 def test_fault_before_the_link_leaves_nothing(
-    tracer: Tracer, nameless: bool, call: str, fault: str, said: str
+    tracer: Tracer, unharmed: Unharmed, nameless: bool, call: str, fault: str, said: str
 ) -> None:
-    LocalStore(tracer.root)
+    put_and_deleted(tracer.root)
     script = PUT.format(nameless=nameless)
-    calls = tracer(script)
-    assert tracer.said == ["done", "['vm/a/1']", "0"]
+    calls = unharmed(nameless)
     written = position(calls, "writev", "CONTENT")
     which = nth_call(calls, call, position(calls, call, "", written))
-    LocalStore(tracer.root).delete("vm/a/1")
     tracer(script, f"{call}:error={fault}:when={which}")
     assert tracer.said == [said, "[]", "0"]
 
 
 @pytest.mark.parametrize("fault", ["EIO", "ENOSPC", "EROFS"])
-def test_fault_after_the_link_is_an_unknown_outcome_that_a_retry_settles(tracer: Tracer, fault: str) -> None:
-    LocalStore(tracer.root)
+def test_fault_after_the_link_is_an_unknown_outcome_that_a_retry_settles(
+    tracer: Tracer, unharmed: Unharmed, fault: str
+) -> None:
+    put_and_deleted(tracer.root)
     script = PUT.format(nameless=True)
-    calls = tracer(script)
+    calls = unharmed(True)
     which = nth_call(calls, "fsync", position(calls, "fsync", r"vm/a>\)", position(calls, "linkat", "")))
-    LocalStore(tracer.root).delete("vm/a/1")
     tracer(script, f"fsync:error={fault}:when={which}")
     # Visible: so neither StoreFull nor StoreReadOnly, which promise the contrary.
     assert tracer.said == ["StoreUnavailable", "['vm/a/1']", "0"]
@@ -226,23 +252,21 @@ def test_fault_after_the_link_is_an_unknown_outcome_that_a_retry_settles(tracer:
 @pytest.mark.parametrize(
     ("fault", "said"), [("EROFS", "StoreReadOnly"), ("ENOSPC", "StoreFull"), ("EIO", "StoreUnavailable")]
 )
-def test_fault_while_folders_are_made(tracer: Tracer, fault: str, said: str) -> None:
-    LocalStore(tracer.root)
+def test_fault_while_folders_are_made(tracer: Tracer, unharmed: Unharmed, fault: str, said: str) -> None:
+    put_and_deleted(tracer.root)
     script = PUT.format(nameless=True)
-    calls = tracer(script)
+    calls = unharmed(True)
     which = nth_call(calls, "mkdir", position(calls, "mkdir", '/vm/a"'))
-    (tracer.root / "vm/a/1").unlink()
     (tracer.root / "vm/a").rmdir()
     tracer(script, f"mkdir:error={fault}:when={which}")
     assert tracer.said == [said, "[]", "0"]
 
 
-def test_file_system_without_nameless_files_gets_named_drafts(tracer: Tracer) -> None:
-    LocalStore(tracer.root)
+def test_file_system_without_nameless_files_gets_named_drafts(tracer: Tracer, unharmed: Unharmed) -> None:
+    put_and_deleted(tracer.root)
     script = PUT.format(nameless=True)
-    opened = [call for call in tracer(script) if call.name == "openat"]
+    opened = [call for call in unharmed(True) if call.name == "openat"]
     which = nth_call(opened, "openat", position(opened, "openat", "O_TMPFILE"))
-    LocalStore(tracer.root).delete("vm/a/1")
     calls = tracer(script, f"openat:error=EOPNOTSUPP:when={which}")
     assert tracer.said == ["done", "['vm/a/1']", "0"]
     assert_durable_put(calls, tracer.root, "vm/a/1", "CONTENT", "done")
