@@ -41,6 +41,7 @@ def pytest_configure() -> None:
     # Hundreds of commands are started: each would compile all of Leeward anew, a sixth of a console's start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     _keep_memory()
+    gc.disable()  # until all is collected, see below
 
 
 def _keep_memory() -> None:
@@ -77,6 +78,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:

@@ -9,6 +9,7 @@ import os
 import struct
 import uuid
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from cryptography.exceptions import InvalidSignature, InvalidTag
@@ -45,11 +46,12 @@ class VaultKeys:
     def generate() -> VaultKeys:
         return VaultKeys(uuid.uuid4(), os.urandom(32), os.urandom(32))
 
-    @property
+    # Kept, since each object is signed, and deriving the one or the other from the seed takes as long as signing.
+    @cached_property
     def signer(self) -> Ed25519PrivateKey:
         return Ed25519PrivateKey.from_private_bytes(self.seed)
 
-    @property
+    @cached_property
     def public_key(self) -> bytes:
         return self.signer.public_key().public_bytes_raw()
 
