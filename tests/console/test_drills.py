@@ -211,6 +211,7 @@ def test_one_whose_host_goes_away_is_taken_back_once_and_does_not_hold_up_the_ot
     world.links[1].cut = True
     world.drills.tick()
     (run,) = world.failovers.runs()
+    world.wait(lambda: world.links[1].waiting)  # what has asked nothing of the host yet has nothing to take back
     world.ahead = LONGEST_S + 60.0
     world.drills.tick()
     world.wait(lambda: world.failovers.run(run.id).state == "undoing")
