@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
+from sqlalchemy import Row, Select, bindparam, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from leeward.domain.alerts import SEVERITIES, AlertKind, Decision, Severity, Telling
@@ -20,6 +21,14 @@ _NOTE_S = 60.0
 KEEP_S = 400 * 86_400.0
 # More than any database takes in one statement must not be named one by one.
 _BUNCH = 500
+# Asked every few seconds: see `leeward.state.runs`.
+_OPEN_KEYS = select(AlertRow.key).where(AlertRow.ended.is_(None))
+_TELLINGS = (
+    select(*[*AlertRow.__table__.columns, AlertTelling.times, AlertTelling.last])
+    .join(AlertTelling, AlertRow.id == AlertTelling.alert_id)
+    .where(AlertTelling.channel == bindparam("by"), AlertTelling.done.is_(False))
+    .order_by(AlertRow.id)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +75,8 @@ class AlertBook:
         return self._find(select(AlertRow).where(AlertRow.ended.is_(None)))
 
     def open_keys(self) -> set[str]:
-        with self._database.reading() as session:
-            return set(session.scalars(select(AlertRow.key).where(AlertRow.ended.is_(None))))
+        with self._database.looking() as connection:
+            return set(connection.scalars(_OPEN_KEYS))
 
     def find(
         self, *, past: bool | None = None, kind: AlertKind | None = None, before: int | None = None, limit: int = 100
@@ -151,14 +160,8 @@ class AlertBook:
 
     def tellings(self, channel: str) -> list[tuple[Telling, Alert]]:
         """All of which the channel may have something to tell yet, oldest first."""
-        query = (
-            select(AlertTelling, AlertRow)
-            .join(AlertRow, AlertRow.id == AlertTelling.alert_id)
-            .where(AlertTelling.channel == channel, AlertTelling.done.is_(False))
-            .order_by(AlertRow.id)
-        )
-        with self._database.reading() as session:
-            return [(_telling(told, row), _alert(row)) for told, row in session.execute(query).all()]
+        with self._database.looking() as connection:
+            return [(_telling(row), _alert(row)) for row in connection.execute(_TELLINGS, {"by": channel})]
 
     def told(self, channel: str, begun: Collection[int], ended: Collection[int], now: float) -> None:
         """Of these alerts a message was sent that says they are so, or over; the channel works."""
@@ -202,7 +205,7 @@ def _bunches(values: Sequence[str] | Sequence[int]) -> list[Sequence[str] | Sequ
     return [values[at : at + _BUNCH] for at in range(0, len(values), _BUNCH)]
 
 
-def _alert(row: AlertRow) -> Alert:
+def _alert(row: AlertRow | Row[Any]) -> Alert:
     return Alert(
         row.id,
         row.key,
@@ -220,5 +223,5 @@ def _alert(row: AlertRow) -> Alert:
     )
 
 
-def _telling(told: AlertTelling, row: AlertRow) -> Telling:
-    return Telling(row.id, told.times, told.last, row.raised, row.ended, row.acknowledged is not None)
+def _telling(row: Row[Any]) -> Telling:
+    return Telling(row.id, row.times, row.last, row.raised, row.ended, row.acknowledged is not None)

@@ -9,7 +9,7 @@ from typing import Annotated, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-from sqlalchemy import delete
+from sqlalchemy import bindparam, delete, select
 
 from leeward.console.alerts.sealing import Sealer
 from leeward.console.troubles import Limits
@@ -139,6 +139,8 @@ class WebhookSettings(_Model):
 ChannelSettings = MailSettings | WebhookSettings
 _MODELS: dict[str, type[MailSettings] | type[WebhookSettings]] = {MAIL: MailSettings, WEBHOOK: WebhookSettings}
 _Kept = TypeVar("_Kept", bound=ChannelSettings)
+# Asked every few seconds: see `leeward.state.runs`.
+_SETTING = select(*AlertSetting.__table__.columns).where(AlertSetting.name == bindparam("setting"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,9 +164,9 @@ class AlertSettings:
         self._database, self._sealer = database, sealer
 
     def rules(self) -> Rules:
-        with self._database.reading() as session:
-            row = session.get(AlertSetting, _RULES)
-            return Rules.model_validate_json(row.document) if row else Rules()
+        with self._database.looking() as connection:
+            row = connection.execute(_SETTING, {"setting": _RULES}).one_or_none()
+        return Rules.model_validate_json(row.document) if row else Rules()
 
     def save_rules(self, rules: Rules) -> None:
         with self._database.writing() as session:
@@ -172,14 +174,12 @@ class AlertSettings:
 
     def channel(self, name: str) -> Channel | None:
         """None while nothing was set."""
-        with self._database.reading() as session:
-            row = session.get(AlertSetting, name)
-            if row is None:
-                return None
-            settings = _MODELS[name].model_validate_json(row.document)
-            return Channel(
-                name, settings, bool(row.secret), row.good, row.failed, row.error, row.tries, row.again
-            )  # fmt: skip
+        with self._database.looking() as connection:
+            row = connection.execute(_SETTING, {"setting": name}).one_or_none()
+        if row is None:
+            return None
+        settings = _MODELS[name].model_validate_json(row.document)
+        return Channel(name, settings, bool(row.secret), row.good, row.failed, row.error, row.tries, row.again)
 
     def secret(self, name: str) -> str:
         """ "" when there is none. Raises Unavailable for one that cannot be read."""
