@@ -45,8 +45,8 @@ def chunks(disk: str, runs: Runs) -> Iterator[Chunk]:
 
 
 def _chunk(disk: str, pieces: list[tuple[int, int]]) -> Chunk:
-    blocks = np.concatenate([np.arange(start, start + count, dtype=np.uint64) for start, count in pieces])
-    return Chunk(disk, blocks, tuple(pieces))
+    numbers = [np.arange(start, start + count, dtype=np.uint64) for start, count in pieces]
+    return Chunk(disk, numbers[0] if len(numbers) == 1 else np.concatenate(numbers), tuple(pieces))
 
 
 def views(chunk: Chunk, size: int, buffer: memoryview) -> list[tuple[int, memoryview]]:

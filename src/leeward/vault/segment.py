@@ -61,6 +61,19 @@ def _compress(data: Buffer) -> bytes:
     return packed
 
 
+def _frame_plain(data: Buffer) -> memoryview:
+    """What is encrypted of a frame of at most 1 MiB, until this thread's next one: compressed, unless that makes it
+    longer. In the thread's own memory: to have it new each time costs the kernel's zeroing of it."""
+    if not hasattr(_thread, "room"):
+        _thread.room = memoryview(bytearray(1 + _BYTE_FRAME))
+    room: memoryview = _thread.room
+    packed, plain = _compress(data), memoryview(data).cast("B")
+    how, what = (_ZSTD, packed) if len(packed) < len(plain) else (_RAW, plain)
+    size = 1 + len(what)
+    room[:1], room[1:size] = how, what
+    return room[:size]
+
+
 def _decompress(data: Buffer, limit: int) -> bytes:
     if not hasattr(_thread, "decompressor"):
         _thread.decompressor = zstandard.ZstdDecompressor()
@@ -129,9 +142,7 @@ class Sealer:
 
     def frame(self, number: int, data: Buffer, blocks: int) -> Frame:
         """Compress (or not, when that does not help), encrypt and hash; the costly part, without the GIL."""
-        packed = _compress(data)
-        plain = _ZSTD + packed if len(packed) < len(memoryview(data).cast("B")) else _RAW + bytes(data)
-        ciphertext = self.cipher.encrypt(nonce(number), plain, None)
+        ciphertext = self.cipher.encrypt(nonce(number), _frame_plain(data), None)
         return Frame(ciphertext, blocks, hashlib.sha256(ciphertext).digest())
 
     def seal(

@@ -39,6 +39,7 @@ class _Draft:
     blocks: list[tuple[str, U64] | None] = field(default_factory=list)
     hashes: list[bytes] = field(default_factory=list)
     filled: int = 0
+    stored: int = 0
     closed: bool = False
 
     @property
@@ -149,8 +150,7 @@ class PointTransaction:
     def stored(self) -> int:
         """Bytes uploaded by this transaction so far, and those encrypted but still in memory."""
         with self._lock:
-            drafts = sum(len(frame.ciphertext) for draft in self._drafts for frame in draft.frames if frame)
-            return self._uploaded + drafts
+            return self._uploaded + sum(draft.stored for draft in self._drafts)
 
     def reserve(self) -> Ticket:
         """A place for one frame. Waits while the store is too far behind; raises what befell an earlier object."""
@@ -173,15 +173,15 @@ class PointTransaction:
 
     def fill(self, ticket: Ticket, disk: str, blocks: U64, data: memoryview, hashes: Sequence[bytes]) -> None:
         """Compress, encrypt and hash one frame. Whoever completes a closed object has it sent."""
-        draft = ticket.draft
+        draft, frame = ticket.draft, EMPTY_FRAME
         if len(blocks):
-            draft.frames[ticket.number] = draft.sealer.frame(ticket.number, data, len(blocks))
+            frame = draft.sealer.frame(ticket.number, data, len(blocks))
             draft.blocks[ticket.number] = (disk, blocks.copy())
             draft.hashes[ticket.number] = b"".join(hashes)
-        else:
-            draft.frames[ticket.number] = EMPTY_FRAME
+        draft.frames[ticket.number] = frame
         with self._lock:
             draft.filled += 1
+            draft.stored += len(frame.ciphertext)
             complete = draft.complete
         if complete:
             self._send(draft)
