@@ -8,12 +8,14 @@ from tests.no_power_cut import no_power_cut  # noqa: F401
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
 
-from leeward.domain.errors import Refused, StoreFull, StoreUnavailable
+from leeward.domain.errors import Damaged, Refused, StoreFull, StoreUnavailable
 from leeward.domain.retention import Retention
 from leeward.recovery import images
 from leeward.recovery import replica as module
 from leeward.recovery.replica import Replicas
+from leeward.vault import keyspace
 from leeward.vault.facade import Vault
+from leeward.vault.log import Consent
 from leeward.vault.stores.memory import MemoryStore
 
 BLOCK = 65536
@@ -46,6 +48,8 @@ class Away(MemoryStore):
 
 
 class Stand:
+    """A vault, its writer, and the replicas of a host."""
+
     def __init__(self, folder):
         self.folder, self.store = folder, Away()
         self.vault = Vault.create(self.store, "x", cost=CHEAP)[0]
@@ -152,12 +156,12 @@ def test_a_look_reads_what_came_and_nothing_else(stand):
     stand.pen.reopen(new_epoch=True)
     assert stand.replicas.advance(VM) is None
     assert stand.record.epoch == 2
-    points = [point.id for point in stand.vault.log(VM).points()]
-    stand.replicas.advance(VM, points[4])
+    points = stand.vault.log(VM).points()
+    stand.replicas.advance(VM, points[4].id)
     stand.check_whole()
     for n in range(300):
         stand.pen.put("vdb", n % 20, n.to_bytes(2, "big") * (BLOCK // 2)).commit()
-    assert stand.vault.log(VM).since(points[-1], "", stand.record.state) is None
+    assert stand.vault.log(VM).since(points[-1].id, points[-1].time_ns, "", stand.record.state) is None
     stand.replicas.advance(VM)
     assert stand.record.point == stand.newest()
     stand.check_whole()
@@ -297,3 +301,33 @@ def test_what_is_staged_leaves_room_to_others(stand, monkeypatch):
         stand.replicas.advance(VM)
     assert stand.replicas.whole(VM).point == before
     stand.check_whole()
+
+
+@pytest.mark.parametrize("damaged", [True, False])
+def test_what_the_vault_has_lost_stays_until_the_log_has_gone_on(stand, damaged):
+    """A replica may hold the last good copy of the newest point: it is not brought back to an older one by itself."""
+    stand.pen.put("vda", 5, b"n" * BLOCK).commit()
+    stand.replicas.advance(VM)
+    held, key = stand.record.point, keyspace.log(VM, int(stand.record.point))
+    hurt = bytearray(stand.store.get(key))
+    hurt[60] ^= 1
+    stand.store.delete(key)
+    if damaged:
+        stand.store.put(key, [bytes(hurt)])
+        with pytest.raises(Damaged):
+            stand.replicas.advance(VM)
+    else:
+        assert stand.replicas.advance(VM) is None
+    assert stand.record.point == held
+    stand.check_whole()
+    # The vault has gone on from what it has: for some time by the very number that is held here.
+    older = stand.vault.log(VM).points()[-1].id
+    breach = stand.vault.log(VM).breach()
+    consent = Consent(int(older), breach.unread) if breach else None
+    stand.pen.writer = stand.vault.log(VM).take_epoch(1, {"writer": "there"}, consent)
+    stand.pen.disks = {name: bytearray(data) for name, data in stand.pen.remembered[older].items()}
+    for n in range(2):
+        stand.pen.put("vda", 50 + n, b"o" * BLOCK).commit(compare=True)
+        stand.replicas.advance(VM)
+        assert stand.record.point == stand.newest()
+        stand.check_whole()

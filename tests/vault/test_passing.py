@@ -311,9 +311,76 @@ def test_who_follows_by_what_came_since_reads_all_anew(written, vault):
     pen = at_recovery(written, go_on(vault, "7"), "7")
     pen.put("vda", 9, noise(9)).commit(compare=True)
     pen.put("vda", 10, noise(10)).commit()
+    at = {point.id: point.time_ns for point in vault.log(VM).points()}
     for seq in ("6", "7"):
-        assert vault.log(VM).since(seq, "", FirmwareState()) is None
-    assert vault.log(VM).since("10", "", FirmwareState()).image.point.id == "11"
+        assert vault.log(VM).since(seq, at[seq], "", FirmwareState()) is None
+    assert vault.log(VM).since("10", at["10"], "", FirmwareState()).image.point.id == "11"
+    assert vault.log(VM).since("8", at["7"] + 1, "", FirmwareState()) is None  # damaged: it is looked for elsewhere
+
+
+def test_who_follows_notices_that_the_number_is_another_points_now(written, vault):
+    """As after a vault was set back: its newest point is lost, and the next one has its number."""
+    held = vault.log(VM).point("8")
+    missing(vault.store, log(8))
+    pen = at_recovery(written, vault.log(VM).open_writer(writer="w"), "7")
+    pen.time = held.time_ns + 10**9
+    pen.put("vda", 50, noise(50)).commit()
+    pen.put("vda", 51, noise(51)).commit()
+    assert [point.id for point in vault.log(VM).points()[-2:]] == ["8", "9"]
+    assert vault.log(VM).since("8", held.time_ns, "", FirmwareState()) is None
+    again = vault.log(VM).point("8")
+    assert vault.log(VM).since("8", again.time_ns, "", FirmwareState()).image.point.id == "9"
+
+
+def test_a_home_that_lives_is_fenced_although_what_came_just_after_it_cannot_be_read(written, vault):
+    vault.log(VM).take_epoch(1, {**WHO, "host": "third", "run": "r0"})
+    header(vault.store, log(9))
+    with pytest.raises(Damaged):
+        written.writer.check_reign()  # nothing says that its time is over
+    go_on(vault, "8")
+    with pytest.raises(Fenced, match="epoch 10 has begun"):
+        written.writer.check_reign()
+    with pytest.raises(Fenced, match="epoch 10 has begun"):
+        written.put("vda", 1, noise(77)).commit()
+
+
+def test_pruning_keeps_what_an_epoch_goes_on_from_that_cannot_be_read_itself(written, vault):
+    store = vault.store
+    written.put("vda", 8, noise(99)).commit()  # 9, in place of what 8 wrote
+    sound = store.get(log(9))
+    header(store, log(9))
+    pen = at_recovery(written, go_on(vault, "8"), "8")  # 10
+    pen.put("vda", 50, noise(50)).commit(compare=True)
+    pen.put("vda", 51, noise(51)).commit()  # 12
+    header(store, log(10))
+    pen.writer.write_map()
+    pen.put("vda", 52, noise(52)).commit()  # 13
+    home = vault.log(VM).take_epoch(10, {**WHO, "host": "office", "reason": "failback", "run": "r9"})
+    pen = at_recovery(pen, home, "13")
+    pen.put("vda", 53, noise(53)).commit(compare=True)
+    pen.put("vda", 54, noise(54)).commit()
+    replace(store, log(9), sound)  # put back from a copy that is older than entry 10
+    made = next(point.time_ns for point in vault.log(VM).points() if point.id == "9")
+    vault.prune(vault.prune_plan(VM, Retention((pen.time - made) / 1e9 + 0.5), now_ns=pen.time))
+    for point in ("12", "13", "15", "16"):
+        pen.check(point)
+
+
+def test_pruning_goes_on_past_a_point_that_cannot_be_read(written, vault):
+    """No epoch is as old as that, so that it is none that goes on from an older entry."""
+    header(vault.store, log(6))
+    written.writer.write_map()
+    made = next(point.time_ns for point in vault.log(VM).points() if point.id == "5")
+    plan = vault.prune_plan(VM, Retention((written.time - made) / 1e9 - 0.5), now_ns=written.time)
+    assert plan.after.base > 0
+
+
+def test_a_missing_epoch_is_not_taken_for_one_that_was_pruned(written, vault):
+    vault.log(VM).take_epoch(1, WHO).write_map()
+    missing(vault.store, log(9))
+    for asked in (vault.log(VM).reign, vault.log(VM).last_move):
+        with pytest.raises(Damaged, match="missing"):
+            asked()
 
 
 def test_moves_are_known_across_it(written, vault):

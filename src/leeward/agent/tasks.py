@@ -240,10 +240,13 @@ def _take_back(log: VmLog, claim: int, info: dict[str, Any], runs: list[str], co
     for _ in range(_TRIES):
         try:
             reign = log.reign()
-        except Damaged:
+        except Damaged as error:
             if consent is None:
-                raise
-            return log.take_epoch(claim, info, consent)  # as it was when they were to take it
+                raise _not_back(error) from error
+            try:
+                return log.take_epoch(claim, info, consent)  # as it was when they were to take it
+            except Damaged as more:
+                raise _not_back(more) from more
         epoch = reign.epoch if reign else 0
         ours = reign is not None and (reign.info.get("run") in runs or reign.info.get("host") == info["host"])
         follow = epoch - 1 if reign is not None and reign.info == info else epoch if ours else claim
@@ -253,3 +256,12 @@ def _take_back(log: VmLog, claim: int, info: dict[str, Any], runs: list[str], co
             if log.epoch() == epoch:
                 raise
     raise Fenced("its log changes hands all the time", subject=log.vm_id)
+
+
+def _not_back(error: Damaged) -> Damaged:
+    return Damaged(
+        error.message,
+        subject=error.subject,
+        hint="Put that object back from a copy of the vault. Or, when you are sure that no other site runs the VM, "
+        "retry: its log goes on without what cannot be read then",
+    )

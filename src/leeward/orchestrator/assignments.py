@@ -58,7 +58,7 @@ def _epoch(run: Run) -> dict[str, Any]:
     if not run.result("check").get("replica"):
         return found
     sure = f"Make sure that it is off at {run.home}, then `leeward failover retry {run.vm_name} --without-vault`"
-    stuck = {} if run.options.get("from_vault") else {"stuck": sure}
+    stuck = {} if run.options.get("from_vault") or passing(run) else {"stuck": sure}
     told = {"name": run.vm_name, "point": run.point, "after": run.options.get("after", [])}
     # What may be passed over is known of the vault that was looked at; nobody knows how it will be when it is back.
     return {**found, **told, "owe": may_owe(run) and not passing(run), **stuck}

@@ -130,12 +130,15 @@ class Replicas:
             if point_id == "latest" and record.point:
                 if record.seen and not log.grown(record.seen):
                     return None
-                news = log.since(record.point, record.definition, record.state)
+                news = log.since(record.point, record.time_ns, record.definition, record.state)
                 if news is not None:
                     return self._follow_news(record, news, self._guarded(progress))
             self._see_log(record, log.epoch())
             point = log.point(point_id)
-            if point.id == record.point:
+            if (point.id, point.time_ns) == (record.point, record.time_ns):
+                return None
+            if point_id == "latest" and record.point and point.seq < int(record.point):
+                # The vault has lost what is held here, or cannot read it: it may be the last good copy of that.
                 return None
             return self._follow(record, point.id, self._guarded(progress))
 
@@ -230,7 +233,7 @@ class Replicas:
         """Blocks that may differ between the images and the point; None: any of them."""
         try:
             with self._vault.log(record.vm_id).open_point(record.point, cache_bytes=0) as held:
-                return image.differs_from(held)
+                return image.differs_from(held) if held.point.time_ns == record.time_ns else None
         except (NotFound, Damaged):
             return None  # pruned since, or the log has gone on without it
 

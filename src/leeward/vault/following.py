@@ -14,6 +14,7 @@ from leeward.domain.errors import Damaged, ObjectNotFound
 from leeward.domain.vm import FirmwareState
 from leeward.vault import keyspace
 from leeward.vault.folding import Entry, fold
+from leeward.vault.format import Kind
 from leeward.vault.history import History
 from leeward.vault.image import PointImage
 from leeward.vault.index import MapState
@@ -40,12 +41,18 @@ def grown(history: History, seq: int) -> bool:
     return history.exists(seq + 1) or not history.exists(seq)
 
 
-def since(history: History, seq: int, definition: str, firmware: FirmwareState) -> Since | None:
-    """definition, firmware: of the point at `seq`, which later ones need not repeat. None: that has been pruned, so
-    much came after it that a map costs less, or the log has gone on from an older one. Raises Damaged, StoreError."""
+def since(history: History, seq: int, time_ns: int, definition: str, firmware: FirmwareState) -> Since | None:
+    """time_ns, definition, firmware: of the point at `seq`, the latter two of which later ones need not repeat.
+
+    None: that has been pruned or cannot be read, it is another one now (a vault that was set back uses its numbers
+    again), so much came after it that a map costs less, or the log has gone on from an older one. Raises Damaged,
+    StoreError.
+    """
     try:
         opened = history.reader.open(keyspace.log(history.vm_id, seq))
-    except ObjectNotFound:
+    except (ObjectNotFound, Damaged):
+        return None
+    if opened.header.identity.time_ns != time_ns or opened.header.identity.kind is not Kind.COMMIT:
         return None
     tail = max(history.listed(seq), default=seq)
     if tail - seq > _FAR:

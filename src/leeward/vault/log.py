@@ -158,9 +158,9 @@ class VmLog:
         """Whether the log may have anything after entry `seq`. Two small requests."""
         return grown(self._history, seq)
 
-    def since(self, point_id: str, definition: str, firmware: FirmwareState) -> Since | None:
+    def since(self, point_id: str, time_ns: int, definition: str, firmware: FirmwareState) -> Since | None:
         """What came after a point; see `leeward.vault.following.since`."""
-        return since(self._history, int(point_id), definition, firmware)
+        return since(self._history, int(point_id), time_ns, definition, firmware)
 
     def compact(self, writer: LogWriter, budget: int) -> int:
         """One slice of compaction with this log's writer; see `leeward.vault.compaction.compact`."""

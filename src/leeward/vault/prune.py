@@ -23,7 +23,7 @@ from leeward.domain.retention import Retention, kept
 from leeward.ports.objects import ObjectInfo
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
-from leeward.vault.folding import Passed
+from leeward.vault.folding import Passed, Span
 from leeward.vault.format import Identity, Kind
 from leeward.vault.history import History
 from leeward.vault.horizon import Horizon
@@ -45,7 +45,7 @@ STEPS = ("maps-written", "maps-verified", "horizon-put", "deleted-some", "delete
 class PrunePlan:
     """before: the horizon at planning. after: the one to put; the same when only leftovers are to be deleted.
 
-    drop: points that go. maps: sequence numbers that need a map first. delete: objects that go.
+    drop: points that go. maps: sequence numbers that need a map first. delete: objects that go. span: of all the log.
     """
 
     vm_id: str
@@ -54,6 +54,7 @@ class PrunePlan:
     drop: tuple[RecoveryPoint, ...]
     maps: tuple[int, ...]
     delete: tuple[ObjectInfo, ...]
+    span: Span
 
     @property
     def bytes(self) -> int:
@@ -94,6 +95,9 @@ def plan(
     maps = history.maps()
     passed = [one for one in span.passed if one.seq > before.base]
     base = _whole(_base(points, keep, maps, before, retention), passed, pinned)
+    unread = {seq for seq in span.unread if seq > base and not span.hides(seq)}
+    if base > before.base and any(_may_go_back(history, seq) for seq in unread):
+        base = before.base
     after = before
     drop: tuple[RecoveryPoint, ...] = ()
     if base > before.base or any(point.id not in keep for point in before.points):
@@ -108,7 +112,7 @@ def plan(
         if seq == after.base:
             after = replace(after, epoch=state.epoch, head=state.head)
     missing = tuple(seq for seq in _anchors(after) if seq not in maps)
-    return PrunePlan(history.vm_id, before, after, drop, missing, _unneeded(history, after, live))
+    return PrunePlan(history.vm_id, before, after, drop, missing, _unneeded(history, after, live), span)
 
 
 def _keep(
@@ -152,6 +156,14 @@ def _whole(base: int, passed: Collection[Passed], pinned: Collection[str]) -> in
         if one.covers(base) or (base >= one.seq and any(map(one.covers, read))):
             base = one.follows
     return base
+
+
+def _may_go_back(history: History, unread: int) -> bool:
+    """Whether an entry that cannot be read may be an epoch that goes on from an older one than the one before it:
+    whatever is written in such an epoch or after it is of one with no smaller number than the entry's own."""
+    certain = (history.certain_epoch(seq) for seq in range(history.tail(), unread - 1, -1))
+    newest = next((epoch for epoch in certain if epoch is not None), None)
+    return newest is None or newest >= unread
 
 
 def _move(history: History) -> dict[str, Any]:
@@ -233,8 +245,9 @@ def _write_map(history: History, plan: PrunePlan, seq: int) -> None:
     earlier = max((number for number in history.maps() if number < seq), default=0)
     points = [point for point in (*plan.after.points, *plan.drop) if earlier < point.seq <= seq]
     points.sort(key=lambda point: point.seq)
-    span = history.span_between(max(earlier, plan.before.base), seq)
-    put_map(history, Checkpoint(state, earlier, points, span.passed, span.unread))
+    passed = [one for one in plan.span.passed if earlier < one.seq <= seq]
+    unread = [one for one in plan.span.unread if max(earlier, plan.before.base) < one <= seq]
+    put_map(history, Checkpoint(state, earlier, points, passed, unread))
 
 
 def _data(history: History) -> set[str]:

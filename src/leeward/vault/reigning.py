@@ -92,7 +92,9 @@ def _reign(history: History, at: int) -> tuple[Reign, int]:
     began, hidden = _began(history, epoch, at)
     try:
         opened = history.reader.open(keyspace.log(history.vm_id, began))
-    except ObjectNotFound:
+    except ObjectNotFound as error:
+        if began > history.horizon().base:  # a map in its place tells of its epoch, not of who began it
+            raise Damaged("a log entry is missing", subject=error.subject) from None
         return _pruned(history, epoch), began
     identity = opened.header.identity
     if identity.kind is Kind.EPOCH:

@@ -89,9 +89,11 @@ class LogWriter:
             try:
                 state = history.state()
             except Damaged:
-                breach = history.breach() if consent is not None else None
-                if consent is None or breach is None:
+                if consent is None:
                     raise
+                breach = history.breach()
+                if breach is None:
+                    continue  # what was damaged has just been put back
                 epoch, tail = _allowed(history, breach, consent), breach.tail
                 state = breach.state
             else:
@@ -113,8 +115,18 @@ class LogWriter:
         """Raises Fenced when somebody else has put an entry after our last one. One small request."""
         seq = self.state.seq + 1
         if self._history.exists(seq):
-            theirs = self._history.reader.open(keyspace.log(self._history.vm_id, seq)).header.identity
-            raise _fenced(self._history, theirs.epoch, self.state.epoch)
+            raise _fenced(self._history, self._theirs(seq), self.state.epoch)
+
+    def _theirs(self, seq: int) -> int:
+        """The epoch of somebody else's entry in our place. Where that cannot be read, a newer one behind it says as
+        well that ours is over: whoever writes here must find that out in time. Raises Damaged where nothing does."""
+        try:
+            return self._history.reader.open(keyspace.log(self._history.vm_id, seq)).header.identity.epoch
+        except Damaged:
+            newest = self._history.tail_epoch()
+            if newest <= self.state.epoch:
+                raise
+            return newest
 
     def begin(
         self,
@@ -202,8 +214,7 @@ class LogWriter:
         except ObjectExists:
             # Either our own put whose acknowledgement was lost, or somebody else is writing this log.
             if reader.store.get(key) != b"".join(buffers):
-                theirs = reader.open(key).header.identity
-                raise _fenced(self._history, theirs.epoch, self.state.epoch) from None
+                raise _fenced(self._history, self._theirs(seq), self.state.epoch) from None
         entry = Entry(opened, meta, parts)
         fold(self.state, entry)
         self.sure = True
