@@ -223,7 +223,7 @@ class Pair:
         status, run = active.ask("POST", path, body)
         if status == 409:  # left by the first of two tries
             self.gate(True)
-            until(lambda: active.get("/runs?vm=web&limit=1")[0]["state"] == "done", 60, every_s=0.05)
+            until(lambda: active.get("/runs?vm=web&limit=1")[0]["state"] in ("done", "stalled"), 60, every_s=0.05)
             self.cleaned_up()
             self.gate(False)
             status, run = active.ask("POST", path, body)
