@@ -43,11 +43,7 @@ def test_a_planned_failover_loses_nothing_and_comes_home(world):
     world.until(Phase.SETTLED)
     world.wait(lambda: world.service.status("web")[0].state == "enabled")
     world.write(world.recovery)
-    last = world.disks(world.recovery)
-    world.service.failback("web", FailbackRequest())
-    world.until(Phase.BACK)
-    assert world.running() == ["office"]
-    assert world.disks(world.office) == last
+    world.comes_home()
     world.write(world.office)
     world.until_current(world.office)
     world.service.commit("web")

@@ -4,7 +4,7 @@ import pytest
 from tests.console.chaos import VM
 
 from leeward.console.learning import has_moved, learned_life
-from leeward.console.views import FailbackRequest, FailoverRequest
+from leeward.console.views import FailoverRequest
 from leeward.domain.errors import Refused, StoreUnavailable, VaultError
 from leeward.domain.lifecycle import Event, Phase
 from leeward.state.lives import Life
@@ -60,11 +60,7 @@ def test_a_portal_recovers_from_the_vault_alone_and_the_office_console_learns_of
     world.wait(lambda: world.service.status("web")[0].state == "enabled")
 
     # And it brings the VM home.
-    last = world.disks(world.recovery)
-    world.service.failback("web", FailbackRequest())
-    world.until(Phase.BACK)
-    assert world.running() == ["office"]
-    assert world.disks(world.office) == last
+    world.comes_home()
     world.service.commit("web")
     world.until(Phase.HOME)
 

@@ -29,8 +29,9 @@ from leeward.console.failovers import Failovers
 from leeward.console.fleet import Fleet
 from leeward.console.learning import Learner
 from leeward.console.service import Service
-from leeward.console.views import ProtectRequest
+from leeward.console.views import FailbackRequest, ProtectRequest
 from leeward.domain.errors import StoreUnavailable
+from leeward.domain.lifecycle import Phase
 from leeward.domain.vm import Power
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.orchestrator.conductor import Conductor
@@ -326,6 +327,14 @@ class World:
     def newest(self):
         with self.vault.log(VM).open_point("latest") as image:
             return {name: image.disks[name].read(0, disk.size) for name, disk in image.disks.items()}
+
+    def comes_home(self):
+        """A planned failback, not committed yet: at home the VM is what it was away, and runs there alone."""
+        last = self.disks(self.recovery)
+        self.service.failback("web", FailbackRequest())
+        self.until(Phase.BACK)
+        assert self.running() == ["office"]
+        assert self.disks(self.office) == last
 
     def running(self):
         """Where the VM runs now, seen by a client: a recovered one counts once it is plugged in."""

@@ -76,10 +76,8 @@ class SpoolingStore:
         with self._draining, self._lock:
             if self._epoch is not None and self._epoch >= epoch:
                 return
-            if self._epoch is not None and self._entries:
-                self._set_aside()
-                self._entries.clear()
-                self._bytes = 0
+            if self._epoch is not None:
+                self._leave_behind()
             with suppress(ObjectExists):
                 self._spool.put(f"{_TAG}{epoch}", [b"-"])
             for info in list(self._spool.scan(_TAG)):
@@ -93,13 +91,16 @@ class SpoolingStore:
         Not afterwards by `belong`: where the vault takes nothing, the entry that begins the epoch is spooled itself.
         """
         with self._draining, self._lock:
-            if self._entries:
-                self._set_aside()
-                self._entries.clear()
-                self._bytes = 0
+            self._leave_behind()
             for info in list(self._spool.scan(_TAG)):
                 self._spool.delete(info.key)
             self._epoch = None
+
+    def _leave_behind(self) -> None:
+        if self._entries:
+            self._set_aside()
+            self._entries.clear()
+            self._bytes = 0
 
     @property
     def url(self) -> str:

@@ -7,7 +7,6 @@ state at any of them does not depend on what is damaged, or has been put back si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -160,8 +159,3 @@ def _epoch_after(state: MapState, entry: Entry) -> int:
     if entry.opened.header.identity.passes:
         return entry.seq
     return state.epoch + (entry.kind is Kind.EPOCH)
-
-
-def agreed(breach: Breach, over: Sequence[int]) -> bool:
-    """Whether everything whose epoch cannot be read is among `over`, which somebody has seen and agreed to. Pure."""
-    return set(breach.unread) <= set(over)

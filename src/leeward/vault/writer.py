@@ -14,7 +14,7 @@ from leeward.domain.points import Mark, RecoveryPoint
 from leeward.domain.vm import Consistency, Disk, FirmwareState
 from leeward.vault import checkpoint, keyspace
 from leeward.vault.checkpoint import Checkpoint
-from leeward.vault.folding import Breach, Entry, Part, Span, agreed, fold
+from leeward.vault.folding import Breach, Entry, Part, Span, fold
 from leeward.vault.format import Identity, Kind
 from leeward.vault.history import History
 from leeward.vault.index import MapState
@@ -257,8 +257,8 @@ def _allowed(history: History, breach: Breach, consent: Consent) -> int:
             subject=breach.error.subject,
             hint=hint,
         )
-    if not agreed(breach, consent.unread):
-        news = next(seq for seq in breach.unread if seq not in consent.unread)
+    news = next((seq for seq in breach.unread if seq not in consent.unread), None)
+    if news is not None:
         raise Damaged(
             "this entry cannot be read any more either: whether somebody else has taken the VM over in it "
             "is not known",
