@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-from blake3 import blake3
-
-from leeward.domain.blocks import BLOCK_SIZE
 from leeward.domain.errors import Damaged, NotFound, ObjectNotFound
 from leeward.ports.objects import ObjectInfo, ObjectStore
 from leeward.vault import keyspace
@@ -21,9 +16,12 @@ from leeward.vault.format import HASH_SIZE, Kind
 from leeward.vault.history import History
 from leeward.vault.horizon import Horizon
 from leeward.vault.index import MapState
-from leeward.vault.segment import Meta, ObjectReader, Opened, verified
+from leeward.vault.inspecting import Seen, inspect
+from leeward.vault.segment import ObjectReader
 
 _PARALLEL = 4
+# What was pruned or replaced while a VM's objects were read is looked for in a newer listing, so many times at most.
+_LOOKS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,17 +45,25 @@ class CheckReport:
 
     @property
     def sound(self) -> bool:
-        return not self.troubles
+        return not self.troubles and not self.hurt
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """What the check of one object found: its header when that is sound, and what is wrong."""
+@dataclass(slots=True)
+class _Verdict:
+    """On what all of a VM's objects say together. missing: keys of objects that ought to be there."""
 
-    info: ObjectInfo
-    opened: Opened | None
-    meta: Meta | None
-    what: str
+    points: int = 0
+    troubles: list[Trouble] = field(default_factory=list)
+    missing: set[str] = field(default_factory=set)
+    hurt: list[str] = field(default_factory=list)
+
+    def add(self, key: str, what: str) -> None:
+        self.troubles.append(Trouble(key, what))
+
+    def lacks(self, key: str, what: str) -> None:
+        if key not in self.missing:
+            self.missing.add(key)
+            self.add(key, what)
 
 
 def check(
@@ -72,7 +78,8 @@ def check(
 
     public_key: to verify against; None takes the keyring's own, which proves consistency but not whose vault it is.
     keys: also decrypts what the log says, so hurt points are known exactly. deep (needs keys): decrypts every frame
-    and compares every block's hash. Damage is reported, never raised; StoreUnavailable and the like are raised.
+    and compares every block's hash. Others may write and prune meanwhile. Damage is reported, never raised;
+    StoreUnavailable and the like are raised.
     """
     report = CheckReport()
     ring: Keyring = read_keyring(store)
@@ -100,88 +107,55 @@ def _check_vm(
     report: CheckReport,
     progress: Callable[[int, int], None],
 ) -> None:
-    seen: dict[str, _Seen] = {}
+    seen: dict[str, Seen] = {}
+    verdict = _Verdict()
+    settled = False
+
+    def look(info: ObjectInfo) -> Seen | None:
+        return inspect(store, info, public_key, ring, reader, deep)
+
     with ThreadPoolExecutor(_PARALLEL) as pool:
-        infos = list(store.scan(f"vm/{vm_id}/"))
-        for found in pool.map(lambda info: _check_object(store, info, public_key, ring, reader, deep), infos):
-            seen[found.info.key] = found
-            report.objects += 1
-            report.bytes += found.info.size
-            if found.what:
-                report.troubles.append(Trouble(found.info.key, found.what))
-            progress(report.objects, report.bytes)
-    _check_chain(vm_id, seen, report)
+        for _ in range(_LOOKS):
+            fresh = [info for info in store.scan(f"vm/{vm_id}/") if info.key not in seen]
+            if settled and not any(info.key in verdict.missing or _is_horizon(info.key) for info in fresh):
+                break
+            settled = True
+            for found in pool.map(look, fresh):
+                if found is None:
+                    settled = False  # pruned or replaced, as a rule; what is to be there is missed below
+                    continue
+                seen[found.info.key] = found
+                report.objects += 1
+                report.bytes += found.info.size
+                if found.what:
+                    report.troubles.append(Trouble(found.info.key, found.what))
+                progress(report.objects, report.bytes)
+            verdict = _judge(vm_id, seen, reader)
+            if settled and not verdict.troubles and not verdict.hurt:
+                break
+    report.points += verdict.points
+    report.troubles += verdict.troubles
+    if verdict.hurt:
+        report.hurt[vm_id] = verdict.hurt
+
+
+def _is_horizon(key: str) -> bool:
+    return key.split("/")[2] == "horizon"
+
+
+def _judge(vm_id: str, seen: dict[str, Seen], reader: ObjectReader | None) -> _Verdict:
+    verdict = _Verdict()
+    _check_chain(vm_id, seen, verdict)
     if reader is not None:
-        _check_points(History(reader, vm_id), seen, report)
+        _check_points(History(reader, vm_id), seen, verdict)
+    return verdict
 
 
-def _check_object(
-    store: ObjectStore,
-    info: ObjectInfo,
-    public_key: bytes,
-    ring: Keyring,
-    reader: ObjectReader | None,
-    deep: bool,
-) -> _Seen:
-    try:
-        data = store.get(info.key)
-    except ObjectNotFound:
-        return _Seen(info, None, None, "vanished while the check ran")
-    opened = None
-    meta = None
-    try:
-        opened = verified(data, info.key, public_key)
-        if reader is not None:
-            # First, since a damaged frame leaves the meta readable, and with it what the log says.
-            meta = reader.meta(opened)
-        _check_bytes(opened, data, ring.vault_id, info.key.split("/")[1])
-        if reader is not None and meta is not None and deep:
-            _check_blocks(reader, opened, meta)
-    except Damaged as error:
-        return _Seen(info, opened, meta, error.message)
-    # Frames are checked; what is kept for the chain is the header alone, not megabytes of data.
-    slim = Opened(opened.key, opened.header, opened.digest, b"", opened.offsets, opened.first_block)
-    return _Seen(info, slim, meta, "")
-
-
-def _check_bytes(opened: Opened, data: bytes, vault_id: uuid.UUID, vm_id: str) -> None:
-    """Everything that the signed header says about the rest. Needs no key."""
-    header, key = opened.header, opened.key
-    if header.identity.vault_id != vault_id:
-        raise Damaged("this object belongs to another vault", subject=key)
-    if str(header.identity.vm_id) != vm_id:
-        raise Damaged(f"this object belongs to VM {header.identity.vm_id}", subject=key)
-    if len(data) != header.total:
-        raise Damaged(f"{len(data)} bytes where the header says {header.total}", subject=key)
-    view = memoryview(data)
-    if hashlib.sha256(view[header.meta_start : header.frames_start]).digest() != header.meta_hash:
-        raise Damaged("the meta part is damaged", subject=key)
-    for number, row in enumerate(header.frames):
-        if row["length"] == 0:
-            continue
-        lo, hi = int(opened.offsets[number]), int(opened.offsets[number + 1])
-        if hashlib.sha256(view[lo:hi]).digest() != row["hash"].tobytes():
-            raise Damaged(f"frame {number} is damaged", subject=key)
-
-
-def _check_blocks(reader: ObjectReader, opened: Opened, meta: Meta) -> None:
-    block = 0
-    for number in range(len(opened.header.frames)):
-        data = memoryview(reader.frames(opened, number, 1)[0])
-        if not int(opened.header.frames["blocks"][number]):
-            continue
-        for at in range(0, len(data), BLOCK_SIZE):
-            digest = meta.hashes[block * HASH_SIZE : (block + 1) * HASH_SIZE]
-            if blake3(data[at : at + BLOCK_SIZE]).digest() != digest:
-                raise Damaged(f"block {block} does not have the content it was stored with", subject=opened.key)
-            block += 1
-
-
-def _check_chain(vm_id: str, seen: dict[str, _Seen], report: CheckReport) -> None:
+def _check_chain(vm_id: str, seen: dict[str, Seen], verdict: _Verdict) -> None:
     """Log entries are dense from the horizon on, and each names the header of the one that it follows."""
     base, head = _visible_horizon(vm_id, seen)
     if base and keyspace.map_(vm_id, base) not in seen:
-        report.troubles.append(Trouble(keyspace.map_(vm_id, base), "the pruned log rests on this map; it is missing"))
+        verdict.lacks(keyspace.map_(vm_id, base), "the pruned log rests on this map; it is missing")
     digests = {base: head}
     expected = base + 1
     for key in _log_keys(seen, vm_id):
@@ -191,19 +165,19 @@ def _check_chain(vm_id: str, seen: dict[str, _Seen], report: CheckReport) -> Non
         if seq > expected:
             last = f" … {seq - 1}" if seq - 1 > expected else ""
             what = f"log entries {expected}{last} are missing" if last else "this log entry is missing"
-            report.troubles.append(Trouble(keyspace.log(vm_id, expected), what))
+            verdict.lacks(keyspace.log(vm_id, expected), what)
         opened = seen[key].opened
         if opened:
             follows = opened.header.identity.follows
             if opened.header.prev != digests.get(follows, opened.header.prev) or follows < base:
                 passes = opened.header.identity.passes
                 what = f"does not follow log entry {follows}" if passes else "does not follow the entry before it"
-                report.troubles.append(Trouble(key, what))
+                verdict.add(key, what)
             digests[seq] = opened.digest
         expected = seq + 1
 
 
-def _visible_horizon(vm_id: str, seen: dict[str, _Seen]) -> tuple[int, bytes]:
+def _visible_horizon(vm_id: str, seen: dict[str, Seen]) -> tuple[int, bytes]:
     """(base, hash of its header) of the newest horizon that is sound; both are in its signed header, in the clear."""
     prefix = f"vm/{vm_id}/horizon/"
     for key in sorted((key for key in seen if key.startswith(prefix)), reverse=True):
@@ -213,21 +187,20 @@ def _visible_horizon(vm_id: str, seen: dict[str, _Seen]) -> tuple[int, bytes]:
     return 0, bytes(HASH_SIZE)
 
 
-def _check_points(history: History, seen: dict[str, _Seen], report: CheckReport) -> None:
+def _check_points(history: History, seen: dict[str, Seen], verdict: _Verdict) -> None:
     """Fold the log and name every point that needs an object with a trouble, or that cannot be folded at all."""
     vm_id = history.vm_id
     watch = Watch(vm_id, {key for key, found in seen.items() if not found.what and found.opened is not None})
-    try:
-        horizon = history.horizon()
-    except Damaged:
-        horizon = Horizon()  # named already; what follows can only be told from the log that is left
-    hurt = [point.id for point in horizon.points if _lost(history, point.seq, watch)]
-    report.points += len(horizon.points)
+    horizon = _newest_horizon(vm_id, seen)
+    hurt = [point.id for point in horizon.points if _lost(history, point.seq, watch, seen, verdict)]
+    verdict.points += len(horizon.points)
     state, broken = MapState(), False
     if horizon.base:
         loaded = _checkpoint(history, horizon.base)
         state, broken = loaded or state, loaded is None
     watch.restart()
+    watch.needs_lost(state)
+    _name_missing(watch, state, seen, verdict)
     for key in _log_keys(seen, vm_id):
         if keyspace.number_of(key) <= horizon.base:
             continue
@@ -237,17 +210,27 @@ def _check_points(history: History, seen: dict[str, _Seen], report: CheckReport)
             loaded = _state(history, horizon, entry.opened.header.identity.follows)
             state, broken = loaded or state, loaded is None
             watch.restart()
-        if entry.opened is None or entry.meta is None:
-            broken = True
+        if entry.opened is None or entry.meta is None or entry.opened.header.identity.follows != state.seq:
+            broken = True  # damaged, or after one that is missing: named already
         elif not broken:
-            broken = not _fold(history, state, entry, seen, report)
+            broken = not _fold(history, state, entry, seen, verdict)
         is_commit = entry.opened is None or entry.opened.header.identity.kind is Kind.COMMIT
         if is_commit:
-            report.points += 1
+            verdict.points += 1
             if broken or watch.needs_lost(state):
                 hurt.append(str(keyspace.number_of(key)))
-    if hurt:
-        report.hurt[vm_id] = hurt
+    verdict.hurt = hurt
+
+
+def _newest_horizon(vm_id: str, seen: dict[str, Seen]) -> Horizon:
+    """Among those seen. A damaged one, which is named already, hides nothing: only the log that is left can tell."""
+    newest = max((key for key in seen if key.startswith(f"vm/{vm_id}/horizon/")), default="")
+    found = seen.get(newest)
+    if found is None or found.what or found.opened is None or found.meta is None:
+        return Horizon()
+    header = found.opened.header
+    identity = header.identity
+    return Horizon.of(keyspace.number_of(newest), identity.seq, identity.epoch, header.prev, found.meta.info)
 
 
 def _checkpoint(history: History, seq: int) -> MapState | None:
@@ -264,17 +247,31 @@ def _state(history: History, horizon: Horizon, seq: int) -> MapState | None:
         return None
 
 
-def _lost(history: History, seq: int, watch: Watch) -> bool:
+def _lost(history: History, seq: int, watch: Watch, seen: dict[str, Seen], verdict: _Verdict) -> bool:
     state = _checkpoint(history, seq)
     watch.restart()
-    return state is None or watch.needs_lost(state)
+    if state is None:
+        key = keyspace.map_(history.vm_id, seq)
+        if key not in seen:
+            verdict.lacks(key, "the pruned log rests on this object; it is missing")
+        return True
+    lost = watch.needs_lost(state)
+    if lost:
+        _name_missing(watch, state, seen, verdict)
+    return lost
 
 
-def _log_keys(seen: dict[str, _Seen], vm_id: str) -> Iterator[str]:
+def _name_missing(watch: Watch, state: MapState, seen: Container[str], verdict: _Verdict) -> None:
+    """What maps of a pruned log still need. Nothing else would tell: the entry that wrote it is not read any more."""
+    for key in watch.needed(state, besides=seen):
+        verdict.lacks(key, "the pruned log rests on this object; it is missing")
+
+
+def _log_keys(seen: dict[str, Seen], vm_id: str) -> Iterator[str]:
     return iter(sorted(key for key in seen if key.startswith(f"vm/{vm_id}/log/")))
 
 
-def _fold(history: History, state: MapState, entry: _Seen, seen: dict[str, _Seen], report: CheckReport) -> bool:
+def _fold(history: History, state: MapState, entry: Seen, seen: dict[str, Seen], verdict: _Verdict) -> bool:
     assert entry.opened is not None
     assert entry.meta is not None
     parts = []
@@ -282,14 +279,19 @@ def _fold(history: History, state: MapState, entry: _Seen, seen: dict[str, _Seen
         key = keyspace.part(history.vm_id, keyspace.number_of(entry.info.key), number)
         part = seen.get(key)
         if part is None:
-            report.troubles.append(Trouble(key, "a part that the log names is missing"))
+            verdict.lacks(key, "a part that the log names is missing")
             return False
-        if part.opened is None or part.meta is None or part.opened.digest.hex() != digest:
+        if part.opened is None or part.meta is None:
+            return False
+        if part.opened.digest.hex() != digest:
+            verdict.add(key, "this is not the part that the log names")
             return False
         parts.append(Part.of(part.opened, part.meta))
     try:
         fold(state, Entry(entry.opened, entry.meta, tuple(parts)))
-    except Damaged:
+    except Damaged as error:
+        if not any(trouble.key == entry.info.key for trouble in verdict.troubles):
+            verdict.add(entry.info.key, error.message)
         return False
     return True
 
@@ -324,6 +326,14 @@ class Watch:
                 return True
         self._witness = self._find(state)
         return self._witness is not None
+
+    def needed(self, state: MapState, besides: Container[str]) -> Iterator[str]:
+        """Keys of the lost objects that the state, just asked about, needs, without those `besides`."""
+        for number in self._lost:
+            ref = state.objects[number]
+            key = keyspace.of_ref(self._vm_id, ref.seq, ref.part)
+            if key not in besides and any(disk.find([number]) for disk in state.maps.values()):
+                yield key
 
     def _find(self, state: MapState) -> tuple[str, int, int] | None:
         for name, disk in state.maps.items():

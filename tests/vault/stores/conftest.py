@@ -10,7 +10,9 @@ import email.utils
 import fcntl
 import hashlib
 import hmac
+import http.client
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -146,14 +148,19 @@ def serving(command: list[str], port: int, log: Path) -> Iterator[None]:
 
 
 def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
+    """It speaks HTTP, which is more than that somebody listens: Azurite does so before it can answer."""
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
+        line = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
         try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-        except OSError:
+            line.request("GET", "/")
+            line.getresponse()
+        except (OSError, http.client.HTTPException):
             time.sleep(0.1)
         else:
-            return True
+            return process.poll() is None
+        finally:
+            line.close()
     return False
 
 
@@ -163,9 +170,16 @@ def port_where_nobody_listens() -> int:
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that Linux gives to outgoing connections and to port 0: between our look and the server's start
+    nobody of the other tests gets it."""
+    while True:
+        port = random.SystemRandom().randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def create_container(endpoint: str, name: str) -> None:

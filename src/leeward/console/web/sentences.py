@@ -315,7 +315,8 @@ PATTERNS = (
     N_("Retry when the vault is back"),
     # the vault's check
     N_("the keyring names another public key than the one given"),
-    N_("vanished while the check ran"),
+    N_("the pruned log rests on this object; it is missing"),
+    N_("this is not the part that the log names"),
     N_("the pruned log rests on this map; it is missing"),
     N_("log entries {first}{last} are missing"),
     N_("this log entry is missing"),
