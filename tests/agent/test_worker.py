@@ -16,6 +16,7 @@ from leeward.domain.protection import ProtectionState
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.replication.pool import CopyPool
 from leeward.replication.spool import SpoolingStore
+from leeward.vault import writer
 from leeward.vault.check import check
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
@@ -149,6 +150,32 @@ def test_from_nothing_to_enabled_and_on(site):
         one.until(lambda report, after=written: report.last_point and report.rpo_actual_s < 1.2 and report.cycles)
         one.until_equal()
     assert 0.0 <= one.report().rpo_actual_s <= 2.0
+
+
+def test_a_point_is_told_of_before_a_map_of_it_is_written(site, monkeypatch):
+    monkeypatch.setattr(writer, "MAP_EVERY", 1)
+    one = site()
+    put, asked, go_on = one.remote.store.put, threading.Event(), threading.Event()
+
+    def slow_for_maps(key, parts):
+        if "/map/" in key:
+            asked.set()
+            assert go_on.wait(20)
+        put(key, parts)
+
+    one.remote.store.put = slow_for_maps
+    one.start()
+    try:
+        assert asked.wait(20)
+        report = one.report()
+        assert enabled(report)
+        assert report.last_point.id == one.vault.log(VM).points()[-1].id
+    finally:
+        go_on.set()
+    one.write()
+    one.until(lambda later: later.last_point.id != report.last_point.id)
+    one.until_equal()
+    assert len(list(one.remote.store.scan(f"vm/{VM}/map/"))) > 1
 
 
 def test_an_outage_goes_to_the_spool_and_comes_back_whole(site):

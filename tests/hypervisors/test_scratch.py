@@ -65,6 +65,14 @@ def test_a_folder_without_room_is_told_and_nothing_is_left(scratch):
     assert not image(scratch, "vda").exists()
 
 
+def test_a_size_that_cannot_be_made_is_told_and_takes_no_other_ones_place(scratch):
+    with pytest.raises(HypervisorError, match="no scratch image can be made"):
+        scratch.make({"vda": 1 << 20, "vdb": -1})
+    assert not image(scratch, "vda").exists()
+    scratch.make({"vda": 1 << 20})
+    assert told(image(scratch, "vda"))["virtual-size"] == 1 << 20
+
+
 def test_vms_whose_ids_begin_alike_do_not_share_an_image(tmp_path):
     """With hand-made ids one VM's cycle would have taken away the other one's."""
     one, other = (Scratch(tmp_path, f"00000000-0000-4000-8000-00000000000{n}") for n in (1, 2))

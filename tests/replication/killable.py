@@ -40,6 +40,7 @@ def main(uri, vm_id, scratch, folder, key, step=""):
                 continue
             if result.point is not None:
                 print("point", result.point.id, result.kind.value, flush=True)
+            engine.maintain()
 
 
 def live(out, *arguments):

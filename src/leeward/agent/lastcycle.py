@@ -61,6 +61,7 @@ class LastCycle:
             replicator = Replicator(hypervisor, log, vm_id, self.pool, writer_name=self.agent, epoch=epoch)
             context.tell("bringing the last changes into the vault")
             result = _patiently(replicator, context)
+            replicator.maintain()
             point = replicator.open().state.last_point
             quiet = mark is not None and hypervisor.idle_mark(vm_id) == mark
             if result.point is None and point is not None and quiet and not store.pending_bytes:

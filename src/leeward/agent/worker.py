@@ -269,6 +269,7 @@ class Worker:
             ms=round(result.seconds * 1000, 1),
             bytes=result.stored,
         )
+        opened.replicator.maintain()
 
     def _writer(self, opened: Opened) -> LogWriter:
         try:

@@ -192,13 +192,20 @@ class Replicator:
             compare=False,
             mark=mark,
         )
-        point = transaction.commit(keep_empty=True)
-        self._maintain(writer)
-        return point
+        return transaction.commit(keep_empty=True)
 
-    def _maintain(self, writer: LogWriter) -> None:
-        with suppress(StoreError):  # an accelerator only; it is due again after the next point
-            writer.maintain()
+    def maintain(self) -> None:
+        """Write a map checkpoint when one is due; between two cycles, once the last one's point has been told of: a
+        large VM's takes its time."""
+        writer = self._writer
+        if writer is None:
+            return
+        try:
+            with suppress(StoreError):  # an accelerator only; it is due again after the next point
+                writer.maintain()
+        except BaseException:
+            self._doubt(writer)
+            raise
 
     def compact(self, budget: int) -> int:
         """One slice of the log's compaction, between two cycles. budget: blocks. Returns blocks moved."""
@@ -249,7 +256,6 @@ class Replicator:
             if point is not None:
                 cycle.commit()
                 self._on_step("tracking-advanced")
-                self._maintain(writer)
             return CycleResult(kind, point, cycle.time_ns, examined, stored, time.monotonic() - began, cycle.warnings)
 
     def _copy(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from leeward.domain.errors import HypervisorError
@@ -40,6 +40,7 @@ class Scratch:
         """Empty images for disks of these sizes, in place of what there was. Raises HypervisorError: a full disk."""
         self.remove()
         try:
+            self._make_blanks(set(sizes.values()))
             for disk, size in sizes.items():
                 shutil.copyfile(self._blank(size), self.prefix.with_name(f"{self.prefix.name}.{disk}"))
         except OSError as error:
@@ -51,16 +52,24 @@ class Scratch:
             image.unlink(missing_ok=True)
 
     def _blank(self, size: int) -> Path:
-        """An empty image of that size, made once: starting qemu-img in each cycle would take most of its time."""
-        blank = self.folder / f"blank-{size}.qcow2"
-        if not blank.exists():
-            draft = self.folder / f"{self._vm_id}.blank"
-            command = ["qemu-img", "create", "-q", "-f", "qcow2", str(draft), str(size)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise self._trouble(done.stderr.strip())
-            draft.replace(blank)
-        return blank
+        return self.folder / f"blank-{size}.qcow2"
+
+    def _make_blanks(self, sizes: Collection[int]) -> None:
+        """Empty images of these sizes, made once and all together: starting qemu-img in each cycle would take most of
+        its time."""
+        missing = [size for size in sizes if not self._blank(size).exists()]
+        drafts = {size: self.folder / f"{self._vm_id}.{size}.blank" for size in missing}
+        command = ["qemu-img", "create", "-q", "-f", "qcow2"]
+        started = [
+            subprocess.Popen([*command, str(draft), str(size)], stderr=subprocess.PIPE, text=True)
+            for size, draft in drafts.items()
+        ]
+        errors = [(one.communicate()[1], one.returncode) for one in started]
+        for text, failed in errors:
+            if failed:
+                raise self._trouble(text.strip())
+        for size, draft in drafts.items():
+            draft.replace(self._blank(size))
 
     def _trouble(self, why: str) -> HypervisorError:
         return HypervisorError(

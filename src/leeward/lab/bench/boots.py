@@ -59,7 +59,9 @@ def _replicate(stage: Stage, vault: Vault) -> LibvirtHost:
     host = LibvirtHost("office", stage.lab.libvirt("office"), stage.fresh("s"))
     vm_id = stage.guest.uuid
     with CopyPool.make() as pool:
-        Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
+        replicator = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench")
+        replicator.cycle()
+        replicator.maintain()
     return host
 
 

@@ -24,8 +24,11 @@ def main(uri: str, vm_id: str, folder: str, scratch: str, standby: str = "") -> 
     host = LibvirtHost("bench", uri, Path(scratch))
     if standby:
         host.vms()
-    with CopyPool.make() as pool, readied(wait=bool(standby)):
-        result = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench").cycle()
+    with CopyPool.make() as pool:
+        replicator = Replicator(host, vault.log(vm_id), vm_id, pool, writer_name="bench")
+        with readied(wait=bool(standby)):
+            result = replicator.cycle()
+        replicator.maintain()
     (Path(folder).parent / "bench.key").write_bytes(vault.keys.to_bytes())
     print(f"{result.examined} bytes examined, {result.stored} stored")
     host.forget(vm_id)
