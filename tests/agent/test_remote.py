@@ -8,7 +8,8 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from tests.console.stand import VM, Host, Stand, faulty_line, free_port, job, until, wish
+from tests.console.stand import VM, Host, Stand, faulty_line, job, until, wish
+from tests.loopback import free_port
 
 from leeward.agent.identity import identity_stamp, key_pem, load_identity, new_key, save_identity, signing_request
 from leeward.agent.remote import AgentClient

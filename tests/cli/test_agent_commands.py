@@ -8,7 +8,8 @@ import sys
 
 import pytest
 from tests.commands import leeward
-from tests.console.stand import free_port, until
+from tests.console.stand import until
+from tests.loopback import free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 

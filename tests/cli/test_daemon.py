@@ -11,6 +11,7 @@ import time
 
 import pytest
 from tests.commands import leeward
+from tests.loopback import free_port
 from tests.state.postgres import Postgres, find_programs, short_folder
 
 pytestmark = pytest.mark.slow
@@ -23,9 +24,7 @@ class Machine:
 
     def __init__(self, folder):
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self.config = folder / "leeward.toml"
         self.process = None

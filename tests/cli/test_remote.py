@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.loopback import free_port
 
 from leeward.cli import logins, main, remote
 from leeward.cli.signing import fingerprint_of
@@ -32,9 +33,7 @@ PASSWORD = "a long enough password"
 class Remote:
     def __init__(self, folder):
         self.folder = folder
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         path = os.pathsep.join([str(ROOT / "src"), str(ROOT), os.environ.get("PYTHONPATH", "")])
         self.process = subprocess.Popen(

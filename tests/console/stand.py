@@ -6,6 +6,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 
+from tests.loopback import free_port
 from tests.vault.conftest import CHEAP
 
 from leeward.agent.agent import Agent, Source
@@ -33,11 +34,6 @@ from leeward.wire.tokens import read_token
 
 VM = "6c9a3f0e-5d0f-4a53-9d0e-5a1f6f2f3b11"
 MIB = 1 << 20
-
-
-def free_port():
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return listener.getsockname()[1]
 
 
 def until(condition, timeout_s=15.0, every_s=0.01):

@@ -9,8 +9,9 @@ from contextlib import suppress
 
 import pytest
 from tests.console.line_process import live
-from tests.console.stand import free_port, until
+from tests.console.stand import until
 from tests.forks import FORKS
+from tests.loopback import free_port
 
 from leeward.agent.enrolment import enrol
 from leeward.wire.tokens import read_token

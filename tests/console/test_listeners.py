@@ -14,18 +14,13 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.loopback import free_port
 
 from leeward.console.authority import Authority
 from leeward.console.listeners import Https, server_names, split_listen, tls_context
 from leeward.domain.errors import BadInput
 
 SCRIPT = Path(__file__).with_name("listening.py")
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 class Listening:

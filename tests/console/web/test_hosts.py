@@ -4,8 +4,9 @@ import html
 import re
 
 import pytest
-from tests.console.stand import Host, free_port
+from tests.console.stand import Host
 from tests.console.web.stand import Stand
+from tests.loopback import free_port
 
 from leeward.console.agent_views import AgentView, TokenRequest
 from leeward.console.views import HostView

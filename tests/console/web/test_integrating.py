@@ -9,8 +9,9 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 
 import pytest
-from tests.console.stand import VM, Host, free_port
+from tests.console.stand import VM, Host
 from tests.console.web.stand import Stand
+from tests.loopback import free_port
 from tests.network.discovery import strangers as st
 
 from leeward.agent.added_hosts import added_hosts

@@ -4,9 +4,10 @@ import re
 
 import pytest
 from tests.console.caller import PASSWORD
-from tests.console.stand import Host, free_port
+from tests.console.stand import Host
 from tests.console.web.browser import ARTIFACTS, LOOKS, Visitor, axe_source, chromium
 from tests.console.web.stand import Served, Stand
+from tests.loopback import free_port
 from tests.network.discovery import strangers as st
 
 from leeward.console.integration import Integration

@@ -11,9 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.console.stand import free_port
 from tests.console.web.browser import ARTIFACTS, Visitor, axe_source, chromium
 from tests.console.web.stand import Served, Stand
+from tests.loopback import free_port
 
 import leeward
 from leeward.cli.config import read_settings

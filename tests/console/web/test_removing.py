@@ -5,9 +5,10 @@ import re
 
 import pytest
 from tests.console.plan_world import DB
-from tests.console.stand import Host, free_port
+from tests.console.stand import Host
 from tests.console.web.stand import Stand
 from tests.console.web.test_moves import beside, until, until_phase
+from tests.loopback import free_port
 
 from leeward.agent.added_hosts import added_hosts
 from leeward.agent.ledger import StandDown

@@ -5,7 +5,6 @@ The pictures of docs/tour.md are made here: `make tour` takes them over.
 
 import json
 import re
-import socket
 import time
 from pathlib import Path
 
@@ -13,17 +12,12 @@ import pytest
 from tests.console.caller import PASSWORD
 from tests.console.web.browser import ARTIFACTS, Visitor, chromium
 from tests.installation import Installation, empty_recovery_site, records
+from tests.loopback import free_port
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(500)]
 TOUR = ARTIFACTS.with_name("tour")
 IP = "10.77.0.85"
 WINDOW = {"viewport": {"width": 1280, "height": 800}}
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture

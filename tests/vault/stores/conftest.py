@@ -12,9 +12,7 @@ import hashlib
 import hmac
 import http.client
 import os
-import random
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -26,6 +24,7 @@ from pathlib import Path
 
 import boto3
 import pytest
+from tests.loopback import free_port
 
 from leeward.lab.tools import MORTAL
 
@@ -167,19 +166,6 @@ def answers(port: int, process: subprocess.Popen[bytes]) -> bool:
 @pytest.fixture(name="free_port")
 def port_where_nobody_listens() -> int:
     return free_port()
-
-
-def free_port() -> int:
-    """Below those that Linux gives to outgoing connections and to port 0: between our look and the server's start
-    nobody of the other tests gets it."""
-    while True:
-        port = random.SystemRandom().randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
 
 
 def create_container(endpoint: str, name: str) -> None:

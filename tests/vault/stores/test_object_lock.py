@@ -10,9 +10,10 @@ import botocore.auth
 import pytest
 from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
+from tests.loopback import free_port
 from tests.vault.conftest import CHEAP, VM
 from tests.vault.pen import Pen
-from tests.vault.stores.conftest import Server, free_port, serving
+from tests.vault.stores.conftest import Server, serving
 from typer.testing import CliRunner
 
 from leeward.cli.main import app
