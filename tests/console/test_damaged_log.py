@@ -1,12 +1,16 @@
 """The newest object of a VM's log is damaged when its site is lost: the VM comes up from an older point."""
 
+import itertools
+from dataclasses import replace
+
 import pytest
 from tests.console.chaos import VM
 from tests.console.faults import Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world
 
-from leeward.console.views import FailbackRequest, FailoverRequest
-from leeward.domain.errors import Damaged, NotFound, Refused
+from leeward.console.past_damage import go_on
+from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest
+from leeward.domain.errors import Damaged, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.runs import RunState, StepState
 from leeward.vault import keyspace
@@ -162,6 +166,7 @@ def test_a_site_that_cannot_read_its_own_log_says_what_is_wrong_and_goes_on_when
     status = world.wait(lambda: next((one for one in world.service.status("web") if one.state == "error"), None))
     assert keyspace.log(VM, int(list(points)[-1])) in status.reason
     assert "leeward failover unplanned web --point" in status.reason
+    assert "leeward protect web --past-damage" in status.reason
     put_back()
     world.until_current(world.office)
     world.wait(lambda: world.service.status("web")[0].state == "enabled")
@@ -357,3 +362,142 @@ def test_whatever_dies_meanwhile_it_comes_up(fault):
         assert world.watch.on["recovery"] == disks
         world.office.start_agent()
         world.must_be_sound()
+
+
+# --- going on at home, on somebody's word ------------------------------------------------------------------
+
+
+def past_damage(world):
+    return world.service.protect("web", ProtectRequest(past_damage=True))
+
+
+def in_error(world):
+    return world.wait(lambda: next((one for one in world.service.status("web") if one.state == "error"), None))
+
+
+def goes_on(world, *damaged):
+    """It is replicated from home, and nothing but what was damaged is wrong."""
+    for _ in range(2):
+        world.write(world.office)
+        world.until_current(world.office)
+    world.wait(lambda: world.service.status("web")[0].state == "enabled")
+    assert world.running() == ["office"]
+    found = {trouble.key for trouble in check(world.store, keys=world.keys, deep=True).troubles}
+    assert found == {keyspace.log(VM, int(seq)) for seq in damaged}
+
+
+@pytest.mark.parametrize("where", ["header", "meta", "short"])
+def test_a_restarted_agent_goes_on_behind_damage_when_somebody_says_so(world, where):
+    points = filled(world)
+    *_, older, newest = points
+    world.office.stop_agent()
+    put_back = damage(world, newest, where)
+    world.write(world.office)
+    world.office.start_agent()
+    in_error(world)
+    past_damage(world)
+    goes_on(world, newest)
+    reign = world.vault.log(VM).reign()
+    assert (reign.info["host"], reign.info["reason"], reign.passes) == ("office", "past-damage", 1)
+    assert any(event["what"] == "goes on past damage" for event in world.service.events(10))
+    put_back()
+    goes_on(world)
+    for point in (older, newest):
+        with world.vault.log(VM).open_point(point) as image:
+            assert {n: image.disks[n].read(0, d.size) for n, d in image.disks.items()} == points[point]
+    # And it moves as ever.
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+
+
+def test_an_agent_that_never_stopped_goes_on_behind_damage_in_the_middle(world):
+    *_, older, newest = filled(world)
+    damage(world, newest)
+    world.write(world.office)
+    world.wait(lambda: world.vault.log(VM).breach().tail > int(newest))
+    before = len(world.vault.log(VM).points())
+    past_damage(world)
+    goes_on(world, newest)
+    assert before <= len(world.vault.log(VM).points()) + 1
+    assert world.vault.log(VM).point(older).id == older
+
+
+def test_nothing_that_can_be_read_is_passed_over(world):
+    filled(world)
+    epoch = world.vault.log(VM).epoch()
+    with pytest.raises(Refused, match="can be read to its end"):
+        past_damage(world)
+    assert world.vault.log(VM).epoch() == epoch
+
+
+def test_of_a_vm_that_was_not_protected_any_more(world):
+    *_, newest = filled(world)
+    world.service.unprotect("web")
+    damage(world, newest)
+    with pytest.raises(Damaged):
+        world.service.protect("web", ProtectRequest(rpo_s=1))
+    world.service.protect("web", ProtectRequest(rpo_s=1, past_damage=True))
+    goes_on(world, newest)
+
+
+def test_the_only_point_is_damaged(world):
+    world.until_current(world.office)
+    world.office.stop_agent()
+    damaged = [info.key for info in world.store.scan(f"vm/{VM}/log/")][1:]
+    for key in damaged:
+        damage(world, keyspace.number_of(key))
+    world.office.start_agent()
+    in_error(world)
+    past_damage(world)
+    goes_on(world, *map(keyspace.number_of, damaged))
+
+
+def test_not_while_it_is_on_its_way_nor_where_its_agent_is_silent(world):
+    *_, older, newest = filled(world)
+    world.office.stop_agent()
+    damage(world, newest)
+    with pytest.raises(Unavailable, match="agent of office does not answer"):
+        past_damage(world)
+    lose_home(world)
+    unplanned(world, older)
+    world.until(Phase.AWAY)
+    with pytest.raises(Refused):
+        past_damage(world)
+    assert world.running() == ["recovery"]
+
+
+def test_not_of_a_vm_that_is_known_to_be_elsewhere(world):
+    filled(world)
+    log = world.vault.log(VM)
+    world.office.stop_agent()
+    info = {"writer": "agent-third", "host": "third", "reason": "failover", "run": "another"}
+    writer = log.take_epoch(log.epoch(), info)
+    writer.begin_move().commit(keep_empty=True)
+    damage(world, writer.state.seq)
+    with pytest.raises(Refused, match="it runs at third"):
+        past_damage(world)
+
+
+def test_who_has_it_against_that_word_is_stopped(world):
+    """The recovery site took it over in the very entry that cannot be read, and another console thinks it at home."""
+    filled(world)
+    lose_home(world)
+    before = world.vault.log(VM).epoch()
+    unplanned(world, "latest")
+    world.until(Phase.AWAY)
+    world.office.start_agent()
+    log = world.vault.log(VM)
+    taken = log.epoch()
+    assert taken == before + 1
+    damage(world, next(seq for seq in itertools.count(1) if header_of(world, seq).identity.epoch == taken))
+    life = replace(world.failovers.life(VM, "web"), phase=Phase.HOME)
+    epoch, _ = go_on(world.vault.log(VM), world.fleet, life, "office")
+    assert epoch > taken
+    world.wait(lambda: world.running() == [])
+    assert log.last_move().info["host"] == "office"
+
+
+def header_of(world, seq):
+    key = keyspace.log(VM, seq)
+    return parse_header(world.store.get(key), key)

@@ -117,11 +117,15 @@ def unreadable(error: Damaged, vm_log: VmLog, name: str) -> Damaged:
     behind that by itself: somebody may have taken the VM over in just what cannot be read."""
     breach = vm_log.breach()
     point = breach.state.last_point if breach is not None else None
-    hint = "Put that object back from a copy of the vault: until then nothing is replicated"
+    hint = (
+        "Put that object back from a copy of the vault: until then nothing is replicated. If there is none and the "
+        f"VM runs nowhere else, `leeward protect {name} --past-damage` goes on without it"
+    )
     if point is not None:
         hint = (
-            "Put that object back from a copy of the vault: until then nothing is replicated. Should the site be "
-            f"lost meanwhile, `leeward failover unplanned {name} --point {point.id}` brings it up from the newest "
+            "Put that object back from a copy of the vault: until then nothing is replicated. If there is none and "
+            f"the VM runs nowhere else, `leeward protect {name} --past-damage` goes on without it. Should the site "
+            f"be lost meanwhile, `leeward failover unplanned {name} --point {point.id}` brings it up from the newest "
             "point that can be read"
         )
     return Damaged(f"its log cannot be read to its end: {error.message}", subject=error.subject, hint=hint)

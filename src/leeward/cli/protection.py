@@ -65,6 +65,12 @@ def protect(
     group_every: Annotated[
         str | None, typer.Option(help="Time between two instants of the group, for all of its VMs. Default 1m.")
     ] = None,
+    past_damage: Annotated[
+        bool,
+        typer.Option(
+            "--past-damage", help="Go on behind a log that cannot be read to its end. The VM must run nowhere else."
+        ),
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Return when the first copy is complete.")] = False,
     as_json: JSON = False,
 ) -> None:
@@ -74,6 +80,10 @@ def protect(
 
     With --warm the recovery host also keeps whole disks that follow the recovery points: a failover to them needs
     neither the vault nor the time to copy anything out of it.
+
+    With --past-damage a VM whose newest points in the vault are damaged is replicated on, all of it compared with the
+    newest point that can be read. Try first to put the damaged object back from a copy of the vault. Where the VM
+    runs at another site all the same, it is stopped there.
     """
     if warm is False and warm_host:
         raise BadInput("--no-warm and --warm-host exclude each other", subject=vm)
@@ -87,6 +97,7 @@ def protect(
         "bandwidth": size(bandwidth) if bandwidth is not None else None,
         "group": group,
         "group_s": seconds(group_every) if group_every is not None else None,
+        "past_damage": past_damage,
     }
     client = current().client()
     view = client.put(vm_path(vm, "/protection"), request)

@@ -18,6 +18,7 @@ from leeward.console.fleet import Fleet, FleetView
 from leeward.console.learning import CATALOG, catalog_document
 from leeward.console.listing import ALL, Page
 from leeward.console.outlook import Outlook
+from leeward.console.past_damage import go_on
 from leeward.console.showing import host_view, run_view, test_view
 from leeward.console.statuses import Statuses
 from leeward.console.views import (
@@ -37,6 +38,7 @@ from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
+from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, VmMessage
 
@@ -157,10 +159,15 @@ class Service:
             name = present.name if present else known.vm_name
             # What was paused stays so: who changes how a VM is kept has not said that its disks may be read again.
             wish = known.model_copy(update={"policy": policy, "vm_name": name})
+            if request.past_damage:
+                self._database.move(vm_id, known.host, self._past_damage(vault, vm_id, name, known.host))
         elif present is not None:
             self._must_be_free(vm_id, present)
-            reign = vault.log(vm_id).reign()
-            claim = reign.epoch if reign else 0
+            if request.past_damage:
+                claim = self._past_damage(vault, vm_id, present.name, present.host)
+            else:
+                reign = vault.log(vm_id).reign()
+                claim = reign.epoch if reign else 0
             wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy, claim=claim)
         else:
             raise NotFound("there is no such VM", subject=ref)
@@ -211,14 +218,25 @@ class Service:
         self._database.record("pause" if paused else "resume", wish.vm_name)
         return self.status(wish.vm_id)[0]
 
+    def _past_damage(self, vault: Vault, vm_id: str, name: str, host: str) -> int:
+        """Go on behind a log that cannot be read to its end. → the epoch in which that is done."""
+        epoch, what = go_on(vault.log(vm_id), self._fleet, self._unmoving(vm_id, name), host)
+        self._database.record("goes on past damage", name, what)
+        return epoch
+
+    def _unmoving(self, vm_id: str, name: str) -> Life:
+        """Raises Refused while the VM is on its way between its sites."""
+        life = self._failovers.life(vm_id, name)
+        if life.phase not in (Phase.HOME, Phase.SETTLED):
+            refusal = after(life.phase, Event.PLANNED, name)
+            assert isinstance(refusal, Refusal)
+            raise Refused(refusal.reason, subject=name, hint=refusal.hint)
+        return life
+
     def unprotect(self, ref: str) -> None:
         """Stop replicating. Recovery points stay in the vault."""
         wish = self._protected(ref)
-        life = self._failovers.life(wish.vm_id, wish.vm_name)
-        if life.phase not in (Phase.HOME, Phase.SETTLED):
-            refusal = after(life.phase, Event.PLANNED, wish.vm_name)
-            assert isinstance(refusal, Refusal)
-            raise Refused(refusal.reason, subject=wish.vm_name, hint=refusal.hint)
+        self._unmoving(wish.vm_id, wish.vm_name)
         if self._fleet.view().copy(wish.vm_id, "test") is not None:
             raise Refused(
                 "a test failover of it exists",
@@ -380,7 +398,8 @@ def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
 
 
 def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMessage:
-    wanted = {name: value for name, value in request.model_dump(exclude={"warm"}).items() if value is not None}
+    given = request.model_dump(exclude={"warm", "past_damage"})
+    wanted = {name: value for name, value in given.items() if value is not None}
     try:
         return PolicyMessage.model_validate(base.model_dump() | wanted)
     except ValidationError as error:

@@ -200,6 +200,8 @@ class ProtectRequest(BaseModel):
 
     warm: host that is to keep a warm replica; true lets it be the first recovery host, false ends it.
     group: name of a consistency group, "" to leave it. group_s: of the group, so of all its VMs.
+    past_damage: go on behind a log that cannot be read to its end; who asks for it says that the VM runs nowhere
+    else.
     """
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -213,6 +215,7 @@ class ProtectRequest(BaseModel):
     warm: bool | str | None = None
     group: str | None = None
     group_s: float | None = None
+    past_damage: bool = False
 
 
 class TestRequest(BaseModel):

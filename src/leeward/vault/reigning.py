@@ -12,8 +12,10 @@ from leeward.vault import keyspace
 from leeward.vault.format import Kind
 from leeward.vault.history import History
 
+# An operator's word that it runs where it is replicated from, whatever may stand in the entries that are passed over.
+PAST_DAMAGE = "past-damage"
 # Reasons of an epoch that mean: the VM itself runs at the writer's host from here on.
-MOVES = ("failover", "failback", "undo")
+MOVES = ("failover", "failback", "undo", PAST_DAMAGE)
 
 
 @dataclass(frozen=True, slots=True)
