@@ -325,6 +325,34 @@ def test_a_cycle_that_is_not_committed_keeps_the_base(live, copy, way):
     copy.assert_equal()
 
 
+@pytest.mark.parametrize("way", ["commit", "abort", "leave"])
+def test_an_instant_that_is_let_go_cannot_be_read_and_its_points_stay(live, copy, way):
+    live.write("vdb", 0, 10, 0x66)
+    old = copy.base
+    with copy.open() as cycle, closing(cycle.reader("vdb")) as reader:
+        held = {disk: bytes(data) for disk, data in copy.disks.items()}
+        copy.read(cycle)
+        cycle.check()
+        cycle.release()
+        cycle.release()
+        live.write("vdb", 4 * BLOCK_SIZE, 10, 0x67)
+        with pytest.raises(HypervisorError):
+            reader.read_into([(0, memoryview(bytearray(BLOCK_SIZE)))])
+        assert live.points() == {old, copy.token}
+        if way == "commit":
+            cycle.commit()
+            copy.base = cycle.tracking
+        elif way == "abort":
+            cycle.abort()
+    assert live.idle()
+    assert live.points() == {copy.base}
+    if way != "commit":
+        assert copy.base == old
+        copy.disks = {disk: bytearray(data) for disk, data in held.items()}
+    assert set(copy.take()["vdb"]) == ({4} if way == "commit" else {0, 4})
+    copy.assert_equal()
+
+
 def end_twice(copy):
     kept = copy.open()
     copy.commit(kept)

@@ -247,7 +247,7 @@ class MemoryCycle:
         self._vm = vm
         self._base = base
         self._new = new
-        self._ended = False
+        self._ended = self._released = False
         self._run = vm.run
         self.offline = vm.facts.power is Power.OFF
         self.time_ns = time.time_ns()
@@ -289,8 +289,8 @@ class MemoryCycle:
 
     @property
     def is_open(self) -> bool:
-        """Not ended, neither by us nor by what happened to the VM."""
-        return not self._ended and (self.offline or self._vm.job is self)
+        """Neither ended nor let go by us, nor ended by what happened to the VM."""
+        return not (self._ended or self._released) and (self.offline or self._vm.job is self)
 
     def check(self) -> None:
         with self._vm.lock:
@@ -298,6 +298,9 @@ class MemoryCycle:
                 raise HypervisorError("the host ended the cycle before all was read", subject=self.vm.name)
             if self.offline and self._vm.run != self._run:
                 raise HostBusy("the VM was started while its disks were read", subject=self.vm.name)
+
+    def release(self) -> None:
+        self._released = True
 
     def commit(self) -> None:
         with self._vm.lock:

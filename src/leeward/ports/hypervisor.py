@@ -72,6 +72,11 @@ class Cycle(Protocol):
         job, the VM went off or was killed, or one that was off was started meanwhile (HostBusy; also when it is off
         again). Call it after the last read and before the vault's commit."""
 
+    def release(self) -> None:
+        """Let the instant go, once all is read and `check` has passed: what a running guest writes is not kept beside
+        it any more, however long the vault takes. Nothing can be read afterwards; both tracking points stay until
+        `commit` or `abort`. Never raises."""
+
     def commit(self) -> None:
         """End the job, then drop the old tracking point. Call only after the vault's commit is durable. Raises
         HypervisorError when the cycle is over already."""

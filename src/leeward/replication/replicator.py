@@ -32,6 +32,7 @@ STEPS = (
     "cycle-opened",
     "copy-begun",
     "copied",
+    "released",
     "committed",
     "tracking-advanced",
 )
@@ -288,6 +289,8 @@ class Replicator:
             )
             cycle.check()
             self._on_step("copied")
+            cycle.release()
+            self._on_step("released")
             # A full read that found no difference still has to record the new tracking point, or the next cycle
             # would have to read everything again. An application-consistent point is worth keeping for itself.
             new_tracking = base is None and cycle.tracking != writer.state.tracking

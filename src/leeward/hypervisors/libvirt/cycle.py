@@ -59,7 +59,7 @@ class LiveCycle:
     ) -> None:
         self._job = job
         self._connections = connections
-        self._ended = False
+        self._ended = self._over = False
         self._guard = ScratchGuard(job.domain, job.scratch.folder)
         self._guard.start()
         self.time_ns = time_ns
@@ -102,20 +102,28 @@ class LiveCycle:
                 hint="See whether the host's disk with the scratch files is full",
             )
 
+    def release(self) -> None:
+        """End the job. As long as it goes on, QEMU copies the old content of all that the guest overwrites."""
+        self._end()
+
     def commit(self) -> None:
         """End the job and drop the base. Trouble here costs at most a resynchronization, never data."""
+        self._over = True
         self._end()
         if self._job.base is not None:
             self._delete(self._job.base)
 
     def abort(self) -> None:
-        if self._ended:
+        if self._over:
             return
+        self._over = True
         self._end()
         if self._job.new is not None:
             self._delete(self._job.new)
 
     def _end(self) -> None:
+        if self._ended:
+            return
         self._ended = True
         self._guard.stop()
         for connection in self._connections.values():

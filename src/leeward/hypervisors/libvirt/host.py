@@ -386,6 +386,7 @@ class HostCycle:
         self.changes = cycle.changes
         self.reader = cycle.reader
         self.check = cycle.check
+        self.release = cycle.release
 
     def commit(self) -> None:
         if self._done:

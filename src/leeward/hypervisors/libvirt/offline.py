@@ -144,6 +144,10 @@ class OfflineCycle:
         if active or image_mark(self._images) != self._before:
             raise HostBusy("the VM was started while its images were read", subject=self.vm.name)
 
+    def release(self) -> None:
+        """A VM that is off writes nothing; its images are let go of all the same."""
+        self.abort()
+
     def commit(self) -> None:
         """Nothing is dropped: the base's bitmap goes on collecting."""
         self.abort()
