@@ -23,7 +23,7 @@ from leeward.logs import log
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
-from leeward.vault.reigning import MOVES, Reign
+from leeward.vault.reigning import MOVES, PAST_DAMAGE, Reign
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
 
 _AT_ONCE = 300
@@ -94,8 +94,12 @@ class Learner:
             return False
         seen = run.result("check") or run.result("check-home") or {"claim": wish.claim}
         reign = vault.log(life.vm_id).reign()
+        # To go on past damage moves nothing: an operator may retry the run, or take it back.
         theirs = (
-            reign is not None and reign.reason in MOVES and not self._desk.checks.ours(run, reign.info.get("run"))
+            reign is not None
+            and reign.reason in MOVES
+            and reign.reason != PAST_DAMAGE
+            and not self._desk.checks.ours(run, reign.info.get("run"))
         )
         if reign is None or not theirs or reign.epoch <= int(seen["claim"]):
             return False

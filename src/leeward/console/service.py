@@ -40,6 +40,7 @@ from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
 from leeward.state.lives import Life
 from leeward.vault.facade import Vault
+from leeward.vault.log import VmLog
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, VmMessage
 
 _CLEANUP_S = 60.0
@@ -159,20 +160,18 @@ class Service:
             name = present.name if present else known.vm_name
             # What was paused stays so: who changes how a VM is kept has not said that its disks may be read again.
             wish = known.model_copy(update={"policy": policy, "vm_name": name})
-            if request.past_damage:
-                self._database.move(vm_id, known.host, self._past_damage(vault, vm_id, name, known.host))
         elif present is not None:
             self._must_be_free(vm_id, present)
-            if request.past_damage:
-                claim = self._past_damage(vault, vm_id, present.name, present.host)
-            else:
-                reign = vault.log(vm_id).reign()
-                claim = reign.epoch if reign else 0
-            wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy, claim=claim)
+            wish = ProtectionMessage(vm_id=vm_id, vm_name=present.name, host=present.host, policy=policy)
         else:
             raise NotFound("there is no such VM", subject=ref)
         if known is None or known.policy.group != policy.group:
             _one_host(wish, fellows)
+        if request.past_damage:
+            wish = wish.model_copy(update={"claim": self._past_damage(vault.log(vm_id), wish, present)})
+        elif known is None:
+            reign = vault.log(vm_id).reign()
+            wish = wish.model_copy(update={"claim": reign.epoch if reign else 0})
         # All of a group have its interval; those that are changed first are told first.
         others = [other for other in fellows if other.policy.group_s != policy.group_s]
         changed = [_with_interval(other, policy.group_s) for other in others]
@@ -218,10 +217,23 @@ class Service:
         self._database.record("pause" if paused else "resume", wish.vm_name)
         return self.status(wish.vm_id)[0]
 
-    def _past_damage(self, vault: Vault, vm_id: str, name: str, host: str) -> int:
+    def _past_damage(self, vm_log: VmLog, wish: ProtectionMessage, present: VmMessage | None) -> int:
         """Go on behind a log that cannot be read to its end. → the epoch in which that is done."""
-        epoch, what = go_on(vault.log(vm_id), self._fleet, self._unmoving(vm_id, name), host)
-        self._database.record("goes on past damage", name, what)
+        life = self._unmoving(wish.vm_id, wish.vm_name)
+        if present is None:
+            raise Refused(f"it is not to be found at {wish.host}", subject=wish.vm_name, hint="See `leeward vm list`")
+        self._must_be_free(wish.vm_id, present)
+        for copy in self._fleet.view().copies:
+            if (copy.vm_id, copy.purpose) == (wish.vm_id, "failover") and copy.host != wish.host:
+                raise Refused(
+                    f"{copy.host} has a copy of it from a failover",
+                    subject=wish.vm_name,
+                    hint="See which of the two is to stay",
+                )
+        epoch, what = go_on(vm_log, self._fleet, life, wish.host, wish.claim)
+        # Not where a failover has begun meanwhile: it knows better where the VM is replicated from.
+        self._database.follow(wish.vm_id, wish.host, epoch)
+        self._database.record("goes on past damage", wish.vm_name, what)
         return epoch
 
     def _unmoving(self, vm_id: str, name: str) -> Life:

@@ -191,6 +191,17 @@ class Database:
             row.host, row.claim = host, claim
             return True
 
+    def follow(self, vm_id: str, host: str, claim: int) -> bool:
+        """Replicate a protected VM from where it is replicated, following a newer epoch. False: nothing was changed,
+        since it is replicated from another host meanwhile, or follows a newer one."""
+        with self.writing() as session:
+            row = session.get(ProtectedVm, vm_id)
+            if row is None or row.host != host or row.claim >= claim:
+                return False
+            _count(session)
+            row.claim = claim
+            return True
+
     def rename(self, vm_id: str, name: str) -> None:
         """Change the name alone, here and where the VM's life is written down, whatever else is being changed at this
         moment."""

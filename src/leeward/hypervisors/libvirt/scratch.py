@@ -60,11 +60,12 @@ class Scratch:
         missing = [size for size in sizes if not self._blank(size).exists()]
         drafts = {size: self.folder / f"{self._vm_id}.{size}.blank" for size in missing}
         command = ["qemu-img", "create", "-q", "-f", "qcow2"]
-        started = [
-            subprocess.Popen([*command, str(draft), str(size)], stderr=subprocess.PIPE, text=True)
-            for size, draft in drafts.items()
-        ]
-        errors = [(one.communicate()[1], one.returncode) for one in started]
+        started: list[subprocess.Popen[str]] = []
+        try:
+            for size, draft in drafts.items():
+                started.append(subprocess.Popen([*command, str(draft), str(size)], stderr=subprocess.PIPE, text=True))
+        finally:
+            errors = [(one.communicate()[1], one.returncode) for one in started]
         for text, failed in errors:
             if failed:
                 raise self._trouble(text.strip())
