@@ -94,6 +94,16 @@ class Failovers:
             if under_way(life.phase):  # its run may have ended just before we died
                 self._desk.follow(self._database.runs.run(life.run_id))
 
+    def carry_on(self) -> None:
+        """Runs that nobody carries on although they are neither over nor stalled: the walk of a process that was shut
+        down may have noted its own end just before. Two walks of one run do no harm."""
+        walking = self._engine.walking()
+        for run in self._database.runs.unfinished(limit=None):
+            life = self._database.lives.get(run.vm_id)
+            given = run.kind in STILL or (life is not None and life.run_id == run.id)
+            if given and run.id not in walking and run.state is not RunState.STALLED:
+                self._engine.walk(run.id)
+
     def recovery_host(self) -> str:
         """The one that is used when none is named. Raises NotFound."""
         return self._away()

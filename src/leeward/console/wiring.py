@@ -30,7 +30,7 @@ from leeward.vault.crypto import VaultKeys
 from leeward.vault.facade import Vault
 
 _LEARN_S = 30.0
-_TAKE_OVER_S = 30.0
+_TAKE_OVER_S = 5.0
 _DRILL_S = 30.0
 # As long as an agent tries: an operator waits, and a warm replica may be there for when the vault is not.
 _RETRY_S = 5.0
@@ -106,9 +106,9 @@ class Console:
         self._engine.launch()
         if self._shared:
             self._engine.take_over()
-            threading.Thread(target=self._take_over, name="take over", daemon=True).start()
         self.failovers.revive()
         self._plan_runs.revive()
+        threading.Thread(target=self._carry_on, name="carry on", daemon=True).start()
         threading.Thread(target=self._learn, name="learn", daemon=True).start()
         threading.Thread(target=self._drill, name="drills", daemon=True).start()
 
@@ -127,13 +127,18 @@ class Console:
         self.desk.teller.settle()
         self.plans.teller.settle()
 
-    def _take_over(self) -> None:
-        """Again and again: a frozen console that woke may have got hold of one more workflow before it ended."""
+    def _carry_on(self) -> None:
+        """Again and again: a frozen console that woke may have got hold of one more workflow before it ended, and one
+        that was shut down may have left a run whose workflow had noted its end."""
         while not self._stopping.wait(_TAKE_OVER_S):
             try:
-                self._engine.take_over()
+                if self._shared:
+                    self._engine.take_over()
+                self.failovers.carry_on()
+                self._plan_runs.revive()
             except Exception:  # the database may be away; the next round tries again
-                log.exception("another console's workflows could not be looked for")
+                if not self._stopping.is_set():
+                    log.exception("runs that were left could not be looked for")
 
     def _learn(self) -> None:
         """At once, since we may have been dead while another console worked; then now and then."""
