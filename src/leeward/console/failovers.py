@@ -81,15 +81,12 @@ class Failovers:
 
     def revive(self) -> None:
         """Carry on what an earlier process left; the engine has begun with what it knows of itself."""
-        walking = self._engine.walking()
         self._desk.finish_giving_up()
         for run in self._database.runs.unfinished(limit=None):
-            life = self._database.lives.get(run.vm_id)
-            if run.kind not in STILL and (life is None or life.run_id != run.id):
+            if not self._has_its_vm(run):
                 # Written down, but we died before the VM was given to it; or given to another one before this ended.
                 self._desk.give_up(run, "another run has the VM" if run.begun else "it was never begun")
-            elif run.id not in walking and run.state is not RunState.STALLED:
-                self._engine.walk(run.id)
+        self.carry_on()
         for life in self._database.lives.all().values():
             if under_way(life.phase):  # its run may have ended just before we died
                 self._desk.follow(self._database.runs.run(life.run_id))
@@ -99,10 +96,12 @@ class Failovers:
         down may have noted its own end just before. Two walks of one run do no harm."""
         walking = self._engine.walking()
         for run in self._database.runs.unfinished(limit=None):
-            life = self._database.lives.get(run.vm_id)
-            given = run.kind in STILL or (life is not None and life.run_id == run.id)
-            if given and run.id not in walking and run.state is not RunState.STALLED:
+            if run.id not in walking and run.state is not RunState.STALLED and self._has_its_vm(run):
                 self._engine.walk(run.id)
+
+    def _has_its_vm(self, run: Run) -> bool:
+        life = self._database.lives.get(run.vm_id)
+        return run.kind in STILL or (life is not None and life.run_id == run.id)
 
     def recovery_host(self) -> str:
         """The one that is used when none is named. Raises NotFound."""
