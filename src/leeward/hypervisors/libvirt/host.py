@@ -18,7 +18,7 @@ from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
-from leeward.hypervisors.libvirt.domain_xml import DomainXml
+from leeward.hypervisors.libvirt.domain_xml import DiskXml, DomainXml
 from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
@@ -26,6 +26,7 @@ from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
 from leeward.hypervisors.libvirt.qemu_user import qemu_user
 from leeward.hypervisors.libvirt.scratch import Scratch, short_name
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
+from leeward.hypervisors.libvirt.sizes import DiskSizes
 from leeward.hypervisors.passage import make_way
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
@@ -52,8 +53,7 @@ class LibvirtHost:
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
-        # The last known size of each disk, by VM and target, for when libvirt must not be asked.
-        self._sizes: dict[tuple[str, str], int] = {}
+        self._sizes = DiskSizes()
         self._passable = False
         self._lock = threading.Lock()
         self._settling = Settling(agent_grace_s)
@@ -86,20 +86,26 @@ class LibvirtHost:
 
     def _facts(self, domain: libvirt.virDomain) -> VmFacts:
         live = domain_xml.parse(domain.XMLDesc(0))
-        reason = domain_xml.unsupported(live)
+        reason = self._unsupported(live)
         vm_id, disks = domain.UUIDString(), []
         with turns(self._connection.uri, vm_id).asking() as allowed:
             for disk in live.disks:
-                size = self._sizes.get((vm_id, disk.target), 0)
+                size = self._sizes.last(vm_id, disk.target)
                 try:
                     if allowed:
-                        size = int(domain.blockInfo(disk.target)[0])
+                        size = self._sizes.now(vm_id, domain, disk, self._files.path(disk.path))
                 except libvirt.libvirtError as error:
                     reason = reason or f"disk {disk.target} cannot be read: {error}"
                     size = 0
                 disks.append(Disk(disk.target, size))
-                self._sizes[vm_id, disk.target] = size
+        self._sizes.note(vm_id, disks)
         return self._make_facts(domain, live, tuple(disks), reason)
+
+    def _unsupported(self, live: DomainXml) -> str:
+        qemu = 0
+        if live.io_threads:
+            qemu = self._connection.ask(lambda connection: int(connection.getVersion()), self.name)
+        return domain_xml.unsupported(live, qemu)
 
     def _make_facts(
         self,
@@ -186,7 +192,7 @@ class LibvirtHost:
             running = state is not Power.OFF
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
-        reason = domain_xml.unsupported(live)
+        reason = self._unsupported(live)
         if reason:
             raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
         # A recovered VM may still be pulled out of the vault; the two take turns.
@@ -268,7 +274,7 @@ class LibvirtHost:
         backup = domain_xml.backup_xml(job.base, targets, str(socket), str(scratch.prefix))
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
         wait_idle(domain)
-        scratch.make({target: int(call(live.name, domain.blockInfo, target)[0]) for target in targets})
+        scratch.make({disk.target: self._size(vm_id, domain, disk) for disk in live.disks})
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH
         if consistency is Consistency.APP:
@@ -301,7 +307,7 @@ class LibvirtHost:
             ).abort()
             raise
         sizes = tuple(Disk(target, connections[target].size) for target in targets)
-        self._sizes |= {(vm_id, disk.name): disk.size for disk in sizes}
+        self._sizes.note(vm_id, sizes)
         cycle = LiveCycle(
             job,
             self._make_facts(domain, live, sizes, firmware=firmware),
@@ -313,12 +319,14 @@ class LibvirtHost:
         )
         return cycle, "" if untracked else new
 
+    def _size(self, vm_id: str, domain: libvirt.virDomain, disk: DiskXml) -> int:
+        return int(call(vm_id, self._sizes.now, vm_id, domain, disk, self._files.path(disk.path)))
+
     def _open_offline(
         self, domain: libvirt.virDomain, live: DomainXml, base: str | None, moment: AbstractContextManager[None]
     ) -> OfflineCycle:
         vm_id = domain.UUIDString()
-        targets = [disk.target for disk in live.disks]
-        sizes = tuple(Disk(target, int(call(live.name, domain.blockInfo, target)[0])) for target in targets)
+        sizes = tuple(Disk(disk.target, self._size(vm_id, domain, disk)) for disk in live.disks)
         cycle = OfflineCycle(
             domain,
             self._make_facts(domain, live, sizes),
