@@ -10,6 +10,7 @@ del test_copy  # pytest must not take it for a test
 
 SOURCE = """<domain type='kvm' id='3'><name>db</name><uuid>0d9c8f3c-5d0f-4a53-9d0e-5a1f6f2f3b11</uuid>
 <genid>43dc0cf8-809b-4adb-9bea-a9abb5f3d90e</genid>
+<iothreads>2</iothreads><iothreadids><iothread id='7'/><iothread id='8'/></iothreadids>
 <memory unit='KiB'>4194304</memory><vcpu placement='static'>4</vcpu><cputune><vcpupin vcpu='0' cpuset='8'/></cputune>
 <memoryBacking><hugepages/></memoryBacking><cpu mode='host-passthrough'/>
 <os><type arch='x86_64' machine='pc-q35-7.2'>hvm</type>
@@ -17,12 +18,13 @@ SOURCE = """<domain type='kvm' id='3'><name>db</name><uuid>0d9c8f3c-5d0f-4a53-9d
 <nvram>/var/lib/libvirt/qemu/nvram/db.fd</nvram></os>
 <seclabel type='dynamic' model='apparmor'/>
 <devices><emulator>/opt/qemu/bin/qemu</emulator>
-<disk type='block' device='disk'><driver name='qemu' type='qcow2' io='native' cache='writeback'/>
+<disk type='block' device='disk'><driver name='qemu' type='qcow2' io='native' cache='writeback' iothread='7'/>
 <source dev='/dev/vg/db'/>
 <backingStore type='file'><format type='qcow2'/><source file='/base.qcow2'/></backingStore>
 <target dev='vda' bus='virtio'/><boot order='1'/><address type='pci' slot='0x04'/></disk>
 <disk type='file' device='disk'><source file='/iso/scratch.raw'/><target dev='vdz'/></disk>
 <disk type='file' device='cdrom'><source file='/iso/debian.iso'/><target dev='sda' bus='sata'/><readonly/></disk>
+<controller type='scsi' index='0' model='virtio-scsi'><driver queues='4' iothread='8'/></controller>
 <interface type='bridge'><mac address='52:54:00:aa:bb:cc'/><source bridge='br0'/><target dev='vnet3'/>
 <filterref filter='clean-traffic'/><model type='virtio'/></interface>
 <interface type='direct'><mac address='52:54:00:aa:bb:cd'/><source dev='eth0' mode='bridge'/>
@@ -84,6 +86,12 @@ def test_disks_are_overlays_that_stop_the_guest_on_errors():
     assert (backing.get("protocol"), backing.get("name")) == ("nbd", "vda")
     assert disks["vda"].find("boot").get("order") == "1"
     assert disks["sda"].find("source") is None
+
+
+def test_no_io_thread_is_left_that_keeps_it_from_being_replicated_back():
+    made, root = make()
+    assert "iothread" not in made.xml
+    assert root.find("devices/controller[@type='scsi']/driver").get("queues") == "4"
 
 
 def test_every_card_is_on_the_isolated_network_with_an_address_of_its_own():

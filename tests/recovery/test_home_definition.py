@@ -35,7 +35,8 @@ def test_only_the_disks_change():
         disk for disk in ET.fromstring(switched).findall("devices/disk") if "new" in ET.tostring(disk).decode()
     )
     assert disk.find("backingStore") is None
-    assert disk.find("driver").attrib == {"name": "qemu", "type": "qcow2", "io": "native", "cache": "writeback"}
+    options = {"io": "native", "cache": "writeback", "iothread": "7"}
+    assert disk.find("driver").attrib == {"name": "qemu", "type": "qcow2"} | options
     assert disk.find("boot").get("order") == "1"
     # Windows must see that it was set back.
     assert ET.fromstring(switched).findtext("genid") != ET.fromstring(SOURCE).findtext("genid")

@@ -79,6 +79,7 @@ PATTERNS = (
     N_("its state is encrypted with a secret of the host"),
     N_("its state is kept in a {source}"),
     N_("it has no disk that could be protected"),
+    N_("I/O threads serve its disks, with which QEMU {version} can crash: start it without them, or on QEMU 9"),
     N_("disk {disk} is a SCSI device passed through"),
     N_("disk {disk} is of type {kind}; only files and block devices are supported"),
     N_("disk {disk} is {format}: without change tracking every cycle reads all of it"),

@@ -17,8 +17,19 @@ NAMESPACE = "https://leeward.dev/xmlns/copy/1"
 ET.register_namespace("leeward", NAMESPACE)
 MARK = f"metadata/{{{NAMESPACE}}}copy"
 
-# Tuning that names the old host's processors, memory nodes and pages.
-_HOST_BOUND = ("cputune", "numatune", "memoryBacking", "memtune", "blkiotune", "resource", "seclabel", "iothreadids")
+# Tuning that names the old host's processors, memory nodes and pages. I/O threads too: with an older QEMU they keep a
+# VM from being replicated, and a recovered one is to be replicated back.
+_HOST_BOUND = (
+    "cputune",
+    "numatune",
+    "memoryBacking",
+    "memtune",
+    "blkiotune",
+    "resource",
+    "seclabel",
+    "iothreadids",
+    "iothreads",
+)
 # Devices that belong to the old host, with the word for the operator.
 _LEFT_BEHIND = {
     "hostdev": "a host device passed through",
@@ -179,6 +190,7 @@ def portable(
         if _remove(devices, tagname):
             warnings.append(f"the copy lacks {words}")
     _disks(devices, overlays, warnings)
+    _controllers(devices)
     _characters(devices)
     _screens(devices)
     return devices
@@ -220,6 +232,13 @@ def _disks(devices: ET.Element, overlays: Mapping[str, Overlay], warnings: list[
         else:
             devices.remove(disk)
             warnings.append(f"disk {name} is not part of the recovery point")
+
+
+def _controllers(devices: ET.Element) -> None:
+    """Without I/O threads, which disks lose with their drivers."""
+    for driver in devices.findall("controller/driver"):
+        driver.attrib.pop("iothread", None)
+        _remove(driver, "iothreads")
 
 
 def _attach(disk: ET.Element, overlay: Overlay) -> None:
