@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,7 +45,11 @@ class Job:
 
 
 class LiveCycle:
-    """See `leeward.ports.hypervisor.Cycle`. The connections that told the sizes serve the extents too."""
+    """See `leeward.ports.hypervisor.Cycle`.
+
+    The connections that told the sizes serve the extents too, and then whoever reads a disk first: each one that is
+    made takes some of QEMU's main thread, for which the guest's writes wait.
+    """
 
     def __init__(
         self,
@@ -58,7 +63,7 @@ class LiveCycle:
         tracking: str,
     ) -> None:
         self._job = job
-        self._connections = connections
+        self._connections = connections  # those that nobody reads from yet
         self._ended = self._over = False
         self._guard = ScratchGuard(job.domain, job.scratch.folder)
         self._guard.start()
@@ -71,6 +76,8 @@ class LiveCycle:
         self.clean = True  # False when something of ours may be left on the domain
 
     def changes(self, disk: str) -> Runs:
+        if disk not in self._connections:
+            self._connections |= connect(self._job.socket, [disk], self._job.base is not None)
         connection = self._connections[disk]
         rows = connection.status()
         allocation = rows[nbd.ALLOCATION]
@@ -80,6 +87,8 @@ class LiveCycle:
         return extents.changed(connection.size, dirty, allocation, dirty_flag=nbd.DIRTY, zero_flag=nbd.ZERO)
 
     def reader(self, disk: str) -> NbdReader:
+        with suppress(KeyError):
+            return NbdReader(self._connections.pop(disk))
         return NbdReader(nbd.Nbd(self._job.socket, disk))
 
     def check(self) -> None:
