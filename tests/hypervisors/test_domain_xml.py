@@ -4,7 +4,7 @@ import pytest
 
 from leeward.hypervisors.libvirt.domain_xml import parse, unsupported
 
-QEMU_7, QEMU_9 = 7_002_000, 9_000_000
+QEMU_7, BEFORE_9, QEMU_9 = 7_002_000, 8_999_999, 9_000_000
 
 
 def disk(driver="", target="<target dev='vda' bus='virtio'/>", more=""):
@@ -38,7 +38,26 @@ def test_disks_with_io_threads_need_a_qemu_that_survives_them(devices):
     found = domain(devices)
     assert found.io_threads
     assert "QEMU 7.2 can crash" in unsupported(found, QEMU_7)
+    assert "QEMU 8.999 can crash" in unsupported(found, BEFORE_9)
     assert unsupported(found, QEMU_9) == ""
+
+
+@pytest.mark.parametrize(
+    ("added", "threads"),
+    [
+        (
+            "<q:override><q:device alias='virtio-disk0'><q:frontend>"
+            "<q:property name='iothread' type='string' value='t1'/></q:frontend></q:device></q:override>",
+            True,
+        ),
+        ("<q:commandline><q:arg value='-global'/><q:arg value='virtio-blk-pci.iothread=t1'/></q:commandline>", True),
+        ("<q:commandline><q:arg value='-s'/></q:commandline>", False),
+    ],
+)
+def test_io_threads_may_be_given_past_libvirt(added, threads):
+    space = "xmlns:q='http://libvirt.org/schemas/domain/qemu/1.0'"
+    xml = f"<domain {space}><name>db</name><devices>{disk()}</devices>{added}</domain>"
+    assert parse(xml).io_threads is threads
 
 
 @pytest.mark.parametrize(

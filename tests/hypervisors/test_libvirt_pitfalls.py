@@ -355,6 +355,7 @@ def test_disks_with_io_threads(bench, tmp_path):
     threads = threads.replace("type='qcow2'", "type='qcow2' iothread='1'")
     try:
         bench.boot_as(threads)
+        assert bench.domain.XMLDesc(0).count(" iothread='1'") == 2
         if bench.connection.getVersion() >= 9_000_000:
             bench.cycle()
             bench.verify(tmp_path)

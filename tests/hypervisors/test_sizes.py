@@ -1,6 +1,7 @@
 """An image's own word for its size is taken only where it is the size that was seen last."""
 
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -24,20 +25,19 @@ class Domain:
 
 
 @pytest.fixture
-def image(tmp_path_factory):
+def image():
     # Not below /tmp, which may be kept in memory: that cannot be read past the page cache everywhere.
-    folder = Path("/var/tmp")
-    path = folder / f"leeward-sizes-{tmp_path_factory.mktemp('x').name}.qcow2"
-    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M"], check=True)
-    yield path
-    path.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(dir="/var/tmp", prefix="leeward-sizes-") as folder:
+        path = Path(folder) / "image.qcow2"
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(path), "8M"], check=True)
+        yield path
 
 
 def disk(path, form="qcow2"):
     return DiskXml("vda", "file", form, str(path))
 
 
-def test_an_image_names_its_size(image, tmp_path):
+def test_an_image_names_its_size(image):
     assert image_size(image) == 8 * MIB
     subprocess.run(["qemu-img", "resize", "-q", str(image), "12M"], check=True)
     assert image_size(image) == 12 * MIB
@@ -45,12 +45,9 @@ def test_an_image_names_its_size(image, tmp_path):
 
 def test_what_is_no_image_names_none(tmp_path, image):
     other = image.with_suffix(".raw")
-    try:
-        for content in (b"", b"QFI\xfb", bytes(8192), b"QFI\xfb" + bytes(30)):
-            other.write_bytes(content)
-            assert image_size(other) == 0, content
-    finally:
-        other.unlink()
+    for content in (b"", b"QFI\xfb", bytes(8192), b"QFI\xfb" + bytes(30)):
+        other.write_bytes(content)
+        assert image_size(other) == 0, content
     assert image_size(tmp_path / "none") == 0
     assert image_size(tmp_path) == 0
 

@@ -43,6 +43,15 @@ def test_only_the_disks_change():
     assert with_images(switched, NEW, "t1") == switched
 
 
+def test_a_disk_keeps_its_io_threads_at_home():
+    several = SOURCE.replace(
+        " iothread='7'/>", "><iothreads><iothread id='7'/><iothread id='8'/></iothreads></driver>"
+    )
+    root = ET.fromstring(with_images(several, NEW, "t1"))
+    threads = root.findall("devices/disk/driver/iothreads/iothread")
+    assert [thread.get("id") for thread in threads] == ["7", "8"]
+
+
 def test_a_disk_that_home_does_not_know_is_refused():
     with pytest.raises(Refused, match="no disk vdb, vdc"):
         with_images(SOURCE, NEW | {"vdc": "/c", "vdb": "/b"}, "t1")

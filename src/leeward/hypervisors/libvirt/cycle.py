@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,9 +86,8 @@ class LiveCycle:
         return extents.changed(connection.size, dirty, allocation, dirty_flag=nbd.DIRTY, zero_flag=nbd.ZERO)
 
     def reader(self, disk: str) -> NbdReader:
-        with suppress(KeyError):
-            return NbdReader(self._connections.pop(disk))
-        return NbdReader(nbd.Nbd(self._job.socket, disk))
+        connection = self._connections.pop(disk, None)
+        return NbdReader(connection or nbd.Nbd(self._job.socket, disk))
 
     def check(self) -> None:
         """The job must still be there: without it what is read is no longer the instant, and no reader would tell."""
@@ -135,7 +133,8 @@ class LiveCycle:
             return
         self._ended = True
         self._guard.stop()
-        for connection in self._connections.values():
+        connections, self._connections = self._connections, {}
+        for connection in connections.values():
             connection.close()
         try:
             if not self._guard.tripped:

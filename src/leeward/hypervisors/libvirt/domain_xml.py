@@ -34,7 +34,8 @@ class DomainXml:
     """nvram: file with the UEFI variable store, "" when none is named. tpm: None without an emulated one.
 
     uefi: libvirt chooses the firmware, and a store for it, which older ones name only while the VM runs.
-    io_threads: threads of QEMU's own serve a protected disk, or the SCSI controller of one.
+    io_threads: threads of QEMU's own serve a protected disk, or the SCSI controller of one, or may do so: QEMU's
+    command line is added to, and names them.
     """
 
     name: str
@@ -48,6 +49,8 @@ class DomainXml:
     io_threads: bool = False
 
 
+# Of elements that say something to QEMU past libvirt.
+_QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _TO_MIB = {"b": 2**-20, "bytes": 2**-20, "KiB": 2**-10, "k": 2**-10, "MiB": 1, "M": 1, "GiB": 1024, "G": 1024}
 
 
@@ -68,7 +71,7 @@ def parse(xml: str) -> DomainXml:
         nvram=_nvram(root),
         uefi=root.find("os[@firmware='efi']") is not None and root.find("os/loader[@stateless='yes']") is None,
         tpm=_tpm(root),
-        io_threads=any(_in_threads(root, disk) for disk in disks),
+        io_threads=any(_in_threads(root, disk) for disk in disks) or _by_command_line(root),
     )
 
 
@@ -82,6 +85,11 @@ def _in_threads(root: ET.Element, disk: ET.Element) -> bool:
     drivers = [driver for server in servers if (driver := server.find("driver")) is not None]
     # One thread is named in an attribute, several (since libvirt 10) in elements of their own.
     return any(driver.get("iothread") or driver.find("iothreads") is not None for driver in drivers)
+
+
+def _by_command_line(root: ET.Element) -> bool:
+    own = f"{{{_QEMU}}}"
+    return any("iothread" in value for one in root.iter() if one.tag.startswith(own) for value in one.attrib.values())
 
 
 def _nvram(root: ET.Element) -> str:
@@ -125,17 +133,18 @@ def _disk(disk: ET.Element) -> DiskXml:
 
 # When a client of its NBD server leaves, an older QEMU aborts, and with it the guest, if an I/O thread serves the
 # disk («nbd_blockdev_client_closed: Assertion `qemu_in_main_thread() && nbd_server' failed»: seen on Debian's 7.2,
-# told of others that were mended against CVE-2024-7409). Since 9.0 the main thread alone looks after clients.
+# told of others that were mended against CVE-2024-7409). Since 9.0 the main thread alone looks after clients (since
+# 8.2.3 too, by its announcement: not believed unseen).
 _IO_THREADS_SINCE = 9_000_000
 
 
 def unsupported(domain: DomainXml, qemu: int) -> str:
-    """Why the VM cannot be protected, "" when it can. qemu: the host's version, 7002000 for 7.2; asked for only where
-    `io_threads` is set."""
+    """Why the VM cannot be protected, "" when it can. qemu: the version of what runs it, 7002000 for 7.2, 0 when
+    unknown; looked at only where `io_threads` is set."""
     if not domain.disks:
         return "it has no disk that could be protected"
     if domain.io_threads and qemu < _IO_THREADS_SINCE:
-        version = f"{qemu // 1_000_000}.{qemu // 1_000 % 1_000}"
+        version = f"{qemu // 1_000_000}.{qemu // 1_000 % 1_000}" if qemu else "?"
         return (
             f"I/O threads serve its disks, with which QEMU {version} can crash: start it without them, or on QEMU 9"
         )

@@ -19,6 +19,7 @@ from leeward.hypervisors.libvirt.connection import Connection, call, call_within
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
 from leeward.hypervisors.libvirt.domain_xml import DiskXml, DomainXml
+from leeward.hypervisors.libvirt.emulator import Emulators
 from leeward.hypervisors.libvirt.firmware import FirmwareReader
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
@@ -54,6 +55,7 @@ class LibvirtHost:
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
         self._sizes = DiskSizes()
+        self._emulators = Emulators()
         self._passable = False
         self._lock = threading.Lock()
         self._settling = Settling(agent_grace_s)
@@ -86,7 +88,7 @@ class LibvirtHost:
 
     def _facts(self, domain: libvirt.virDomain) -> VmFacts:
         live = domain_xml.parse(domain.XMLDesc(0))
-        reason = self._unsupported(live)
+        reason = self._unsupported(domain, live)
         vm_id, disks = domain.UUIDString(), []
         with turns(self._connection.uri, vm_id).asking() as allowed:
             for disk in live.disks:
@@ -101,11 +103,8 @@ class LibvirtHost:
         self._sizes.note(vm_id, disks)
         return self._make_facts(domain, live, tuple(disks), reason)
 
-    def _unsupported(self, live: DomainXml) -> str:
-        qemu = 0
-        if live.io_threads:
-            qemu = self._connection.ask(lambda connection: int(connection.getVersion()), self.name)
-        return domain_xml.unsupported(live, qemu)
+    def _unsupported(self, domain: libvirt.virDomain, live: DomainXml) -> str:
+        return domain_xml.unsupported(live, self._emulators.version(domain) if live.io_threads else 0)
 
     def _make_facts(
         self,
@@ -192,7 +191,7 @@ class LibvirtHost:
             running = state is not Power.OFF
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
-        reason = self._unsupported(live)
+        reason = self._unsupported(domain, live)
         if reason:
             raise HypervisorError(f"the VM cannot be protected: {reason}", subject=live.name)
         # A recovered VM may still be pulled out of the vault; the two take turns.
@@ -274,6 +273,8 @@ class LibvirtHost:
         backup = domain_xml.backup_xml(job.base, targets, str(socket), str(scratch.prefix))
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
         wait_idle(domain)
+        # Waits for a change that goes on (a disk is being resized), and asks QEMU nothing unless a block job runs.
+        call(vm_id, domain.blockJobInfo, targets[0], 0)
         scratch.make({disk.target: self._size(vm_id, domain, disk) for disk in live.disks})
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH

@@ -24,7 +24,7 @@ _PAGE = 4096
 def image_size(path: Path) -> int:
     """The virtual size in bytes that a qcow2 image names, 0 when it does not.
 
-    Read past the page cache: QEMU writes past it too.
+    Read past the page cache, as QEMU may write; what it wrote into the cache, Linux brings to the disk before.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECT)

@@ -17,8 +17,8 @@ NAMESPACE = "https://leeward.dev/xmlns/copy/1"
 ET.register_namespace("leeward", NAMESPACE)
 MARK = f"metadata/{{{NAMESPACE}}}copy"
 
-# Tuning that names the old host's processors, memory nodes and pages. I/O threads too: with an older QEMU they keep a
-# VM from being replicated, and a recovered one is to be replicated back.
+# Tuning that names the old host's processors, memory nodes and pages. I/O threads go too, whose numbers stand in it:
+# with an older QEMU they keep a VM from being replicated, but a recovered one is to be replicated back.
 _HOST_BOUND = (
     "cputune",
     "numatune",

@@ -72,5 +72,7 @@ def _give(disk: ET.Element, path: str) -> None:
         for element in disk.findall(name):
             disk.remove(element)
     disk.set("type", "file")
-    disk.insert(0, ET.Element("driver", options | {"type": "qcow2"}))
+    now = ET.Element("driver", options | {"type": "qcow2"})
+    now.extend(driver.findall("iothreads") if driver is not None else [])
+    disk.insert(0, now)
     disk.insert(1, ET.Element("source", {"file": path}))
