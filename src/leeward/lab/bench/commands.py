@@ -23,10 +23,10 @@ Rounds = Annotated[int, typer.Option(min=1, help="How often each contender runs;
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 
 
-def _stage(*, data: bool) -> AbstractContextManager[Stage]:
+def _stage(*, data: bool, disks: int = 2) -> AbstractContextManager[Stage]:
     from leeward.lab.bench.stage import stage
 
-    return stage(data=data)
+    return stage(data=data, disks=disks)
 
 
 def _note(text: str) -> None:
@@ -91,12 +91,13 @@ def boot(rounds: Rounds = 3, as_json: Json = False) -> None:
 def rpo(
     minutes: Annotated[float, typer.Option(min=0.2, help="Protected minutes in all.")] = 10,
     phases: Annotated[int, typer.Option(min=1, help="Into how many phases they are cut.")] = 4,
+    disks: Annotated[int, typer.Option(min=1, max=2, help="Of the guest, which writes to each.")] = 2,
     as_json: Json = False,
 ) -> None:
     """One-second points over minutes: the actual RPO, and the guest's fsync latency with and without."""
     from leeward.lab.bench.rpo import hold_rpo
 
-    with _stage(data=False) as where:
+    with _stage(data=False, disks=disks) as where:
         f = hold_rpo(where, minutes, phases, 1.0, _note)
     if as_json:
         shares = {f"rpo_p{share}_s": f.age(share / 100) for share in (50, 99, 100)}

@@ -29,7 +29,7 @@ from leeward.vault.stores.local import LocalStore
 from leeward.wire.messages import PolicyMessage, ProtectionMessage
 
 _SAMPLE_S = 0.05
-# The guest rewrites a file of this size at this speed, besides its fsynced records every 20 ms on two disks.
+# The guest rewrites a file of this size at this speed, besides its fsynced records every 20 ms on each disk.
 _BURN_MB, _BURN_MB_S = 10, 1
 
 
@@ -103,7 +103,7 @@ def _bare(stage: Stage, figures: RpoFigures, seconds: float) -> None:
     connection = libvirt.open(stage.lab.libvirt("office"))
     domain = connection.lookupByUUIDString(stage.guest.uuid)
     folder = stage.fresh("bare")
-    targets = [f"vd{letter}" for letter in "ab"]
+    targets = sorted(stage.guest.disks)
     base = None
     try:
         stage.lab.http("office", stage.guest.ip, "/reset")

@@ -43,8 +43,9 @@ class Stage:
 
 
 @contextmanager
-def stage(*, data: bool) -> Iterator[Stage]:
-    """A lab of the bench's own; taken down afterwards. data: with the file tree's disk and the VM started paused."""
+def stage(*, data: bool, disks: int = 2) -> Iterator[Stage]:
+    """A lab of the bench's own; taken down afterwards. data: with the file tree's disk and the VM started paused.
+    disks: how many the guest has besides."""
     lab = Lab(ROOT / "lab")
     lab.down()
     work = ROOT / "work"
@@ -54,7 +55,7 @@ def stage(*, data: bool) -> Iterator[Stage]:
     lab.up(guests=())
     try:
         guest = lab.define_guest(
-            "office", "bench", disks=(64, 32), ip="10.77.0.90", interval_ms=INTERVAL_MS, start=False
+            "office", "bench", disks=(64, 32)[:disks], ip="10.77.0.90", interval_ms=INTERVAL_MS, start=False
         )
         if data:
             tree_disk(raw)
