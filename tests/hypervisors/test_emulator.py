@@ -41,6 +41,7 @@ def monitor(monkeypatch):
         assert json.loads(text) == {"execute": "query-version"}
         domain.asked += 1
         if domain.runs_on is None:
+            libvirt.virResetLastError()
             raise libvirt.libvirtError("no")
         return json.dumps({"return": {"qemu": domain.runs_on, "package": "Debian"}, "id": "libvirt-1"})
 

@@ -412,6 +412,27 @@ def test_a_foreign_backup_has_the_right_of_way(bench, tmp_path):
     bench.verify(tmp_path)
 
 
+@pytest.mark.parametrize("target", ["vda", "vdb"])
+def test_a_foreign_copy_of_a_disk_has_the_right_of_way(bench, tmp_path, target):
+    """Of the second disk too: a backup that QEMU refuses when it has begun one disk's can be libvirtd's death."""
+    bench.cycle()
+    copy = anyones_folder(bench.lab) / f"{target}.copy"
+    xml = f"<disk type='file'><driver type='qcow2'/><source file='{copy}'/></disk>"
+    slowly = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: 1 << 20}
+    bench.domain.blockCopy(target, xml, slowly, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
+    try:
+        for _ in range(2):
+            with pytest.raises(HostBusy):
+                bench.engine.cycle()
+            bench.restart()
+        assert bench.domain.blockJobInfo(target, 0)  # untouched
+    finally:
+        bench.domain.blockJobAbort(target, 0)
+        copy.unlink(missing_ok=True)
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)
+
+
 def test_a_foreign_checkpoint_is_left_alone(bench, tmp_path):
     bench.cycle()
     disks = "<disks><disk name='vda' checkpoint='bitmap'/></disks>"
