@@ -114,6 +114,24 @@ def rpo(
 
 
 @app.command()
+def log(
+    entries: Annotated[int, typer.Option(min=1000, help="Length of the log.")] = 100_000,
+    rounds: Rounds = 5,
+    as_json: Json = False,
+) -> None:
+    """Opening points of a very long log in a vault on the local disk, with a cold page cache."""
+    from leeward.lab.bench.long_log import long_log
+
+    f = long_log(entries, rounds, _note)
+    if as_json:
+        print(json.dumps({"entries": f.entries, "seconds": f.seconds}))
+        return
+    out.print(f"{f.entries:,} entries\n| What | Seconds | Slowest |\n|---|---|---|")
+    for what, seconds in f.seconds.items():
+        out.print(f"| {what} | {f.median(what):.2f} | {max(seconds):.2f} |")
+
+
+@app.command()
 def failover(
     rounds: Rounds = 3,
     gib: Annotated[int, typer.Option(min=0, help="Size of the sparse boot disk; 0: as it is.")] = 100,
