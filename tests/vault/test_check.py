@@ -11,6 +11,7 @@ from tests.vault.conftest import VM
 from tests.vault.pen import copied
 
 from leeward.domain.retention import Retention
+from leeward.ports.objects import ObjectInfo
 from leeward.vault import keyspace
 from leeward.vault.check import check
 from leeward.vault.stores.memory import MemoryStore
@@ -49,6 +50,21 @@ class PartsFirst(MemoryStore):
             deed()
             listed = list(super()._scan(prefix, last))
         yield from (info for info in listed if "/part/" not in info.key)
+
+
+class Restless(MemoryStore):
+    """Whatever is listed, something of it is gone when it is read."""
+
+    def __init__(self, store):
+        super().__init__()
+        self._objects, self._keys = store._objects, store._keys
+
+    def _scan(self, prefix, last):
+        listed = list(super()._scan(prefix, last))
+        yield from listed
+        if prefix == f"vm/{VM}/":
+            key = keyspace.document(VM, "catalog", 1)
+            yield ObjectInfo(key, 100)
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +130,15 @@ def test_a_point_that_comes_in_the_middle_of_a_listing_is_whole(long):
     report = check(PartsFirst(long.vault.store, write), keys=long.vault.keys)
     everything_is_well(report)
     assert report.points == points + 1
+
+
+def test_what_changes_all_the_time_is_told_to_be_uncertain(long):
+    everything_is_well(check(Restless(long.vault.store), keys=long.vault.keys))
+    key = [info.key for info in long.vault.store.scan(f"vm/{VM}/part/")][-2]
+    long.vault.store.delete(key)
+    troubles = check(Restless(long.vault.store), keys=long.vault.keys).troubles
+    assert [trouble.key for trouble in troubles] == [f"vm/{VM}/", key]
+    assert "check again" in troubles[0].what
 
 
 @pytest.mark.parametrize("folder", ["log", "part"])

@@ -133,6 +133,10 @@ def _check_vm(
             verdict = _judge(vm_id, seen, reader)
             if settled and not verdict.troubles and not verdict.hurt:
                 break
+        else:
+            if verdict.troubles or verdict.hurt:
+                what = "what is said of this VM is not certain: its objects changed all the time; check again"
+                report.troubles.append(Trouble(f"vm/{vm_id}/", what))
     report.points += verdict.points
     report.troubles += verdict.troubles
     if verdict.hurt:
