@@ -28,6 +28,7 @@ SECONDS = {
     "cli/test_commands_lab.py": 75,
     "recovery/test_copies_lab.py": 70,
     "cli/test_plans_lab.py": 65,
+    "lab/bench/test_commands_lab.py": 65,
     "console/test_walks.py": 60,
     "lab/test_demo_lab.py": 57,
     "network/discovery/test_scan_lab.py": 55,
