@@ -117,6 +117,8 @@ def test_a_failover_and_a_test_through_the_api(console):
     assert [view["vm"] for view in anna.get("/test-failovers").json()] == ["web"]
     error(anna.delete("/vms/web/protection"), 409, "refused")
     assert anna.delete("/vms/web/test-failover").status_code == 200
+    assert anna.get("/vms/web/loss?event=unplanned&point=latest").json()["lossless"] is True
+    error(anna.get("/vms/web/loss?event=planned"), 422, "bad-input")
     begun = anna.post("/vms/web/failover/planned", {"point": "latest"})
     assert begun.status_code == 202, begun.text
     run = begun.json()

@@ -7,7 +7,7 @@ from tests.console.faults import bring_to_end
 from tests.console.test_crash_matrix import a_world, ask, settle
 from tests.console.test_taking_back import CancelAt
 
-from leeward.console.views import FailoverRequest, ProtectRequest, RetryRequest
+from leeward.console.views import FailoverRequest, LossRequest, ProtectRequest, RetryRequest
 from leeward.domain.errors import BadInput, NotFound, Unavailable
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.procedures import Kind
@@ -188,6 +188,21 @@ def test_a_source_that_was_stopped_needs_no_vault(world):
     ask(world, Kind.FAILBACK)
     world.until(Phase.BACK)
     world.must_be_sound()
+
+
+def test_what_would_be_lost_is_told_by_the_replica_while_the_vault_is_away(world):
+    until_warm(world)
+    newest = world.vault.log(VM).point("latest").id
+    told = world.service.loss("web", LossRequest())
+    assert (told.point, told.lossless, told.note) == (newest, True, "")
+    lose_vault(world)
+    told = world.service.loss("web", LossRequest())
+    # A planned failover needs the vault.
+    assert (told.point, told.consistency, told.lossless) == (newest, None, False)
+    assert "the warm replica at recovery" in told.note
+    for wanted in (LossRequest(point="1"), LossRequest(from_vault=True)):
+        with pytest.raises(Unavailable):  # as the failover would
+            world.service.loss("web", wanted)
 
 
 @slow

@@ -34,6 +34,7 @@ from leeward.cli import (
     users,
     vaults,
 )
+from leeward.cli.confirming import Declined
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
 from leeward.domain.errors import LeewardError
@@ -178,6 +179,11 @@ def main(arguments: list[str]) -> int:
     as_json = "--json" in arguments
     try:
         result = app(arguments, prog_name="leeward", standalone_mode=False)
+    except Declined as declined:
+        if as_json:
+            _report_json(declined)
+        err.print(declined.message)
+        return declined.exit_code
     except LeewardError as error:
         return _report(error, as_json)
     except typer.Exit as done:
@@ -198,10 +204,14 @@ def main(arguments: list[str]) -> int:
 
 def _report(error: LeewardError, as_json: bool) -> int:
     if as_json:
-        document: dict[str, Any] = {"error": {**error.as_dict(), "exit_code": error.exit_code}}
-        print_json(document)
+        _report_json(error)
     err.print(f"[bold red]Error:[/] {_escape(str(error))}", soft_wrap=True)
     return error.exit_code
+
+
+def _report_json(error: LeewardError) -> None:
+    document: dict[str, Any] = {"error": {**error.as_dict(), "exit_code": error.exit_code}}
+    print_json(document)
 
 
 def _crashed(error: Exception) -> int:

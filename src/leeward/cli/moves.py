@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from typing import Annotated, Any
 
 import typer
 
 from leeward.cli.asking import vm_path
+from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, live_table, out, print_json, run_table, runs_table
 from leeward.cli.units import seconds, show_seconds, show_time
-from leeward.domain.errors import BadInput, LeewardError
+from leeward.domain.errors import BadInput, LeewardError, Refused
+from leeward.domain.lifecycle import Event, Phase, Refusal, after
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the steps and return when it has ended.")]
 Force = Annotated[
@@ -59,10 +60,13 @@ def planned(
     It is shut down at home, its last changes go into the vault, and it starts at the recovery site. It can be
     taken back with `leeward failover cancel VM` until it is started there.
     """
-    client = current().client()
-    _confirm(client, vm, "is shut down here and started at the recovery site", yes or as_json)
     body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
     body |= {"networks": _networks(network), "from_vault": from_vault}
+    client = current().client()
+    if asks(yes):
+        view = _standing(client, vm, Event.PLANNED)
+        _tell_newest(view)
+        confirm(f"{view['vm']} is shut down here and started at the recovery site")
     _follow(client, client.post(vm_path(vm, "/failover/planned"), body), wait, as_json)
 
 
@@ -90,10 +94,12 @@ def unplanned(
     A warm replica at the recovery host is used where it holds the point. It also will do while the vault is away, if
     home has stopped the VM, or --without-vault says that it is off there.
     """
-    client = current().client()
-    _confirm(client, vm, "is started from a recovery point; what is newer than that is lost", yes or as_json)
     body: dict[str, Any] = {"point": point, "to": to, "networks": _networks(network), "newest": newest}
     body |= {"from_vault": from_vault, "without_vault": without_vault}
+    client = current().client()
+    if asks(yes):
+        how = {"event": "unplanned", "point": point, "to": to, "from_vault": from_vault, "newest": newest}
+        _confirm_loss(client, vm, how, "the recovery site")
     _follow(client, client.post(vm_path(vm, "/failover/unplanned"), body), wait, as_json)
 
 
@@ -124,13 +130,15 @@ def failback(
     With --unplanned the recovery site need not answer: its log is closed, and the VM comes up at home with the newest
     recovery point that the vault has. If that site comes back, it finds out and keeps its VM off.
     """
-    client = current().client()
-    what = "is shut down at the recovery site and started at home"
-    if unplanned:
-        what = "is started at home from a recovery point; what is newer than that is lost"
-    _confirm(client, vm, what, yes or as_json)
     body: dict[str, Any] = {"to": to, "force": force, "timeout_s": _seconds(timeout)}
     body |= {"unplanned": unplanned, "point": point}
+    client = current().client()
+    if asks(yes) and unplanned:
+        _confirm_loss(client, vm, {"event": "unplanned-failback", "point": point}, "home")
+    elif asks(yes):
+        view = _standing(client, vm, Event.FAILBACK)
+        _tell_newest(view)
+        confirm(f"{view['vm']} is shut down at the recovery site and started at home")
     _follow(client, client.post(vm_path(vm, "/failback"), body), wait, as_json)
 
 
@@ -187,21 +195,42 @@ def history(
         out.print("Nothing has been failed over or tested yet.")
 
 
-def _confirm(client: Any, vm: str, what: str, yes: bool) -> None:
-    """On a terminal the operator is asked; a script that gives no --yes is taken at its word."""
-    if yes or not sys.stdin.isatty():
-        return
-    view = client.get("/status", vm=vm)[0]
-    point = view["last_point"]
+def _standing(client: Any, vm: str, event: Event) -> dict[str, Any]:
+    """The VM's status. Raises Refused where what is wanted makes no sense now: nobody is to be asked in vain."""
+    view: dict[str, Any] = client.get("/status", vm=vm)[0]
+    following = after(Phase(view["phase"]), event, view["vm"])
+    if isinstance(following, Refusal):
+        raise Refused(following.reason, subject=view["vm"], hint=following.hint)
+    return view
+
+
+def _tell_newest(view: dict[str, Any]) -> None:
+    point, replica = view["last_point"], view["replica"]
     if point:
         age = show_seconds(view["rpo_actual_s"]) if view["rpo_actual_s"] is not None else "unknown"
         err.print(f"Newest recovery point: {point['id']} of {show_time(point['time'])} ({age} old)")
-    replica = view["replica"]
     if replica and replica["point"]:
         err.print(
             f"The warm replica at {replica['host']} holds point {replica['point']} of {show_time(replica['time'])}"
         )
-    typer.confirm(f"{view['vm']} {what}. Go on?", abort=True, err=True)
+
+
+def _confirm_loss(client: Any, vm: str, how: dict[str, Any], where: str) -> None:
+    """Ask with the very point that it would be started from, which is not always the newest: to be agreed to is what
+    is lost. how: see `LossRequest` of the API; where: it is started."""
+    view = _standing(client, vm, Event(how["event"]))
+    loss = client.get(vm_path(vm, "/loss"), **how)
+    _tell_newest(view)
+    age = show_seconds(loss["age_s"])
+    kind = "application-consistent" if loss["consistency"] == "app" else ""
+    said = ", ".join(part for part in (f"{age} old", kind, loss["note"]) if part)
+    err.print(f"It is started from: {loss['point']} of {show_time(loss['time'])} ({said})")
+    if loss["lossless"]:
+        planned, runs_at = (
+            ("failover planned", "home") if how["event"] == "unplanned" else ("failover failback", "away")
+        )
+        err.print(f"{view[runs_at]} answers: `leeward {planned} {view['vm']}` would lose nothing")
+    confirm(f"{view['vm']} is started at {where} from point {loss['point']}; its last {age} are lost")
 
 
 def _seconds(text: str | None) -> float | None:

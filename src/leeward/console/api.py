@@ -20,6 +20,8 @@ from leeward.console.views import (
     FailbackRequest,
     FailoverRequest,
     HostView,
+    LossRequest,
+    LossView,
     ProtectRequest,
     RetryRequest,
     RunView,
@@ -124,6 +126,10 @@ def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter]
     @app.post("/api/v1/vms/{vm}/failover/unplanned", status_code=202, dependencies=operator)
     def unplanned(vm: str, request: FailoverRequest) -> RunView:
         return service.failover(vm, Event.UNPLANNED, request, acting.get())
+
+    @app.get("/api/v1/vms/{vm}/loss", dependencies=viewer)
+    def loss(vm: str, wanted: Annotated[LossRequest, Query()]) -> LossView:
+        return service.loss(vm, wanted)
 
     @app.post("/api/v1/vms/{vm}/failback", status_code=202, dependencies=operator)
     def failback(vm: str, request: FailbackRequest) -> RunView:

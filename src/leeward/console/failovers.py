@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import replace
+from concurrent.futures import wait
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from leeward.console.beginning import STILL, Beginner, Engine
 from leeward.console.desk import Desk
 from leeward.console.fleet import Fleet
 from leeward.console.marks import Marks
-from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, StoreUnavailable
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, StoreUnavailable, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, under_way
+from leeward.domain.points import RecoveryPoint
 from leeward.domain.procedures import Kind
 from leeward.domain.runs import (
     HOLD,
@@ -26,11 +30,27 @@ from leeward.domain.runs import (
     retry,
     unabandon,
 )
+from leeward.domain.vm import Consistency
+from leeward.network.apart import apart
 from leeward.state.database import Database
 from leeward.state.lives import Life
 
 _TOO_LATE = "another failover makes no sense: the one under way needs its home no more, or has just ended"
 _TOO_EARLY = "nothing of what is under way hangs on the recovery site alone, or it has just ended"
+
+# Whoever is about to be asked a question waits no longer for a vault that need not answer.
+_PATIENCE_S = 4.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """The recovery point that a VM would be started from. time: of it, UTC seconds. consistency: None where only a
+    warm replica could be asked. note: why it is not simply the one that was asked for, "" when it is."""
+
+    id: str
+    time: float
+    consistency: Consistency | None
+    note: str
 
 
 class Failovers:
@@ -152,6 +172,42 @@ class Failovers:
             if other is not None:
                 self._desk.follow(self._database.runs.replace(other.id, unabandon))
             raise
+
+    def goes_back_to(
+        self,
+        vm_id: str,
+        name: str,
+        event: Event,
+        point: str,
+        *,
+        to: str | None,
+        from_vault: bool,
+        newest: bool | None,
+    ) -> Target:
+        """What an unplanned failover or failback would start from, if it were asked for now. Changes nothing.
+
+        Raises what that would raise: nobody is to be asked about something that is refused afterwards.
+        """
+        life = self.life(vm_id, name)
+        self._allowed(life, event)
+        if self._database.wish(vm_id) is None:
+            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
+        warm, options = None, {"newest": newest}
+        if event is Event.UNPLANNED:
+            warm = None if from_vault else self._desk.checks.replica(vm_id, str(to or self._away()))
+            point = self._agree(life, event, point, options, warm=warm is not None)
+        note = str(options.get("note") or "")
+        if warm is None or point not in ("latest", warm.point):
+            found = self._point(vm_id, name, point)
+            return Target(found.id, found.time_ns / 1e9, found.consistency, note)
+        # As in the failover itself, a vault that does not answer is no reason to wait where the replica will do.
+        asked = apart(lambda: self._point(vm_id, name, point), "target")
+        with suppress(StoreUnavailable, Unavailable, NotFound):
+            if wait([asked], _PATIENCE_S).done:
+                found = asked.result()
+                return Target(found.id, found.time_ns / 1e9, found.consistency, note)
+        at = datetime.fromisoformat(warm.time).timestamp()
+        return Target(warm.point, at, None, note or f"the warm replica at {warm.host}: the vault cannot be asked")
 
     def _agree(self, life: Life, event: Event, point: str, options: dict[str, Any], *, warm: bool) -> str:
         """The point at which a VM of a consistency group agrees with the others, where the newest was asked for.
@@ -368,8 +424,11 @@ class Failovers:
             raise Refused(following.reason, subject=life.vm_name, hint=following.hint)
 
     def _point_exists(self, vm_id: str, name: str, point: str) -> None:
+        self._point(vm_id, name, point)
+
+    def _point(self, vm_id: str, name: str, point: str) -> RecoveryPoint:
         try:
-            self._desk.vault().log(vm_id).choose(point)
+            return self._desk.vault().log(vm_id).choose(point)
         except NotFound as error:
             raise NotFound(error.message, subject=name, hint=error.hint) from None
 

@@ -25,6 +25,8 @@ from leeward.console.views import (
     FailbackRequest,
     FailoverRequest,
     HostView,
+    LossRequest,
+    LossView,
     ProtectRequest,
     RetryRequest,
     RunView,
@@ -42,6 +44,7 @@ from leeward.state.lives import Life
 from leeward.vault.facade import Vault
 from leeward.vault.log import VmLog
 from leeward.wire.messages import PolicyMessage, ProtectionMessage, VmMessage
+from leeward.wire.translate import utc_of
 
 _CLEANUP_S = 60.0
 
@@ -334,6 +337,35 @@ class Service:
     def instant(self, vm_id: str) -> Choice:
         """What an unplanned failover of a VM of a consistency group goes back to by itself. Raises StoreError."""
         return self._failovers.marks.instant(vm_id)
+
+    def loss(self, ref: str, wanted: LossRequest) -> LossView:
+        """What an unplanned failover or failback would start from, and so lose, if it were asked for now."""
+        vm_id, name = self.known(ref)
+        event = Event(wanted.event)
+        found = self._failovers.goes_back_to(
+            vm_id, name, event, wanted.point, to=wanted.to, from_vault=wanted.from_vault, newest=wanted.newest
+        )
+        view = self._fleet.view()
+        (status,) = self._statuses.few(view, [vm_id])[0]
+        newest = status.last_point
+        age = max(0.0, time.time() - found.time)
+        if newest is not None and newest.id == found.id and status.rpo_actual_s is not None:
+            age = status.rpo_actual_s  # nothing may have been written since
+        gentle = Event.PLANNED if event is Event.UNPLANNED else Event.FAILBACK
+        runs_at = status.home if event is Event.UNPLANNED else status.away
+        host = view.hosts.get(runs_at)
+        lossless = host is not None and not host.error and view.present(runs_at) and found.consistency is not None
+        possible = not isinstance(after(Phase(status.phase), gentle, name), Refusal)
+        return LossView(
+            vm=name,
+            vm_id=vm_id,
+            point=found.id,
+            time=utc_of(found.time),
+            consistency=found.consistency,
+            age_s=age,
+            note=found.note,
+            lossless=lossless and possible,
+        )
 
     def failback(self, ref: str, request: FailbackRequest, by: str = "operator") -> RunView:
         vm_id, name = self.known(ref)

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from leeward.domain.protection import ProtectionState
-from leeward.domain.vm import Power
+from leeward.domain.vm import Consistency, Power
 from leeward.wire.messages import DiskMessage, PointMessage, PolicyMessage, ProgressMessage
 
 
@@ -280,6 +280,34 @@ class FailoverRequest(BaseModel):
     from_vault: bool | None = None
     without_vault: bool | None = None
     newest: bool | None = None
+
+
+class LossRequest(BaseModel):
+    """What is about to be asked for, as in FailoverRequest."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    event: Literal["unplanned", "unplanned-failback"] = "unplanned"
+    point: str = "latest"
+    to: str | None = None
+    from_vault: bool = False
+    newest: bool | None = None
+
+
+class LossView(BaseModel):
+    """What the VM would be started from, and so what would be lost. point: the point's id. consistency: null where
+    only a warm replica could be asked. age_s: how much time is lost. note: why it is not simply the point that was
+    asked for. lossless: the site where it runs answers, so that a planned failover or failback, which loses nothing,
+    would do."""
+
+    vm: str
+    vm_id: str
+    point: str
+    time: str
+    consistency: Consistency | None
+    age_s: float
+    note: str
+    lossless: bool
 
 
 class FailbackRequest(BaseModel):

@@ -1,0 +1,134 @@
+"""What a person at a terminal is asked before VMs are moved: with what is lost by it, and never in vain."""
+
+import io
+import json
+import re
+import sys
+import time
+
+import pytest
+from tests.cli.by_socket import behind_socket, configure
+from tests.console.world import VM, World
+
+from leeward.console.api import build_api
+from leeward.console.identity import build_identity
+from leeward.console.views import ProtectRequest
+from leeward.domain.lifecycle import Phase
+from leeward.domain.vm import Consistency
+
+# Real time: not for the fast suite.
+pytestmark = pytest.mark.slow
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.fixture
+def world(tmp_path):
+    made = World(tmp_path)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def run(world, tmp_path, monkeypatch, capsys):
+    """run("failover", …, answer="n") at a terminal where that is typed; at none with answer=None."""
+    configure(tmp_path, monkeypatch)
+    with behind_socket(build_api(world.service, build_identity(world.database)), tmp_path, capsys) as call:
+
+        def at_terminal(*words, answer="n"):
+            typed = io.StringIO() if answer is None else Terminal(answer + "\n")
+            monkeypatch.setattr(sys, "stdin", typed)
+            return call(*words)
+
+        yield at_terminal
+
+
+def points(world):
+    return world.vault.log(VM).points()
+
+
+@pytest.fixture
+def several(world):
+    """A VM with an application-consistent point that is seconds old, and newer points."""
+    world.service.protect("web", ProtectRequest(rpo_s=1, app_interval_s=3600))
+    world.wait(lambda: [p for p in points(world) if p.consistency is Consistency.APP])
+    world.wait(lambda: points(world)[-1].time_ns - app_point(world).time_ns > 2.5e9 or world.write(world.office))
+    return world
+
+
+def app_point(world):
+    return [p for p in points(world) if p.consistency is Consistency.APP][-1]
+
+
+def test_the_question_tells_what_is_lost_by_the_point_that_was_chosen(run, several):
+    oldest, app = points(several)[0], app_point(several)
+    for wanted, chosen in ((oldest.id, oldest), ("app", app)):
+        code, out, err = run("failover", "unplanned", "web", "--point", wanted)
+        assert (code, out) == (1, ""), err
+        assert f"It is started from: {chosen.id} of " in err
+        lost = re.search(rf"from point {chosen.id}; its last ([0-9.]+) s are lost. Go on\?", err)
+        assert lost, err
+        age = time.time() - chosen.time_ns / 1e9
+        assert age - 2 < float(lost[1]) < age + 0.6
+        assert ("application-consistent" in err) is (chosen.consistency is Consistency.APP)
+    assert several.phase() is Phase.HOME
+
+
+def test_while_home_answers_it_is_told_that_nothing_need_be_lost(run, several):
+    told = "office answers: `leeward failover planned web` would lose nothing"
+    assert told in run("failover", "unplanned", "web")[2]
+    several.office.stop_agent()
+    code, _, err = run("failover", "unplanned", "web")
+    assert code == 1
+    assert "Go on?" in err
+    assert told not in err
+    several.office.start_agent()
+
+
+@pytest.mark.parametrize("words", [("planned", "web"), ("unplanned", "web")])
+def test_whoever_wants_json_is_asked_as_well(run, several, words):
+    code, out, err = run("failover", *words, "--json")
+    assert json.loads(out)["error"]["code"] == "declined"
+    assert (code, json.loads(out)["error"]["exit_code"]) == (1, 1)
+    assert "Go on?" in err
+    assert several.phase() is Phase.HOME
+    code, out, err = run("failover", *words, "--json", answer=None)
+    assert (code, json.loads(out)["state"]) == (0, "done"), err
+    assert "Go on?" not in err
+
+
+def test_no_means_that_nothing_was_done_and_yes_that_it_begins(run, several):
+    code, out, err = run("failover", "planned", "web", answer="no")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].endswith("Nothing was done")
+    assert "Interrupted" not in err
+    code, out, err = run("failover", "planned", "web", answer="perhaps\ny")
+    assert code == 0, err
+    assert err.count("Go on?") == 2
+    assert "web runs at recovery" in out
+
+
+def test_what_is_refused_is_refused_before_the_question(run, several):
+    assert run("failover", "unplanned", "web", "--point", "4711")[0] == 3
+    assert run("failover", "failback", "web")[0] == 4
+    assert run("failover", "failback", "web", "--unplanned")[0] == 4
+    assert run("failover", "planned", "web", "--network", "x")[0] == 2
+    assert run("failover", "planned", "web", "--yes", answer="")[0] == 0
+    for words in (("planned", "web"), ("unplanned", "web"), ("failback", "web")):
+        code, _, err = run("failover", *words)
+        assert code == 4
+        assert "that is not committed yet" in err
+        assert "Go on?" not in err
+
+
+def test_going_home_from_a_dead_site_tells_what_is_lost_too(run, several):
+    assert run("failover", "planned", "web", "--yes")[0] == 0
+    assert run("failover", "commit", "web")[0] == 0
+    several.wait(lambda: several.service.status("web")[0].state == "enabled")
+    code, _, err = run("failover", "failback", "web", "--unplanned", "--point", "app")
+    assert code == 1
+    assert "recovery answers: `leeward failover failback web` would lose nothing" in err
+    assert f"web is started at home from point {app_point(several).id}; its last " in err
