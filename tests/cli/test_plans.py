@@ -1,7 +1,9 @@
 """`leeward plan …` as a script sees it, against a console with VMs in memory behind a real socket."""
 
+import io
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,22 @@ def test_the_life_of_a_plan(run, world):
     assert len(answer(run("history", "shop", "--json"))) == 1
     assert answer(run("delete", "shop", "--json")) == {"plan": "shop", "state": "deleted"}
     assert run("show", "shop")[0] == 3
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_at_a_terminal_whoever_wants_json_is_asked_as_well(run, world, monkeypatch):
+    world.protect_all()
+    answer(run("create", run.file, "--json"))
+    for wanted in ("--planned", "--unplanned"):
+        monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+        code, out, err = run("run", "shop", wanted, "--json")
+        assert (code, json.loads(out)["error"]["code"]) == (1, "declined")
+        assert "Go on?" in err
+    assert answer(run("list", "--json"))[0]["last_run"] is None
 
 
 @pytest.mark.slow

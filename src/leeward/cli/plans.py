@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,6 +10,7 @@ from urllib.parse import quote
 import typer
 
 from leeward.cli.asking import plan_path
+from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.moves import Newest
 from leeward.cli.output import err, live_table, out, print_json
@@ -103,9 +103,10 @@ def run(
     if len(wanted) != 1:
         raise BadInput("say which: --test, --planned or --unplanned", subject=plan)
     client = current().client()
-    _confirm(client, plan, wanted[0], yes or as_json)
     body: dict[str, Any] = {"kind": wanted[0], "point": point, "to": to, "newest": newest}
     body |= {"force": force, "timeout_s": _seconds(timeout)}
+    if wanted[0] != "test" and asks(yes):
+        _confirm(client, plan, wanted[0])
     _follow(client, client.post(plan_path(plan, "/runs"), body), wait, as_json)
 
 
@@ -207,16 +208,13 @@ def _ask(plan: str, what: str, body: dict[str, Any], wait: bool, as_json: bool) 
     _follow(client, client.post(plan_path(plan, f"/{what}"), given), wait, as_json)
 
 
-def _confirm(client: Any, plan: str, kind: str, yes: bool) -> None:
-    """On a terminal the operator is asked; a script that gives no --yes is taken at its word."""
-    if yes or kind == "test" or not sys.stdin.isatty():
-        return
+def _confirm(client: Any, plan: str, kind: str) -> None:
     names = ", ".join(client.get(plan_path(plan))["vms"])
     what = {
         "planned": f"{names}: all are shut down here and started at the recovery site",
         "unplanned": f"{names}: all are started from the vault; what is not in there yet is lost",
     }
-    typer.confirm(f"{what[kind]}. Go on?", abort=True, err=True)
+    confirm(what[kind])
 
 
 def _seconds(text: str | None) -> float | None:
