@@ -132,3 +132,12 @@ def test_going_home_from_a_dead_site_tells_what_is_lost_too(run, several):
     assert code == 1
     assert "recovery answers: `leeward failover failback web` would lose nothing" in err
     assert f"web is started at home from point {app_point(several).id}; its last " in err
+
+
+def test_of_a_vm_that_is_home_again_is_told_what_is_left(run, several):
+    for words in (("planned", "web"), ("commit", "web"), ("failback", "web"), ("commit", "web")):
+        several.wait(lambda: several.service.status("web")[0].state == "enabled")
+        code, out, err = run("failover", *words, answer="y")
+        assert code == 0, err
+    # Not the vault nor a warm replica, which stay where they are.
+    assert "web is home; its copy at recovery is removed, and its recovery points stay in the vault" in out

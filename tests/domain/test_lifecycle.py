@@ -130,3 +130,18 @@ def test_the_document_is_up_to_date():
     text = path.read_text()
     assert diagram() in text
     assert renewed(text) == text, "run `make docs`"
+
+
+@pytest.mark.parametrize(
+    ("phase", "event", "reason", "hint"),
+    [
+        (Phase.SETTLED, Event.COMMIT, "it is committed already: it runs at", "failback web"),
+        (Phase.HOME, Event.COMMIT, "there is nothing to commit: it runs at its home", "failover planned web"),
+        (Phase.HOME, Event.CANCEL, "nothing is under way that could be cancelled", "failover show web"),
+        (Phase.HOME, Event.RETRY, "nothing is under way that could be retried", "failover show web"),
+    ],
+)
+def test_a_refusal_speaks_of_what_was_asked_for(phase, event, reason, hint):
+    found = after(phase, event, "web")
+    assert found.reason.startswith(reason)
+    assert hint in found.hint

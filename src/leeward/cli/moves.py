@@ -302,7 +302,7 @@ def _outcome(view: dict[str, Any]) -> str:
         "failback": f"{vm} runs at {view['home']} again{rto}. When it is as it should be: "
         f"[bold]leeward failover commit {view['vm']}[/]",
         "commit": f"{vm} stays at {view['away']}. Bring it home with [bold]leeward failover failback {view['vm']}[/]",
-        "finish": f"{vm} is home; nothing of it is left at {view['away']} but its recovery points in the vault",
+        "finish": f"{vm} is home; its copy at {view['away']} is removed, and its recovery points stay in the vault",
     }
     said["unplanned"], said["unplanned-failback"] = said["planned"], said["failback"]
     return f"[green]●[/] {said.get(view['kind'], 'done')}"

@@ -147,6 +147,13 @@ def after(phase: Phase, event: Event, vm: str = "the VM") -> Phase | Refusal:
     if found is not None:
         return found
     reason, hint = _WHY[phase]
+    if event is Event.COMMIT and phase is Phase.HOME:
+        reason = f"there is nothing to commit: {reason}"
+    if event is Event.COMMIT and phase is Phase.SETTLED:
+        reason = f"it is committed already: {reason}"
+    if event in (Event.RETRY, Event.CANCEL) and phase is Phase.HOME:
+        # Whoever wants to take something back does not want to fail it over first.
+        hint = "What was done last: `leeward failover show {vm}`; to fail it over: `leeward failover planned {vm}`"
     if event in (Event.RETRY, Event.CANCEL) and phase in (Phase.HOME, Phase.AWAY, Phase.SETTLED, Phase.BACK):
         reason = f"nothing is under way that could be {'retried' if event is Event.RETRY else 'cancelled'}: {reason}"
     return Refusal(reason, hint.format(vm=vm))
