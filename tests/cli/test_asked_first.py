@@ -141,3 +141,15 @@ def test_of_a_vm_that_is_home_again_is_told_what_is_left(run, several):
         assert code == 0, err
     # Not the vault nor a warm replica, which stay where they are.
     assert "web is home; its copy at recovery is removed, and its recovery points stay in the vault" in out
+
+
+@pytest.mark.parametrize("wanted", ["app", "id", "latest"])
+def test_a_failover_tells_which_point_it_takes_and_not_that_every_one_is_the_newest(run, several, wanted):
+    said = {"app": "newest application-consistent point: ", "id": "the point that was asked for: "}
+    point = points(several)[0].id if wanted == "id" else wanted
+    app = app_point(several).id  # there will be newer ones, of the recovery site
+    assert run("failover", "unplanned", "web", "--point", point, "--yes")[0] == 0
+    (check,) = [s for s in several.service.last_run("web").steps if s.name == "check"]
+    assert check.detail.startswith(said.get(wanted, "newest usable point: "))
+    if wanted == "app":
+        assert check.detail.endswith(f": {app}")

@@ -81,6 +81,11 @@ class Checks:
             claim = self._claim(run, vm_log, run.home, passed)
         note = run.options.get("note")
         told = f"point {point.id}: {note}" if note else f"newest usable point: {point.id}"
+        # Nobody is to take a point that was asked for otherwise for the newest one.
+        if run.point == "app":
+            told = f"newest application-consistent point: {point.id}"
+        elif run.point != "latest" and not note:
+            told = f"the point that was asked for: {point.id}"
         found = {"claim": claim, "definition": definition}
         return Done(told, found) if passed is None else Done(passed.told, {**found, "passing": passed.passing})
 
