@@ -1,12 +1,13 @@
 """What people read."""
 
 import io
+import re
 
 import pytest
 from rich.console import Console
 
 from leeward.cli import output
-from leeward.cli.output import hosts_table, live_table, points_table, replica_text
+from leeward.cli.output import hosts_table, live_table, points_table, replica_text, run_line, run_table
 
 
 @pytest.mark.parametrize(
@@ -77,3 +78,26 @@ def test_a_host_that_cannot_use_the_vaults_place_says_why():
         assert "Reachable" in text
         assert trouble in text
     assert "cannot" not in shown[""]
+
+
+def a_step(name, state, detail=""):
+    return {"name": name, "tells": name, "state": state, "started": None, "seconds": None, "detail": detail}
+
+
+@pytest.mark.parametrize(("state", "said"), [("undone", "not done"), ("running", "")])
+def test_what_a_run_that_is_over_has_left_out_is_told(state, said):
+    steps = [a_step("stop", "done", "off"), a_step("start", "waiting")]
+    lines = shown(run_table({"state": state, "steps": steps, "undo": []}))
+    assert lines[1].split() == ["○", "start", *said.split()]
+    assert "not done" not in lines[0]
+
+
+def test_a_run_tells_how_it_stands_and_when_it_was():
+    view = {"state": "stalled", "failure": "no room", "created": "2026-11-26T13:00:00Z", "by": "anna", "ended": None}
+    (line,) = shown(run_line(view), 200)
+    assert line.startswith("stalled: no room · begun 2026-11-2")
+    assert line.endswith(" by anna")
+    ended = {**view, "state": "undone", "ended": "2026-11-26T13:05:00Z"}
+    (line,) = shown(run_line(ended), 200)
+    assert line.startswith("taken back: ")
+    assert re.search(r"by anna, ended 2026-11-2. ..:05:00$", line)

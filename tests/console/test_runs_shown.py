@@ -1,11 +1,13 @@
 """Lists of runs are made of a few questions to the database, however many runs there are."""
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import event
 
 from leeward.domain.lifecycle import Phase
 from leeward.domain.procedures import Kind
-from leeward.domain.runs import Run, RunState
+from leeward.domain.runs import Run, RunState, StepRecord, StepState
 from leeward.state.lives import Life
 
 
@@ -45,3 +47,10 @@ def test_open_runs_are_those_that_are_not_over(world):
     for number, state in enumerate(RunState):
         world.database.runs.add(a_run(number, state))
     assert [run.state for run in world.service.open_runs()] == ["undoing", "stalled", "running"]
+
+
+@pytest.mark.parametrize(("state", "shown"), [(RunState.UNDONE, "waiting"), (RunState.RUNNING, "running")])
+def test_of_a_run_that_is_over_no_step_is_under_way(world, state, shown):
+    steps = (StepRecord("boot", StepState.DONE), StepRecord("start", StepState.RUNNING))
+    world.database.runs.add(replace(a_run(1, state), steps=steps))
+    assert [step.state for step in world.service.run("run1").steps] == ["done", shown]

@@ -11,7 +11,7 @@ from leeward.cli.asking import vm_path
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
-from leeward.cli.output import err, live_table, out, print_json, run_table, runs_table
+from leeward.cli.output import err, live_table, out, print_json, run_line, run_table, runs_table
 from leeward.cli.units import seconds, show_seconds, show_time
 from leeward.domain.errors import BadInput, LeewardError, Refused
 from leeward.domain.lifecycle import Event, Phase, Refusal, after
@@ -177,6 +177,7 @@ def show(
         print_json(view)
     else:
         out.print(_title(view))
+        out.print(run_line(view), soft_wrap=True)
         out.print(run_table(view))
 
 

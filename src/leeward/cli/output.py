@@ -206,10 +206,19 @@ def run_table(view: dict[str, Any]) -> Table:
     made.add_column(overflow="fold")
     made.add_column(justify="right", no_wrap=True)
     made.add_column(overflow="fold", style="bright_black")
+    over = view["state"] in ("done", "undone")
     for step in [*view["steps"], *view["undo"]]:
         taken = f"{step['seconds']:.1f} s" if step["seconds"] is not None else ""
-        made.add_row(_MARKS[step["state"]], step["tells"], taken, step["detail"].replace("[", "\\["))
+        detail = step["detail"] or ("not done" if over and step["state"] == "waiting" else "")
+        made.add_row(_MARKS[step["state"]], step["tells"], taken, detail.replace("[", "\\["))
     return made
+
+
+def run_line(view: dict[str, Any]) -> str:
+    """How a run stands, and when it was."""
+    ended = f", ended {show_time(view['ended'])}" if view["ended"] else ""
+    why = f": {view['failure']}" if view["failure"] else ""
+    return f"{_RUN_STATES[view['state']]}{why} · begun {show_time(view['created'])} by {view['by']}{ended}"
 
 
 def runs_table(views: list[dict[str, Any]]) -> Table:

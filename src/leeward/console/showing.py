@@ -225,8 +225,8 @@ def run_view(run: Run, phase: Phase) -> RunView:
         by=run.by,
         created=utc_of(run.created),
         ended=when(run.ended),
-        steps=[_run_step(record, tells) for record in run.steps],
-        undo=[_run_step(record, UNDO_TELLS) for record in run.undo],
+        steps=[_run_step(record, tells, run.over) for record in run.steps],
+        undo=[_run_step(record, UNDO_TELLS, run.over) for record in run.undo],
         reversible=run.reversible,
         cancelling=run.cancel,
         failure=run.failure,
@@ -234,11 +234,13 @@ def run_view(run: Run, phase: Phase) -> RunView:
     )
 
 
-def _run_step(record: StepRecord, tells: dict[str, str]) -> RunStepView:
+def _run_step(record: StepRecord, tells: dict[str, str], over: bool) -> RunStepView:
+    # Of a run that turned round in the middle of a step nothing is under way any more: it came to nothing.
+    left = over and record.state is StepState.RUNNING
     return RunStepView(
         name=record.name,
         tells=tells.get(record.name, record.name),
-        state=record.state.value,
+        state=(StepState.WAITING if left else record.state).value,
         started=record.started,
         seconds=_seconds(record),
         detail=record.detail,
