@@ -4,6 +4,7 @@ The daemon is real (own process, real unix socket, real vault); only the hypervi
 not there. What needs running guests is in test_commands_lab.py.
 """
 
+import io
 import json
 import os
 import re
@@ -16,11 +17,17 @@ import pytest
 
 from leeward.agent.added_hosts import added_hosts, keep_added
 from leeward.agent.config import HostConfig
+from leeward.cli.main import main
 
 # Real time, real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
 
 
 @contextmanager
@@ -191,7 +198,7 @@ def test_mistakes_are_told_in_one_line_with_their_code(ready, words, code, said)
 
 
 @pytest.mark.slow
-def test_vault_prune(run):
+def test_vault_prune(run, monkeypatch, capsys):
     assert run("vault", "init", "--json").returncode == 0
     from tests.vault.conftest import VM
     from tests.vault.pen import Pen
@@ -223,7 +230,28 @@ def test_vault_prune(run):
     assert run("vault", "check").returncode == 0
     nothing = json.loads(run("vault", "prune", "--json").stdout)["vms"][0]
     assert (nothing["dropped"], nothing["objects"]) == (0, 0)
+    for none in ("0", "0s"):
+        refused = run("vault", "prune", "web", "--retain", none)
+        assert refused.returncode == 2
+        assert "newest point alone" in refused.stderr
+    # In this process, at a terminal: what would go is shown before it goes.
+    monkeypatch.setenv("LEEWARD_CONFIG", str(run.config))
+    monkeypatch.setenv("LEEWARD_PASSPHRASE", "secret")
+    for words in ((), ("--json",)):
+        monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+        capsys.readouterr()
+        assert main(["vault", "prune", "web", "--retain", "10s", *words]) == 1
+        told = capsys.readouterr()
+        assert re.search(rf"web: {left - 11} points would go, from [-0-9 :]+ to [-0-9 :]+; 11 stay, from ", told.err)
+        assert f"{left - 11} recovery points are deleted for good. Go on?" in told.err
+        assert "Nothing was done" in told.err
+        assert (json.loads(told.out)["error"]["code"] == "declined") if words else not told.out
+    assert len(vault.log(VM).points()) == left
     assert json.loads(run("vault", "prune", "web", "--retain", "10s", "--json").stdout)["vms"][0]["points"] == 11
+    for words in (("--retain", "5s", "--yes"), ("--retain", "5s")):  # the second one finds nothing more to ask about
+        monkeypatch.setattr(sys, "stdin", Terminal(""))
+        assert main(["vault", "prune", "web", *words]) == 0
+    assert len(vault.log(VM).points()) == 6
 
     unknown = run("vault", "prune", "nobody")
     assert unknown.returncode == 3

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
 
+from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON
-from leeward.cli.output import out, print_json, table
+from leeward.cli.output import err, out, plain, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
 from leeward.cli.vaults import PassphraseFile, open_vault
+from leeward.domain.errors import BadInput
 
 
 def prune(
@@ -21,16 +24,23 @@ def prune(
     daily: Annotated[str | None, typer.Option(help="Keep one point a day for this long instead.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
     passphrase_file: PassphraseFile = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     as_json: JSON = False,
 ) -> None:
     """Delete recovery points that the policies no longer keep, and what only they need.
 
     The agent does this by itself for the VMs it protects; this is for the others, and for looking: --dry-run shows
     the plan. Ages count from a VM's newest point, so a VM that is no longer replicated keeps its last points. A point
-    that is in use is never pruned. VMs of a consistency group keep their common instants together.
+    is in use is never pruned. VMs of a consistency group keep their common instants together.
+
+    On a terminal it shows which points would go and asks, unless --yes is given.
     """
     from leeward.console.service import find_in_vault
 
+    if retain is not None and seconds(retain) <= 0:
+        raise BadInput(
+            "that would keep a VM's newest point alone", subject=f"--retain {retain}", hint="Say how long, like 24h"
+        )
     vault = open_vault(passphrase_file)
     policies = _policies(vault)
     chosen = [find_in_vault(vault, vm)] if vm else [(vm_id, name) for vm_id, (name, _) in policies.items()]
@@ -40,13 +50,16 @@ def prune(
         vm_id: _rules(policy, instead if vm_id in asked else [None] * 3) for vm_id, (_, policy) in policies.items()
     }
     groups = {vm_id: policy.group for vm_id, (_, policy) in policies.items()}
-    rows = []
+    plans = []
     for vm_id, name in chosen:
         fellows = [
             other for other, group in groups.items() if group and other != vm_id and group == groups.get(vm_id)
         ]
         plan = vault.prune_plan(vm_id, rules[vm_id], together={other: rules[other] for other in fellows})
-        rows.append(_prune_one(vault, vm_id, name, plan, dry_run))
+        plans.append((vm_id, name, plan))
+    if not dry_run and asks(yes):
+        _confirm(vault, plans)
+    rows = [_prune_one(vault, vm_id, name, plan, dry_run) for vm_id, name, plan in plans]
     if as_json:
         print_json({"dry_run": dry_run, "vms": rows})
         return
@@ -61,6 +74,33 @@ def prune(
         until = min((row["locked_until"] for row in rows if row["locked_until"]), default="")
         when = f" until {show_time(until)} at least" if until else ""
         out.print(f"The store keeps {locked:,} objects{when}; they go when a later run finds them free.")
+
+
+def _confirm(vault: Any, plans: Sequence[tuple[str, str, Any]]) -> None:
+    """What would go for good, VM by VM, and the question; none where no point goes."""
+    going = 0
+    for vm_id, name, plan in plans:
+        drop = sorted(plan.drop, key=lambda point: point.seq)
+        if not drop:
+            continue
+        gone = {point.id for point in drop}
+        stay = [point for point in vault.log(vm_id).points() if point.id not in gone]
+        going += len(drop)
+        err.print(
+            f"{plain(name)}: {len(drop):,} points would go, {_span(drop)}; {len(stay):,} stay"
+            + (f", {_span(stay)}" if stay else ""),
+            soft_wrap=True,
+        )
+    if going:
+        confirm(f"{going:,} recovery points are deleted for good")
+
+
+def _span(points: Sequence[Any]) -> str:
+    """From when to when they are."""
+    from leeward.wire.translate import utc
+
+    first, last = (show_time(utc(point.time_ns)) for point in (points[0], points[-1]))
+    return f"from {first} to {last}" if first != last else f"of {first}"
 
 
 def _policies(vault: Any) -> dict[str, tuple[str, Any]]:
