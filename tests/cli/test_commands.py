@@ -253,6 +253,10 @@ def test_vault_prune(run, monkeypatch, capsys):
         assert main(["vault", "prune", "web", *words]) == 0
     assert len(vault.log(VM).points()) == 6
 
+    missing = run("export", "web", "--disk", "vda", "--to", str(run.folder / "x"), "--point", "abc")
+    assert missing.returncode == 3
+    assert "web: there is no recovery point abc" in missing.stderr
+    assert VM not in missing.stderr
     unknown = run("vault", "prune", "nobody")
     assert unknown.returncode == 3
     assert len(unknown.stderr.strip().splitlines()) <= 2

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -108,6 +110,17 @@ def list_(as_json: JSON = False) -> None:
     out.print(shown)
 
 
+@contextmanager
+def _called(vm_id: str, name: str) -> Iterator[None]:
+    """The vault knows its VMs by id; people know them by name."""
+    try:
+        yield
+    except LeewardError as error:
+        if error.subject == vm_id:
+            error.subject = name
+        raise
+
+
 def export(
     vm: Vm,
     disk: Annotated[str, typer.Option(help="Disk of the VM, like vda.")],
@@ -138,6 +151,7 @@ def export(
     vm_id, name = find_in_vault(vault, vm)
     columns = (TextColumn("Exporting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with (
+        _called(vm_id, name),
         vault.holding(vm_id, point, "export") as held,
         vault.log(vm_id).open_point(held) as image,
         Progress(*columns, console=err, disable=as_json, transient=True) as bar,
