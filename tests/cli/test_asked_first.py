@@ -113,6 +113,8 @@ def test_no_means_that_nothing_was_done_and_yes_that_it_begins(run, several):
 
 def test_what_is_refused_is_refused_before_the_question(run, several):
     assert run("failover", "unplanned", "web", "--point", "4711")[0] == 3
+    for host, code in (("office", 2), ("moon", 3)):
+        assert run("failover", "unplanned", "web", "--to", host)[0] == code
     assert run("failover", "failback", "web")[0] == 4
     assert run("failover", "failback", "web", "--unplanned")[0] == 4
     assert run("failover", "planned", "web", "--network", "x")[0] == 2

@@ -155,9 +155,7 @@ class Failovers:
                 hint="Leave --without-vault out",
             )
         away = str(options.pop("to", None) or self._away())
-        if away == life.home:
-            raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
-        self._fleet.link(away)
+        self._not_there(life, away)
         warm = event is Event.UNPLANNED and not options.get("from_vault") and self._desk.checks.replica(vm_id, away)
         # Where a replica may do, nobody waits here for a vault that does not answer; the run itself looks at both.
         if not warm or point not in ("latest", warm.point):
@@ -194,7 +192,9 @@ class Failovers:
             raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
         warm, options = None, {"newest": newest}
         if event is Event.UNPLANNED:
-            warm = None if from_vault else self._desk.checks.replica(vm_id, str(to or self._away()))
+            away = str(to or self._away())
+            self._not_there(life, away)
+            warm = None if from_vault else self._desk.checks.replica(vm_id, away)
             point = self._agree(life, event, point, options, warm=warm is not None)
         note = str(options.get("note") or "")
         if warm is None or point not in ("latest", warm.point):
@@ -228,6 +228,12 @@ class Failovers:
         if note:
             options["note"] = note
         return chosen or point
+
+    def _not_there(self, life: Life, away: str) -> None:
+        """Raises BadInput for its home, NotFound for no host."""
+        if away == life.home:
+            raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
+        self._fleet.link(away)
 
     def _give_way(self, life: Life, ready: Callable[[Run], bool] = gives_way, why: str = _TOO_LATE) -> Run | None:
         """The run that an unplanned failover or failback takes over from, since a site broke down under it; from here
