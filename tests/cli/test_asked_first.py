@@ -155,3 +155,11 @@ def test_a_failover_tells_which_point_it_takes_and_not_that_every_one_is_the_new
     assert check.detail.startswith(said.get(wanted, "newest usable point: "))
     if wanted == "app":
         assert check.detail.endswith(f": {app}")
+
+
+@pytest.mark.parametrize("kind", ["planned", "unplanned"])
+def test_nobody_is_asked_about_a_vm_that_is_not_protected(run, kind):
+    code, _, err = run("failover", kind, "web")
+    assert code == 4
+    assert "web: it is not protected" in err
+    assert "Go on?" not in err

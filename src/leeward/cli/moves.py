@@ -202,6 +202,9 @@ def _standing(client: Any, vm: str, event: Event) -> dict[str, Any]:
     following = after(Phase(view["phase"]), event, view["vm"])
     if isinstance(following, Refusal):
         raise Refused(following.reason, subject=view["vm"], hint=following.hint)
+    if view["policy"] is None:
+        hint = f"Protect it with `leeward protect {view['vm']}`"
+        raise Refused("it is not protected", subject=view["vm"], hint=hint)
     return view
 
 
