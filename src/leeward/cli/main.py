@@ -36,7 +36,7 @@ from leeward.cli import (
 )
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import Forbidden, LeewardError
 from leeward.logs import log
 
 if TYPE_CHECKING:
@@ -191,6 +191,10 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except PermissionError as error:
+        if os.geteuid() == 0:
+            return _crashed(error)
+        return _report(_not_ours(error), as_json)
     except Exception as error:
         return _crashed(error)
     return result if isinstance(result, int) else 0
@@ -202,6 +206,15 @@ def _report(error: LeewardError, as_json: bool) -> int:
         print_json(document)
     err.print(f"[bold red]Error:[/] {_escape(str(error))}", soft_wrap=True)
     return error.exit_code
+
+
+def _not_ours(error: PermissionError) -> LeewardError:
+    """What this machine keeps of Leeward is root's alone."""
+    return Forbidden(
+        "this file or folder may not be used by you",
+        subject=str(error.filename or ""),
+        hint="Run this as root, or sign in to a console with `leeward login`",
+    )
 
 
 def _crashed(error: Exception) -> int:
