@@ -142,3 +142,10 @@ def test_what_the_host_encrypts_is_refused(form):
     inside = disk().replace("<source file='/a.qcow2'/>", f"<source file='/a.qcow2'>{secret}</source>")
     for found in (beside, inside):
         assert "vda is encrypted by the host" in unsupported(domain(found), QEMU_9)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"), [("<transient/>", "is transient"), ("<shareable/>", "is shared with other VMs")]
+)
+def test_what_has_no_lasting_content_of_its_own_is_refused(more, words):
+    assert f"vda {words}" in unsupported(domain(disk(more=more)), QEMU_9)

@@ -426,6 +426,33 @@ def test_a_disk_that_is_given_another_name(bench, tmp_path):
         bench.boot_as(before)
 
 
+@pytest.mark.parametrize("seen_off", [False, True])
+def test_disks_that_change_places(lab, guest_factory, tmp_path, seen_off):
+    """Each bears our bitmap, which says what has changed about the other one's content in the vault."""
+    guest = guest_factory("office", "pitswap", disks=(64, 32), ip="10.77.0.44")
+    bench = Bench(lab, guest, Path(lab.places.root) / "scratch-swap")
+    extra = Path(lab.places.images("office")) / "pitswap-extra.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(extra), "32M"], check=True)
+    xml = f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{extra}'/>"
+    both = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    bench.domain.attachDeviceFlags(xml + "<target dev='vdc' bus='virtio'/></disk>", both)
+    bench.cycle()
+    bench.cycle()
+    before = bench.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    swapped = before.replace("dev='vdb'", "dev='-'").replace("dev='vdc'", "dev='vdb'").replace("dev='-'", "dev='vdc'")
+    bench.connection.defineXML(swapped)
+    bench.host.force_off(bench.id)
+    if not seen_off:
+        bench.domain.create()
+    bench.kinds.clear()
+    bench.verify(tmp_path)
+    assert bench.kinds == [Kind.RESYNC]
+    if not seen_off:
+        assert bench.cycle().kind is Kind.DELTA
+    bench.pool.shutdown()
+    extra.unlink()
+
+
 def test_a_disk_added_and_removed(bench, tmp_path):
     bench.cycle()
     extra = tmp_path.parent / "extra.qcow2"

@@ -10,14 +10,14 @@ from xml.etree import ElementTree as ET
 
 @dataclass(frozen=True, slots=True)
 class DiskXml:
-    """target: name inside the VM. path: image on the host, "" when it is not a file or block device. encrypted: QEMU
-    has a secret for it."""
+    """target: name inside the VM. path: image on the host, "" when it is not a file or block device. trouble: why the
+    image does not tell what the disk holds, "" when it does."""
 
     target: str
     kind: str  # file | block | network | …
     format: str
     path: str
-    encrypted: bool = False
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +151,16 @@ def _target(disk: ET.Element) -> str:
     return target.get("dev", "") if target is not None else ""
 
 
+_TROUBLES = {
+    # While the VM is off its images are read without the secret: of LUKS that is the ciphertext.
+    "encryption": "is encrypted by the host: encrypt it inside the guest instead",
+    # libvirt backs up none of these: what the guest writes goes into an overlay that is thrown away.
+    "transient": "is transient: what is written to it is not kept",
+    # A backup keeps what this VM overwrites, not what others do.
+    "shareable": "is shared with other VMs: it has no content of one instant",
+}
+
+
 def _disk(disk: ET.Element) -> DiskXml:
     source, driver = disk.find("source"), disk.find("driver")
     path = ""
@@ -161,7 +171,7 @@ def _disk(disk: ET.Element) -> DiskXml:
         kind="lun" if disk.get("device") == "lun" else disk.get("type", "file"),
         format=driver.get("type", "raw") if driver is not None else "raw",
         path=path,
-        encrypted=disk.find(".//encryption") is not None,
+        trouble=next((words for name, words in _TROUBLES.items() if disk.find(f".//{name}") is not None), ""),
     )
 
 
@@ -193,9 +203,8 @@ def unsupported(domain: DomainXml, qemu: int) -> str:
     for disk in domain.disks:
         if disk.kind == "lun":
             return f"disk {disk.target} is a SCSI device passed through"
-        # While the VM is off its images are read without the secret: of LUKS that is the ciphertext.
-        if disk.encrypted:
-            return f"disk {disk.target} is encrypted by the host: encrypt it inside the guest instead"
+        if disk.trouble:
+            return f"disk {disk.target} {disk.trouble}"
         if disk.kind not in ("file", "block"):
             return f"disk {disk.target} is of type {disk.kind}; only files and block devices are supported"
     return ""

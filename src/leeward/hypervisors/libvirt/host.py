@@ -14,7 +14,7 @@ import libvirt
 from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
 from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 from leeward.hypervisors.libvirt import bitmaps, domain_xml, power
-from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
+from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, places, wait_idle
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
@@ -54,6 +54,8 @@ class LibvirtHost:
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
+        # Which image was which disk when that was last known to be as the base knows it.
+        self._places: dict[str, dict[str, str]] = {}
         self._sizes = DiskSizes()
         self._emulators = Emulators()
         self._passable = False
@@ -213,6 +215,7 @@ class LibvirtHost:
         turn = turns(self._connection.uri, vm_id).backup(domain)
         try:
             self._clear(vm_id, domain, base, running)
+            self._same_places(vm_id, domain, base, live)
             if state is Power.RUNNING:
                 if live.agent == "disconnected":
                     self._settling.wait(vm_id, domain.ID(), lambda: _agent(vm_id, domain) == "disconnected")
@@ -249,6 +252,21 @@ class LibvirtHost:
         found = clear_checkpoints(domain, keep) if running else keep in [each.getName() for each in ours(domain)]
         if base and not found:
             raise TrackingLost("the checkpoint of the newest recovery point is gone", subject=domain.name())
+
+    def _same_places(self, vm_id: str, domain: libvirt.virDomain, base: str | None, live: DomainXml) -> None:
+        """Raise TrackingLost when an image is another disk now than it was for the base: it bears the same tracking,
+        but the vault has it under its former name."""
+        now = {disk.target: disk.path for disk in live.disks}
+        if base and self._places.get(vm_id) == now:
+            return
+        self._places.pop(vm_id, None)
+        if not base:
+            return
+        before = {path: target for target, path in places(domain, name_of(base)).items()}
+        for target, path in now.items():
+            if before.get(path, target) != target:
+                raise TrackingLost(f"disk {target} was disk {before[path]} before", subject=live.name)
+        self._places[vm_id] = now
 
     def _set_clean(self, vm_id: str, base: str | None, *, clean: bool) -> None:
         with self._lock:
