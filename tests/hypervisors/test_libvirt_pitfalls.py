@@ -868,6 +868,19 @@ def test_a_disk_cannot_go_back_in_time_behind_the_tracking(bench, tmp_path):
     bench.verify(tmp_path)
 
 
+def test_a_vm_whose_memory_was_saved_does_not_count_as_shut_down(bench, tmp_path):
+    """As `virsh managedsave`, or a host that goes down, leaves it: what it had not written is there alone."""
+    bench.cycle()
+    bench.domain.managedSave(0)
+    with pytest.raises(HypervisorError, match="memory was saved"):
+        bench.host.shutdown(bench.id, 30)
+    assert bench.domain.hasManagedSaveImage(0)
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    assert bench.host.shutdown(bench.id, 60)
+    bench.verify(tmp_path)
+
+
 def test_disks_resized_while_it_is_off(bench, tmp_path):
     bench.cycle()
     bench.host.force_off(bench.id)

@@ -34,8 +34,7 @@ def require_in_one(disk: DiskXml, name: str) -> None:
     layers: list[dict[str, Any]] = json.loads(told) if told else []
     found = [name in _names(layer) for layer in layers]
     if found[:1] != [True] or any(found[1:]):
-        where = "several images" if found[:1] == [True] else "another image, or none,"
-        raise TrackingLost(f"disk {disk.target} has been given an overlay: {where} of its chain have the bitmap")
+        raise TrackingLost(f"disk {disk.target} has been given an overlay: its tracking is not in that one alone")
 
 
 def _names(details: dict[str, Any]) -> list[str]:

@@ -151,14 +151,19 @@ def _target(disk: ET.Element) -> str:
     return target.get("dev", "") if target is not None else ""
 
 
-_TROUBLES = {
-    # While the VM is off its images are read without the secret: of LUKS that is the ciphertext.
-    "encryption": "is encrypted by the host: encrypt it inside the guest instead",
-    # libvirt backs up none of these: what the guest writes goes into an overlay that is thrown away.
-    "transient": "is transient: what is written to it is not kept",
-    # A backup keeps what this VM overwrites, not what others do.
-    "shareable": "is shared with other VMs: it has no content of one instant",
-}
+def _trouble(disk: ET.Element) -> str:
+    """As DiskXml.trouble."""
+    target = _target(disk)
+    if disk.find(".//encryption") is not None:
+        # While the VM is off its images are read without the secret: of LUKS that is the ciphertext.
+        return f"disk {target} is encrypted by the host: encrypt it inside the guest instead"
+    if disk.find("transient") is not None:
+        # libvirt backs up none of these: what the guest writes goes into an overlay that is thrown away.
+        return f"disk {target} is transient: what is written to it is not kept"
+    if disk.find("shareable") is not None:
+        # A backup keeps what this VM overwrites, not what others do.
+        return f"disk {target} is shared with other VMs: it has no content of one instant"
+    return ""
 
 
 def _disk(disk: ET.Element) -> DiskXml:
@@ -171,7 +176,7 @@ def _disk(disk: ET.Element) -> DiskXml:
         kind="lun" if disk.get("device") == "lun" else disk.get("type", "file"),
         format=driver.get("type", "raw") if driver is not None else "raw",
         path=path,
-        trouble=next((words for name, words in _TROUBLES.items() if disk.find(f".//{name}") is not None), ""),
+        trouble=_trouble(disk),
     )
 
 
@@ -204,7 +209,7 @@ def unsupported(domain: DomainXml, qemu: int) -> str:
         if disk.kind == "lun":
             return f"disk {disk.target} is a SCSI device passed through"
         if disk.trouble:
-            return f"disk {disk.target} {disk.trouble}"
+            return disk.trouble
         if disk.kind not in ("file", "block"):
             return f"disk {disk.target} is of type {disk.kind}; only files and block devices are supported"
     return ""
