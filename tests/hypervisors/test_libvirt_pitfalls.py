@@ -19,6 +19,7 @@ from tests.anyone import anyones_folder
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.libvirt.bitmaps import ours
+from leeward.hypervisors.libvirt.checkpoints import wait_idle
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.libvirt.offline import image_mark
@@ -503,6 +504,7 @@ def test_a_foreign_copy_of_a_disk_has_the_right_of_way(bench, tmp_path, target):
     copy = anyones_folder(bench.lab) / f"{target}.copy"
     xml = f"<disk type='file'><driver type='qcow2'/><source file='{copy}'/></disk>"
     slowly = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: 1 << 20}
+    wait_idle(bench.domain)  # libvirt may still be ending our own job
     bench.domain.blockCopy(target, xml, slowly, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
     try:
         for _ in range(2):
