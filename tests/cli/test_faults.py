@@ -177,3 +177,45 @@ def test_a_disk_that_is_too_small_or_becomes_so(office, when, size, said):
     assert "larger disk" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert done.stdout.split() == (["other"] if when == "meanwhile" else [])
+
+
+def test_a_passphrase_file_that_is_named_is_used_where_the_machine_holds_the_key(office, tmp_path):
+    right, wrong = tmp_path / "right", tmp_path / "wrong"
+    right.write_text("secret\n")
+    wrong.write_text("sekret\n")
+    for words in (["vault", "info"], ["vault", "check"]):
+        office(*words, "--passphrase-file", right)
+        office(*words, "--passphrase-file", wrong, code=7, said="the passphrase does not open this vault")
+        office(*words, "--passphrase-file", tmp_path / "absent", code=2, said="the passphrase cannot be read")
+
+
+def test_a_public_key_of_a_wrong_length(office):
+    office("vault", "check", "--keyless", "--public-key", "00", code=2, said="a public key has 64 hexadecimal digits")
+    office("vault", "check", "--keyless", "--public-key", "zz", code=2, said="is not hexadecimal")
+    office("vault", "check", "--keyless", "--public-key", office.vault.public_key.hex())
+
+
+def test_an_image_does_not_go_to_standard_output_or_over_a_device(office):
+    export = ["export", "web", "--disk", "vda", "--force", "--to"]
+    office(*export, "-", code=2, said="cannot be written to standard output")
+    office(*export, "/dev/full", code=2, said="not a regular file")
+    assert Path("/dev/full").is_char_device()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become somebody else")
+def test_who_may_not_read_what_root_keeps_is_told_so(office):
+    for folder in (office.folder, *office.folder.parents[:-1]):
+        folder.chmod(folder.stat().st_mode | 0o055)
+    (office.folder / "s").chmod(0o700)
+    program = "import os, sys; os.setuid(65534); from leeward.cli.main import main; sys.exit(main(sys.argv[1:]))"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "points", "web", "--json"],
+        env=office.environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 10, done.stderr
+    assert "may not be used by you" in done.stderr
+    assert "as root" in done.stderr
+    assert json.loads(done.stdout)["error"]["code"] == "forbidden"

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import stat
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,10 @@ from tests.anyone import anyones_folder
 from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGone
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.libvirt.bitmaps import ours
+from leeward.hypervisors.libvirt.checkpoints import wait_idle
+from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.host import LibvirtHost
+from leeward.hypervisors.libvirt.offline import image_mark
 from leeward.replication.pool import CopyPool
 from leeward.replication.replicator import Kind, Replicator
 from leeward.vault.crypto import Argon2
@@ -136,6 +140,13 @@ class Bench:
                 if self.id.encode() in line and b"qemu-system" in line:
                     return int(entry.name)
         raise AssertionError("no QEMU")
+
+
+def libvirtd(bench):
+    """The process that answers now."""
+    bench.connection.getLibVersion()
+    assert bench.connection.isAlive()
+    return int((Path(bench.lab.places.site("office")) / "libvirtd.pid").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -348,6 +359,32 @@ def test_a_disk_grown_live(bench, tmp_path):
     bench.verify(tmp_path)
 
 
+@pytest.mark.parametrize("consistency", Consistency)
+def test_a_disk_grown_while_an_instant_is_prepared(bench, tmp_path, monkeypatch, consistency):
+    """libvirt dies of a backup whose scratch images have other sizes than the disks. What takes long in between: the
+    guest is frozen, or others are waited for."""
+    before = {disk.name: disk.size for disk in bench.cycle().point.disks}["vdb"]
+    base = bench.engine.open().state.tracking
+    daemon = libvirtd(bench)
+
+    def grow():
+        bench.domain.blockResize("vdb", before + (1 << 20), libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    @contextlib.contextmanager
+    def moment():
+        grow()
+        yield
+
+    monkeypatch.setattr(Freezer, "freeze", lambda self: grow() or "")
+    given = moment() if consistency is Consistency.CRASH else None
+    with pytest.raises(HostBusy, match="resized"):
+        bench.host.open_cycle(bench.id, base=base, new="grown", consistency=consistency, moment=given)
+    monkeypatch.undo()
+    assert libvirtd(bench) == daemon
+    bench.verify(tmp_path)
+    assert {disk.name: disk.size for disk in bench.cycle().point.disks}["vdb"] == before + (1 << 20)
+
+
 def test_disks_with_io_threads(bench, tmp_path):
     """An older QEMU dies of a cycle then: such a VM is left alone. A newer one must bear it."""
     before = bench.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
@@ -367,6 +404,54 @@ def test_disks_with_io_threads(bench, tmp_path):
         assert bench.checkpoints() == []
     finally:
         bench.boot_as(before)
+
+
+def test_a_disk_that_is_given_another_name(bench, tmp_path):
+    """As when its bus is changed: the image goes on bearing our bitmap, and under this name the vault has nothing."""
+    bench.cycle()
+    before = bench.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    try:
+        bench.connection.defineXML(before.replace("dev='vdb'", "dev='vdc'"))
+        bench.host.force_off(bench.id)
+        bench.kinds.clear()
+        bench.verify(tmp_path)
+        assert bench.kinds == [Kind.RESYNC]
+        bench.connection.defineXML(before.replace("dev='vdb'", "dev='vdd'"))
+        bench.host.start(bench.id)
+        bench.lab.wait_http("office", IP, timeout_s=90)
+        bench.kinds.clear()
+        bench.verify(tmp_path)
+        assert bench.kinds == [Kind.RESYNC]
+        assert bench.cycle().kind is Kind.DELTA
+    finally:
+        bench.boot_as(before)
+
+
+@pytest.mark.parametrize("seen_off", [False, True])
+def test_disks_that_change_places(lab, guest_factory, tmp_path, seen_off):
+    """Each bears our bitmap, which says what has changed about the other one's content in the vault."""
+    guest = guest_factory("office", "pitswap", disks=(64, 32), ip="10.77.0.44")
+    bench = Bench(lab, guest, Path(lab.places.root) / "scratch-swap")
+    extra = Path(lab.places.images("office")) / "pitswap-extra.qcow2"
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(extra), "32M"], check=True)
+    xml = f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{extra}'/>"
+    both = libvirt.VIR_DOMAIN_AFFECT_LIVE | libvirt.VIR_DOMAIN_AFFECT_CONFIG
+    bench.domain.attachDeviceFlags(xml + "<target dev='vdc' bus='virtio'/></disk>", both)
+    bench.cycle()
+    bench.cycle()
+    before = bench.domain.XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    swapped = before.replace("dev='vdb'", "dev='-'").replace("dev='vdc'", "dev='vdb'").replace("dev='-'", "dev='vdc'")
+    bench.connection.defineXML(swapped)
+    bench.host.force_off(bench.id)
+    if not seen_off:
+        bench.domain.create()
+    bench.kinds.clear()
+    bench.verify(tmp_path)
+    assert bench.kinds == [Kind.RESYNC]
+    if not seen_off:
+        assert bench.cycle().kind is Kind.DELTA
+    bench.pool.shutdown()
+    extra.unlink()
 
 
 def test_a_disk_added_and_removed(bench, tmp_path):
@@ -419,6 +504,7 @@ def test_a_foreign_copy_of_a_disk_has_the_right_of_way(bench, tmp_path, target):
     copy = anyones_folder(bench.lab) / f"{target}.copy"
     xml = f"<disk type='file'><driver type='qcow2'/><source file='{copy}'/></disk>"
     slowly = {libvirt.VIR_DOMAIN_BLOCK_COPY_BANDWIDTH: 1 << 20}
+    wait_idle(bench.domain)  # libvirt may still be ending our own job
     bench.domain.blockCopy(target, xml, slowly, libvirt.VIR_DOMAIN_BLOCK_COPY_TRANSIENT_JOB)
     try:
         for _ in range(2):
@@ -537,6 +623,41 @@ def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, t
     bench.pool.shutdown()
 
 
+def test_an_old_qcow2_is_read_in_full_and_compared_each_time(lab, guest_factory, tmp_path):
+    """It has no place for a bitmap."""
+    guest = guest_factory("office", "pitold", start=False, ip="10.77.0.42")
+    command = ["qemu-img", "amend", "-f", "qcow2", "-o", "compat=0.10", guest.disks["vdb"]]
+    subprocess.run(command, check=True)
+    lab.start_guest("office", "pitold")
+    lab.wait_http("office", "10.77.0.42", timeout_s=90)
+    bench = Bench(lab, guest, Path(lab.places.root) / "scratch-old")
+    assert any("vdb is an old qcow2" in warning for warning in bench.cycle().warnings)
+    assert bench.cycle().stored < 2 << 20
+    assert bench.checkpoints() == []
+    bench.verify(tmp_path)
+    bench.pool.shutdown()
+
+
+def test_a_write_to_a_device_is_seen_whatever_name_it_was_opened_by(tmp_path):
+    """libvirt gives each QEMU a /dev of its own, so that the device's file in ours is never touched."""
+    image, other = tmp_path / "device.raw", tmp_path / "node"
+    with image.open("wb") as file:
+        file.truncate(1 << 20)
+    told = subprocess.run(["losetup", "-f", "--show", str(image)], check=True, capture_output=True, text=True)
+    device = told.stdout.strip()
+    try:
+        os.mknod(other, stat.S_IFBLK | 0o600, Path(device).stat().st_rdev)
+        before = image_mark([device])
+        Path(device).read_bytes()
+        assert image_mark([device]) == before
+        with other.open("r+b") as file:
+            file.write(b"x" * 512)
+            os.fsync(file.fileno())
+        assert image_mark([device]) != before
+    finally:
+        subprocess.run(["losetup", "-d", device], check=True)
+
+
 def test_a_guest_that_is_asked_to_shut_down_meets_no_backup(bench):
     """While its agent closes its channel: libvirt would not see the guest's end for half a minute."""
     bench.cycle()
@@ -609,6 +730,29 @@ def test_an_agent_that_hangs_while_frozen_is_thawed_when_it_comes_back(bench):
     before = bench.lab.http("office", IP, "/")["seq"]
     time.sleep(0.5)
     assert bench.lab.http("office", IP, "/")["seq"] > before
+
+
+def test_a_qemu_that_hangs_holds_up_its_own_vm_only(bench, lab, guest_factory):
+    """Its backup is being begun when it stops answering."""
+    bench.cycle()
+    guest = guest_factory("office", "pitother", disks=(64,), ip="10.77.0.43")
+    log = bench.vault.log(guest.uuid)
+    other = Replicator(bench.host, log, guest.uuid, bench.pool, writer_name="test")
+    other.cycle()
+    hangs = bench.qemu_pid()
+    with ThreadPoolExecutor(1) as own:
+        os.kill(hangs, signal.SIGSTOP)
+        try:
+            stuck = own.submit(bench.engine.cycle)
+            time.sleep(1)
+            began = time.monotonic()
+            for _ in range(20):
+                other.cycle()
+            assert time.monotonic() - began < 20
+            assert not stuck.done()
+        finally:
+            os.kill(hangs, signal.SIGCONT)
+        stuck.result(60)
 
 
 def test_a_guest_reset_in_mid_cycle(bench, tmp_path):
@@ -685,6 +829,29 @@ def test_a_foreign_snapshot_and_its_merging_lose_nothing(bench, tmp_path):
     assert bench.cycle().kind is Kind.DELTA
 
 
+def test_what_was_written_before_a_foreign_snapshot_is_not_missed_when_it_goes_off(bench, tmp_path):
+    """Its images, not libvirt, tell then what has changed: the bitmap in the overlay knows nothing of the time before
+    it was made."""
+    bench.cycle()
+    bench.lab.http("office", IP, "/burn?4", timeout_s=60)
+    made = snapshot(bench, "external", libvirt.VIR_DOMAIN_SNAPSHOT_CREATE_DISK_ONLY)
+    overlays = [bench.image(target) for target in ("vda", "vdb")]
+    try:
+        bench.host.force_off(bench.id)
+        bench.kinds.clear()
+        bench.verify(tmp_path)
+        assert bench.kinds == [Kind.RESYNC]
+    finally:
+        bench.host.start(bench.id)
+        bench.lab.wait_http("office", IP, timeout_s=90)
+        for target in ("vda", "vdb"):
+            merge(bench, target)
+        made.delete(libvirt.VIR_DOMAIN_SNAPSHOT_DELETE_METADATA_ONLY)
+        for overlay in overlays:
+            Path(overlay).unlink()
+    bench.verify(tmp_path)
+
+
 def test_a_disk_cannot_go_back_in_time_behind_the_tracking(bench, tmp_path):
     """What an internal snapshot brings back is in no bitmap; QEMU refuses it while there is one."""
     bench.cycle()
@@ -700,6 +867,19 @@ def test_a_disk_cannot_go_back_in_time_behind_the_tracking(bench, tmp_path):
         bench.verify(tmp_path)
     finally:
         made.delete(0)
+    bench.verify(tmp_path)
+
+
+def test_a_vm_whose_memory_was_saved_does_not_count_as_shut_down(bench, tmp_path):
+    """As `virsh managedsave`, or a host that goes down, leaves it: what it had not written is there alone."""
+    bench.cycle()
+    bench.domain.managedSave(0)
+    with pytest.raises(HypervisorError, match="memory was saved"):
+        bench.host.shutdown(bench.id, 30)
+    assert bench.domain.hasManagedSaveImage(0)
+    bench.host.start(bench.id)
+    bench.lab.wait_http("office", IP, timeout_s=90)
+    assert bench.host.shutdown(bench.id, 60)
     bench.verify(tmp_path)
 
 

@@ -208,3 +208,21 @@ def test_what_becomes_of_them(same, written, afresh):
         stale = not same or (afresh and not written)
         found = judge("web", "7", wanted, written=written, afresh=afresh)
         assert found is (Leftover.STALE if stale else Leftover.FITS)
+
+
+def save(house):
+    """As `virsh managedsave`, or a host that shuts down, does it."""
+    house.domain().create()
+    house.domain().managedSave(0)
+    assert house.domain().hasManagedSaveImage()
+
+
+def test_memory_that_was_saved_with_the_old_disks_does_not_come_back(house):
+    """A start would bring the definition of then back as well, and with it the old disks."""
+    save(house)
+    house.home.prepare(VM, "web", house.new)
+    assert house.domain().hasManagedSaveImage()  # it may yet stay with its old disks
+    house.home.switch(VM, point=house.new)
+    assert not house.domain().hasManagedSaveImage()
+    house.home.start(VM, point=house.new)
+    assert house.domain().isActive()

@@ -1,12 +1,14 @@
 """Exported files are byte-exact, sparse, whole or absent."""
 
+import errno
+import os
 import random
 import subprocess
 import threading
 
 import pytest
 
-from leeward.domain.errors import BadInput, Damaged, NotFound, Refused, StoreFull
+from leeward.domain.errors import BadInput, Damaged, LeewardError, NotFound, Refused, StoreFull
 from leeward.hypervisors.memory import MemoryHypervisor
 from leeward.recovery import image as module
 from leeward.recovery.image import export_image
@@ -72,6 +74,45 @@ def test_wrong_wishes(point, tmp_path, disk, fmt, folder, error):
     with pytest.raises(error):
         export_image(point, disk, tmp_path / folder / "out", fmt=fmt)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_file_is_not_replaced_even_with_force(point, tmp_path):
+    pipe, folder = tmp_path / "pipe", tmp_path / "folder"
+    os.mkfifo(pipe)
+    folder.mkdir()
+    for target, said in ((pipe, "not a regular file"), (folder, "this is a folder")):
+        with pytest.raises(BadInput, match=said):
+            export_image(point, "vda", target, force=True)
+    assert pipe.is_fifo()
+    assert folder.is_dir()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("fmt", ["raw", "qcow2"])
+def test_an_image_is_for_its_owner_alone(point, tmp_path, fmt):
+    target = tmp_path / "out"
+    export_image(point, "vda", target, fmt=fmt)
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_an_image_that_qemu_img_has_no_room_for(point, tmp_path, monkeypatch):
+    said = "qemu-img: error while writing at byte 0: No space left on device"
+    failed = subprocess.CompletedProcess([], 1, "", said)
+    monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: failed)
+    with pytest.raises(StoreFull) as caught:
+        export_image(point, "vda", tmp_path / "out", fmt="qcow2")
+    assert caught.value.subject == str(tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_system_that_cannot_be_written_is_told_as_that(point, tmp_path, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(module, "_write_raw", refuse)
+    monkeypatch.setattr(module.Path, "unlink", refuse)
+    with pytest.raises(LeewardError, match="cannot be written: Read-only"):
+        export_image(point, "vda", tmp_path / "out")
 
 
 def test_too_small_a_disk_is_refused_before_anything_is_written(point, tmp_path, monkeypatch):

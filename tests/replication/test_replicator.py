@@ -137,6 +137,25 @@ def test_lost_tracking_without_any_difference_still_records_the_new_tracking_poi
     assert engine.cycle().kind is Kind.DELTA
 
 
+def test_a_disk_whose_tracking_has_outlived_its_name_is_compared(host, vault, pool):
+    """Under its new name the vault has nothing that changes could be added to."""
+    engine = replicator(host, vault, pool)
+    engine.cycle()
+    vm = host._vms[VM]
+    for places in (vm.disks, *vm.points.values()):
+        places["sda"] = places.pop("vdb")
+    vm.tell_disks()
+    vm.write("sda", MIB, b"after")
+    kinds = []
+    engine = replicator(host, vault, pool, epoch=engine.epoch, on_kind=lambda *what: kinds.append(what))
+    point = engine.cycle().point
+    assert kinds == [(Kind.RESYNC, "the vault has no disk sda yet")]
+    assert_equal_now(vault, host, point)
+    assert list(vm.points) == [engine.open().state.tracking]
+    vm.write("sda", 0, b"later")
+    assert engine.cycle().kind is Kind.DELTA
+
+
 def test_full_read_zeroes_what_the_source_no_longer_names(host, vault, pool):
     engine = replicator(host, vault, pool)
     engine.cycle()

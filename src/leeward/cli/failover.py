@@ -16,7 +16,7 @@ from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
 from leeward.cli.output import err, live_table, out, print_json, steps_table, table
 from leeward.cli.units import show_bytes
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import BadInput, LeewardError
 
 app = typer.Typer(no_args_is_help=True, help="Bring VMs up at the recovery site, and home again.")
 app.command()(moves.planned)
@@ -147,6 +147,8 @@ def export(
     from leeward.console.service import find_in_vault
     from leeward.recovery.image import export_image
 
+    if str(to) == "-":
+        raise BadInput("an image cannot be written to standard output", subject="--to", hint="Name a file")
     vault = open_vault()
     vm_id, name = find_in_vault(vault, vm)
     columns = (TextColumn("Exporting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())

@@ -37,7 +37,7 @@ from leeward.cli import (
 from leeward.cli.confirming import Declined
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
-from leeward.domain.errors import LeewardError
+from leeward.domain.errors import Forbidden, LeewardError
 from leeward.logs import log
 
 if TYPE_CHECKING:
@@ -197,6 +197,10 @@ def main(arguments: list[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except PermissionError as error:
+        if os.geteuid() == 0:
+            return _crashed(error)
+        return _report(_not_ours(error), as_json)
     except Exception as error:
         return _crashed(error)
     return result if isinstance(result, int) else 0
@@ -212,6 +216,15 @@ def _report(error: LeewardError, as_json: bool) -> int:
 def _report_json(error: LeewardError) -> None:
     document: dict[str, Any] = {"error": {**error.as_dict(), "exit_code": error.exit_code}}
     print_json(document)
+
+
+def _not_ours(error: PermissionError) -> LeewardError:
+    """What this machine keeps of Leeward is root's alone."""
+    return Forbidden(
+        "this file or folder may not be used by you",
+        subject=str(error.filename or ""),
+        hint="Run this as root, or sign in to a console with `leeward login`",
+    )
 
 
 def _crashed(error: Exception) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,22 +54,24 @@ def read_passphrase(file: Path | None, *, new: bool) -> tuple[str, bool]:
         groups = ["".join(secrets.choice(_ALPHABET) for _ in range(5)) for _ in range(6)]
         return "-".join(groups), True
     raise BadInput(
-        "a passphrase is needed", hint="Give --passphrase-file, set LEEWARD_PASSPHRASE, or run this in a terminal"
+        "a passphrase is needed",
+        hint="Set LEEWARD_PASSPHRASE, run this in a terminal, or `leeward vault unlock` this machine first",
     )
 
 
 def open_vault(passphrase_file: Path | None = None) -> Any:
-    """With the key that this machine holds, else with a passphrase. Returns a `leeward.vault.facade.Vault`."""
+    """With the passphrase of a file that is named: whoever does so tries what he has written down. Else with the key
+    that this machine holds, or a passphrase from elsewhere. Returns a `leeward.vault.facade.Vault`."""
     from leeward.agent.keys import load_keys
     from leeward.vault.facade import Vault
 
     settings = current().settings()
     store = settings.place.current().open(create=False)
-    try:
-        return Vault.open(store, keys=load_keys(settings.daemon.state))
-    except NotFound:
-        passphrase, _ = read_passphrase(passphrase_file, new=False)
-        return Vault.open(store, passphrase=passphrase)
+    if passphrase_file is None:
+        with suppress(NotFound):
+            return Vault.open(store, keys=load_keys(settings.daemon.state))
+    passphrase, _ = read_passphrase(passphrase_file, new=False)
+    return Vault.open(store, passphrase=passphrase)
 
 
 @app.command()
@@ -264,6 +267,7 @@ def check(
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
     from leeward.vault.check import check as check_vault
+    from leeward.vault.crypto import PUBLIC_KEY_SIZE
 
     store = current().settings().place.current().open(create=False)
     keys = None if keyless else open_vault(passphrase_file).keys
@@ -271,6 +275,8 @@ def check(
         trusted = bytes.fromhex(public_key) if public_key else None
     except ValueError:
         raise BadInput("the public key is not hexadecimal", subject=str(public_key)) from None
+    if trusted is not None and len(trusted) != PUBLIC_KEY_SIZE:
+        raise BadInput(f"a public key has {2 * PUBLIC_KEY_SIZE} hexadecimal digits", subject=str(public_key))
     if deep and keyless:
         raise BadInput("--deep needs the key; leave --keyless out")
     columns = (TextColumn("Checking"), BarColumn(pulse_style="cyan"), DownloadColumn())

@@ -74,7 +74,9 @@ class Lab:
                 self.define_guest("office", name)
 
     def down(self, *, purge: bool = False) -> None:
-        """End and remove everything; the build cache stays unless `purge` (and it lies in the lab folder)."""
+        """End and remove everything; the build cache stays unless `purge` (and it lies in the lab folder). Needs
+        root."""
+        require_root()
         if not self.places.root.exists():
             return
         with cache.exclusive(self.places.lock):
@@ -95,7 +97,8 @@ class Lab:
             self.places.root.rmdir()
 
     def status(self) -> dict[str, Any]:
-        """What is up, as plain data (documented in docs/cli.md)."""
+        """What is up, as plain data (documented in docs/cli.md). Needs root: to others all would seem to be off."""
+        require_root()
         sites = [self._site_status(plan.name) for plan in SITES]
         return {
             "folder": str(self.places.root),

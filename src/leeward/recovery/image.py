@@ -43,25 +43,35 @@ def export_image(
     if disk not in image.disks:
         names = ", ".join(image.disks)
         raise NotFound(f"recovery point {image.point.id} has no disk {disk}", hint=f"It has: {names}")
-    if target.exists() and not force:
-        raise Refused("the file exists already", subject=str(target), hint="Choose another name, or use --force")
-    if not target.parent.is_dir():
-        raise NotFound("the folder does not exist", subject=str(target.parent))
+    _check_target(target, force)
     source = image.disks[disk]
     runs = [(start, count) for start, count, _ in source.runs()]
     total: int = sum(count for _, count in runs) * BLOCK_SIZE
-    _require_room(target.parent, total)
+    _require_room(target.parent, total * (2 if fmt == "qcow2" else 1))  # which is made out of a raw one beside it
     draft = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         _write_raw(source, runs, total, draft, progress)
         if fmt == "qcow2":
-            draft = _convert(draft)
+            draft = _convert(draft, target)
         _publish(draft, target)
     except OSError as error:
         raise _translate(error, target) from error
     finally:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):  # on a file system that cannot be written it was never made
+            draft.unlink(missing_ok=True)
     return total
+
+
+def _check_target(target: Path, force: bool) -> None:
+    """A device or a socket is refused even with `force`: the image would be renamed over it."""
+    if not target.parent.is_dir():
+        raise NotFound("the folder does not exist", subject=str(target.parent))
+    if target.is_dir():
+        raise BadInput("this is a folder, not a file", subject=str(target), hint="Name a file in it")
+    if target.exists() and not target.is_file():
+        raise BadInput("this is not a regular file", subject=str(target), hint="Name a file that is to be made")
+    if target.exists() and not force:
+        raise Refused("the file exists already", subject=str(target), hint="Choose another name, or use --force")
 
 
 def _require_room(folder: Path, total: int) -> None:
@@ -127,18 +137,20 @@ def _steps(runs: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
     return steps
 
 
-def _convert(raw: Path) -> Path:
-    """The same image as qcow2, beside it; the raw one is removed."""
+def _convert(raw: Path, target: Path) -> Path:
+    """The same image as qcow2, beside it and for nobody else's eyes either; the raw one is removed."""
     result = raw.with_name(raw.name + ".qcow2")
     command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(result)]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
     except FileNotFoundError:
         raise NotFound("qemu-img is not installed", hint="Install the package qemu-utils, or use raw") from None
     if done.returncode:
         with suppress(FileNotFoundError):
             result.unlink()
-        raise LeewardError(f"qemu-img failed: {done.stderr.strip()}", subject=str(result))
+        if os.strerror(errno.ENOSPC) in done.stderr:
+            raise _translate(OSError(errno.ENOSPC, ""), target)
+        raise LeewardError(f"qemu-img failed: {done.stderr.strip()}", subject=str(target))
     raw.unlink()
     return result
 

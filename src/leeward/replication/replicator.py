@@ -243,6 +243,13 @@ class Replicator:
                 )
             except TrackingLost as lost:
                 reason = lost.message
+            else:
+                # A disk that was given another name (its bus was changed) still bears our tracking, but under this
+                # name the vault has nothing of it.
+                unknown = {disk.name for disk in opened.vm.disks} - {disk.name for disk in state.disks}
+                if base and unknown:
+                    opened.abort()
+                    reason = f"the vault has no disk {', '.join(sorted(unknown))} yet"
         if reason:
             base = None
             if joint is not None:

@@ -23,6 +23,8 @@ from leeward.domain.errors import BadInput, Damaged, WrongKey
 
 _KEYS_MAGIC = b"LWKEYS01"
 _CHECK_BYTES = 3
+# Bytes of an Ed25519 public key.
+PUBLIC_KEY_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)

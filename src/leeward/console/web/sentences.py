@@ -80,8 +80,19 @@ PATTERNS = (
     N_("its state is kept in a {source}"),
     N_("it has no disk that could be protected"),
     N_("I/O threads serve its disks, with which QEMU {version} can crash: start it without them, or on QEMU 9"),
+    N_(
+        "disk {disk} is on an IDE or SATA controller, where QEMU hangs for good when a backup meets the guest's "
+        "TRIM: give it bus virtio or scsi, or turn its TRIM off (discard_granularity=0)"
+    ),
+    N_("disk {disk} is encrypted by the host: encrypt it inside the guest instead"),
+    N_("disk {disk} is transient: what is written to it is not kept"),
+    N_("disk {disk} is shared with other VMs: it has no content of one instant"),
     N_("disk {disk} is a SCSI device passed through"),
     N_("disk {disk} is of type {kind}; only files and block devices are supported"),
+    N_(
+        "disk {disk} is an old qcow2: without change tracking every cycle reads all of it; while the VM is off, "
+        "qemu-img amend -o compat=1.1 makes it a new one"
+    ),
     N_("disk {disk} is {format}: without change tracking every cycle reads all of it"),
     N_("the guest's file systems were not frozen: {error}"),
     N_("disk {disk} cannot be read: {error}"),

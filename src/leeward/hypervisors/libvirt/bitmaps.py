@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterable
+from typing import Any
 
+from leeward.domain.errors import TrackingLost
 from leeward.hypervisors.libvirt.checkpoints import PREFIX
 from leeward.hypervisors.libvirt.domain_xml import DiskXml
 from leeward.logs import log
@@ -19,8 +21,25 @@ from leeward.logs import log
 def ours(path: str) -> list[str]:
     """Names of ours in a qcow2 image; none when it cannot be read."""
     found = _qemu_img("info", "--force-share", "--output=json", "-f", "qcow2", path)
-    details = json.loads(found).get("format-specific", {}).get("data", {}) if found else {}
-    return [bitmap["name"] for bitmap in details.get("bitmaps", []) if bitmap["name"].startswith(PREFIX)]
+    return [name for name in _names(json.loads(found)) if name.startswith(PREFIX)] if found else []
+
+
+def require_in_one(disk: DiskXml, name: str) -> None:
+    """Raise TrackingLost unless the disk's uppermost image has the bitmap and none below it has one of that name.
+
+    Whoever makes an overlay over a running disk (a snapshot) begins a bitmap of the same name in it: what was written
+    before is in the one below. libvirt puts them together; a server of the image offers the uppermost that it finds.
+    """
+    told = _qemu_img("info", "--backing-chain", "--force-share", "--output=json", "-f", disk.format, disk.path)
+    layers: list[dict[str, Any]] = json.loads(told) if told else []
+    found = [name in _names(layer) for layer in layers]
+    if found[:1] != [True] or any(found[1:]):
+        raise TrackingLost(f"disk {disk.target} has been given an overlay: its tracking is not in that one alone")
+
+
+def _names(details: dict[str, Any]) -> list[str]:
+    data = details.get("format-specific", {}).get("data", {})
+    return [bitmap["name"] for bitmap in data.get("bitmaps", [])]
 
 
 def remove_ours(disks: Iterable[DiskXml]) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from xml.etree import ElementTree as ET
 
 import libvirt
 
 from leeward.domain.errors import HostBusy
+from leeward.hypervisors.libvirt import domain_xml
 from leeward.hypervisors.libvirt.connection import call, translate
 from leeward.logs import log
 
@@ -43,6 +45,15 @@ def delete(checkpoint: libvirt.virDomainCheckpoint, *, off_too: bool = False) ->
         except libvirt.libvirtError as final:
             if final.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT:
                 raise translate(final, checkpoint.getName()) from final
+
+
+def places(domain: libvirt.virDomain, name: str) -> dict[str, str]:
+    """Target → image of the VM's disks when the checkpoint was made, as far as it tells. Raises TrackingLost."""
+    checkpoint = call(domain.name(), domain.checkpointLookupByName, name)
+    root = ET.fromstring(call(domain.name(), checkpoint.getXMLDesc, 0)).find("domain")
+    if root is None:
+        return {}
+    return {disk.target: disk.path for disk in domain_xml.parse(ET.tostring(root, encoding="unicode")).disks}
 
 
 def clear_job(domain: libvirt.virDomain, scratch: Path) -> None:

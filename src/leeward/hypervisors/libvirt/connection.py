@@ -23,6 +23,9 @@ _CONNECTION_LOST = {
 }
 _TRACKING = {libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT}
 _BUSY_TEXTS = ("another job", "block job", "blockjob", "state change lock", "backup job", "migration")
+# What libvirt 9.0 says for good when it was killed at the wrong instant: neither ending the job nor another start of
+# libvirtd helps.
+_LOST_BACKUP = "backup job data missing"
 _BITMAP_TEXTS = ("bitmap", "checkpoint")
 
 
@@ -41,6 +44,12 @@ def translate(error: libvirt.libvirtError, subject: str) -> LeewardError:
         return VmGone("the VM is no longer defined", subject=subject, hint="Unprotect it, or define it again")
     if code in _TRACKING:
         return TrackingLost(f"libvirt cannot use the checkpoint: {text}", subject=subject)
+    if _LOST_BACKUP in lower:
+        return HypervisorError(
+            "libvirt died while a backup of this VM was beginning, and lets nobody at it since",
+            subject=subject,
+            hint="The guest runs on: shut it down from inside, and start it again",
+        )
     if any(part in lower for part in _BUSY_TEXTS):
         return HostBusy(f"another job has the right of way: {text}", subject=subject)
     if "monitor" in lower:  # the line to QEMU, not ours to libvirt

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
 
 @dataclass(frozen=True, slots=True)
 class DiskXml:
-    """target: name inside the VM. path: image on the host, "" when it is not a file or block device."""
+    """target: name inside the VM. path: image on the host, "" when it is not a file or block device. trouble: why the
+    image does not tell what the disk holds, "" when it does."""
 
     target: str
     kind: str  # file | block | network | …
     format: str
     path: str
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class DomainXml:
     """nvram: file with the UEFI variable store, "" when none is named. tpm: None without an emulated one.
 
     uefi: libvirt chooses the firmware, and a store for it, which older ones name only while the VM runs.
+    trims: target of a disk at whose TRIM QEMU may hang, "" when there is none; see `unsupported`.
     io_threads: threads of QEMU's own serve a protected disk, or the SCSI controller of one, or may do so: QEMU's
     command line is added to, and names them.
     """
@@ -47,6 +51,7 @@ class DomainXml:
     uefi: bool = False
     tpm: TpmXml | None = None
     io_threads: bool = False
+    trims: str = ""
 
 
 # Of elements that say something to QEMU past libvirt.
@@ -71,6 +76,7 @@ def parse(xml: str) -> DomainXml:
         nvram=_nvram(root),
         uefi=root.find("os[@firmware='efi']") is not None and root.find("os/loader[@stateless='yes']") is None,
         tpm=_tpm(root),
+        trims=next((_target(disk) for disk in root.findall("devices/disk") if _trims(root, disk)), ""),
         io_threads=any(_in_threads(root, disk) for disk in disks) or _by_command_line(root),
     )
 
@@ -85,6 +91,28 @@ def _in_threads(root: ET.Element, disk: ET.Element) -> bool:
     drivers = [driver for server in servers if (driver := server.find("driver")) is not None]
     # One thread is named in an attribute, several (since libvirt 10) in elements of their own.
     return any(driver.get("iothread") or driver.find("iothreads") is not None for driver in drivers)
+
+
+def _trims(root: ET.Element, disk: ET.Element) -> bool:
+    """Whether it is a disk on an IDE or SATA controller to which the guest may send TRIM. QEMU offers it unless it
+    was told not to (past libvirt), whatever becomes of it."""
+    target = disk.find("target")
+    bus = target.get("bus", "") if target is not None else ""
+    return bus in ("ide", "sata") and _is_protected(disk) and not _without_trim(root, disk, bus)
+
+
+def _without_trim(root: ET.Element, disk: ET.Element, bus: str) -> bool:
+    own = f"{{{_QEMU}}}"
+    values = {arg.get("value", "") for arg in root.iter(f"{own}arg")}
+    if "ide-hd.discard_granularity=0" in values:
+        return True
+    address = disk.find("address")
+    place = "-".join(address.get(part, "0") for part in ("controller", "bus", "unit")) if address is not None else ""
+    for device in root.iter(f"{own}device"):
+        if device.get("alias") == f"{bus}{place}":
+            wanted = device.iterfind(f"{own}frontend/{own}property[@name='discard_granularity']")
+            return any(one.get("value") == "0" for one in wanted)
+    return False
 
 
 def _by_command_line(root: ET.Element) -> bool:
@@ -118,16 +146,37 @@ def _is_protected(disk: ET.Element) -> bool:
     return disk.get("device", "disk") in ("disk", "lun") and disk.find("readonly") is None
 
 
+def _target(disk: ET.Element) -> str:
+    target = disk.find("target")
+    return target.get("dev", "") if target is not None else ""
+
+
+def _trouble(disk: ET.Element) -> str:
+    """As DiskXml.trouble."""
+    target = _target(disk)
+    if disk.find(".//encryption") is not None:
+        # While the VM is off its images are read without the secret: of LUKS that is the ciphertext.
+        return f"disk {target} is encrypted by the host: encrypt it inside the guest instead"
+    if disk.find("transient") is not None:
+        # libvirt backs up none of these: what the guest writes goes into an overlay that is thrown away.
+        return f"disk {target} is transient: what is written to it is not kept"
+    if disk.find("shareable") is not None:
+        # A backup keeps what this VM overwrites, not what others do.
+        return f"disk {target} is shared with other VMs: it has no content of one instant"
+    return ""
+
+
 def _disk(disk: ET.Element) -> DiskXml:
-    source, driver, target = disk.find("source"), disk.find("driver"), disk.find("target")
+    source, driver = disk.find("source"), disk.find("driver")
     path = ""
     if source is not None:
         path = source.get("file") or source.get("dev") or ""
     return DiskXml(
-        target=target.get("dev", "") if target is not None else "",
+        target=_target(disk),
         kind="lun" if disk.get("device") == "lun" else disk.get("type", "file"),
         format=driver.get("type", "raw") if driver is not None else "raw",
         path=path,
+        trouble=_trouble(disk),
     )
 
 
@@ -148,22 +197,38 @@ def unsupported(domain: DomainXml, qemu: int) -> str:
         return (
             f"I/O threads serve its disks, with which QEMU {version} can crash: start it without them, or on QEMU 9"
         )
+    # A TRIM of several ranges counts as under way until its last range is done, and QEMU begins none while it waits
+    # for all that is under way, as it does when a backup begins and when it ends: it waits for ever, and the guest
+    # with it (QEMU since 7.0: «ide: Increment BB in-flight counter for TRIM BH»; in none known to be mended).
+    if domain.trims:
+        return (
+            f"disk {domain.trims} is on an IDE or SATA controller, where QEMU hangs for good when a backup meets the"
+            " guest's TRIM: give it bus virtio or scsi, or turn its TRIM off (discard_granularity=0)"
+        )
     for disk in domain.disks:
         if disk.kind == "lun":
             return f"disk {disk.target} is a SCSI device passed through"
+        if disk.trouble:
+            return disk.trouble
         if disk.kind not in ("file", "block"):
             return f"disk {disk.target} is of type {disk.kind}; only files and block devices are supported"
     return ""
 
 
-def untracked(domain: DomainXml) -> str:
-    """Why changes cannot be tracked (every cycle then reads everything), "" when they can.
+def untracked(domain: DomainXml, version: Callable[[DiskXml], int]) -> str:
+    """Why changes cannot be tracked (every cycle then reads everything), "" when they can. version: of a disk's qcow2
+    image, 0 when unknown.
 
-    QEMU keeps persistent bitmaps in qcow2 only.
+    QEMU keeps persistent bitmaps in qcow2 only, and not in the version of before QEMU 1.1.
     """
     for disk in domain.disks:
         if disk.format != "qcow2":
             return f"disk {disk.target} is {disk.format}: without change tracking every cycle reads all of it"
+        if version(disk) == 2:
+            return (
+                f"disk {disk.target} is an old qcow2: without change tracking every cycle reads all of it;"
+                " while the VM is off, qemu-img amend -o compat=1.1 makes it a new one"
+            )
     return ""
 
 

@@ -14,7 +14,7 @@ import libvirt
 from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
 from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 from leeward.hypervisors.libvirt import bitmaps, domain_xml, power
-from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, wait_idle
+from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, places, wait_idle
 from leeward.hypervisors.libvirt.connection import Connection, call, call_within, translate
 from leeward.hypervisors.libvirt.cycle import Job, LiveCycle, connect
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
@@ -27,7 +27,7 @@ from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
 from leeward.hypervisors.libvirt.qemu_user import qemu_user
 from leeward.hypervisors.libvirt.scratch import Scratch, short_name
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
-from leeward.hypervisors.libvirt.sizes import DiskSizes
+from leeward.hypervisors.libvirt.sizes import DiskSizes, image_version
 from leeward.hypervisors.passage import make_way
 
 # A backup begins in some tens of milliseconds; behind another job libvirt would wait for as long as that takes.
@@ -49,11 +49,13 @@ class LibvirtHost:
 
     def __init__(self, name: str, uri: str, scratch: Path, *, agent_grace_s: float = GRACE_S) -> None:
         self._connection = Connection(name, uri)
-        # libvirtd serves five requests of a connection at a time: letting guests go on must not wait for slow ones.
-        self._control = Connection(name, uri)
+        # By VM and use; see `_line`.
+        self._lines: dict[tuple[str, str], Connection] = {}
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
+        # Which image was which disk when that was last known to be as the base knows it.
+        self._places: dict[str, dict[str, str]] = {}
         self._sizes = DiskSizes()
         self._emulators = Emulators()
         self._passable = False
@@ -65,6 +67,21 @@ class LibvirtHost:
     @property
     def name(self) -> str:
         return self._connection.name
+
+    def _line(self, vm_id: str, use: str = "") -> Connection:
+        """A connection of the VM's own.
+
+        libvirt's client can lose the wake-up for a call that is made while another thread's waits for its answer: it
+        then waits as long as that one. On one connection a QEMU that hangs would hold up the cycles of all VMs.
+
+        use: libvirtd serves five requests of a connection at a time, and some must not wait for slow ones.
+        """
+        with self._lock:
+            return self._lines.setdefault((vm_id, use), Connection(self.name, self._connection.uri))
+
+    def _domain(self, vm_id: str) -> libvirt.virDomain:
+        """Raises VmGone, HostUnavailable."""
+        return self._line(vm_id).domain(vm_id)
 
     # --- facts --------------------------------------------------------------------------------------
 
@@ -80,7 +97,7 @@ class LibvirtHost:
         return sorted(found, key=lambda facts: facts.name)
 
     def vm(self, vm_id: str) -> VmFacts:
-        domain = self._connection.domain(vm_id)
+        domain = self._domain(vm_id)
         try:
             return self._facts(domain)
         except libvirt.libvirtError as error:
@@ -132,7 +149,7 @@ class LibvirtHost:
         )
 
     def idle_mark(self, vm_id: str) -> str | None:
-        domain = self._connection.domain(vm_id)
+        domain = self._domain(vm_id)
         try:
             if domain.isActive():
                 return None
@@ -146,29 +163,29 @@ class LibvirtHost:
     # --- power --------------------------------------------------------------------------------------
 
     def start(self, vm_id: str) -> None:
-        power.start(self._connection.domain(vm_id))
+        power.start(self._domain(vm_id))
 
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
-        domain = self._connection.domain(vm_id)
+        domain = self._domain(vm_id)
         began = time.monotonic()
         self._settling.leaves(vm_id, call(vm_id, domain.ID))
         turns(self._connection.uri, vm_id).wait_backups(min(timeout_s / 2, _LAST_BACKUP_S))
         return power.shutdown(domain, max(timeout_s - (time.monotonic() - began), 0.0))
 
     def force_off(self, vm_id: str) -> None:
-        power.force_off(self._connection.domain(vm_id))
+        power.force_off(self._domain(vm_id))
 
     def pause(self, vm_id: str) -> bool:
-        return power.pause(self._control.domain(vm_id))
+        return power.pause(self._line(vm_id, "control").domain(vm_id))
 
     def resume(self, vm_id: str) -> bool:
-        return power.resume(self._control.domain(vm_id))
+        return power.resume(self._line(vm_id, "control").domain(vm_id))
 
     def autostart(self, vm_id: str) -> bool:
-        return bool(call(vm_id, self._connection.domain(vm_id).autostart))
+        return bool(call(vm_id, self._domain(vm_id).autostart))
 
     def set_autostart(self, vm_id: str, wanted: bool) -> None:
-        call(vm_id, self._connection.domain(vm_id).setAutostart, int(wanted))
+        call(vm_id, self._domain(vm_id).setAutostart, int(wanted))
 
     # --- cycles -------------------------------------------------------------------------------------
 
@@ -181,9 +198,9 @@ class LibvirtHost:
         consistency: Consistency = Consistency.CRASH,
         moment: AbstractContextManager[None] | None = None,
     ) -> HostCycle:
-        domain = self._connection.domain(vm_id)
+        domain = self._domain(vm_id)
         if not self._scratch.is_dir() or not self._passable:
-            make_way(self._scratch, qemu_user(self._connection))
+            make_way(self._scratch, qemu_user(self._line(vm_id)))
             self._passable = True
         try:
             live = domain_xml.parse(domain.XMLDesc(0))
@@ -198,13 +215,14 @@ class LibvirtHost:
         turn = turns(self._connection.uri, vm_id).backup(domain)
         try:
             self._clear(vm_id, domain, base, running)
+            self._same_places(vm_id, domain, base, live)
             if state is Power.RUNNING:
                 if live.agent == "disconnected":
                     self._settling.wait(vm_id, domain.ID(), lambda: _agent(vm_id, domain) == "disconnected")
                 self._not_leaving(vm_id, domain)
             if running:
                 cycle: LiveCycle | OfflineCycle
-                cycle, token = self._open_live(vm_id, domain, live, base, new, consistency, moment or nullcontext())
+                cycle, token = self._open_live(vm_id, domain, live, base, new, consistency, moment)
             else:
                 cycle, token = self._open_offline(domain, live, base, moment or nullcontext()), base or ""
             return HostCycle(self, vm_id, cycle, base, token, turn)
@@ -235,6 +253,21 @@ class LibvirtHost:
         if base and not found:
             raise TrackingLost("the checkpoint of the newest recovery point is gone", subject=domain.name())
 
+    def _same_places(self, vm_id: str, domain: libvirt.virDomain, base: str | None, live: DomainXml) -> None:
+        """Raise TrackingLost when an image is another disk now than it was for the base: it bears the same tracking,
+        but the vault has it under its former name."""
+        now = {disk.target: disk.path for disk in live.disks}
+        if base and self._places.get(vm_id) == now:
+            return
+        self._places.pop(vm_id, None)
+        if not base:
+            return
+        before = {path: target for target, path in places(domain, name_of(base)).items()}
+        for target, path in now.items():
+            if before.get(path, target) != target:
+                raise TrackingLost(f"disk {target} was disk {before[path]} before", subject=live.name)
+        self._places[vm_id] = now
+
     def _set_clean(self, vm_id: str, base: str | None, *, clean: bool) -> None:
         with self._lock:
             if clean:
@@ -253,10 +286,10 @@ class LibvirtHost:
         base: str | None,
         new: str,
         consistency: Consistency,
-        moment: AbstractContextManager[None],
+        moment: AbstractContextManager[None] | None,
     ) -> tuple[LiveCycle, str]:
         """The cycle, and the token of the tracking point that it made, "" when there is none."""
-        untracked = domain_xml.untracked(live)
+        untracked = domain_xml.untracked(live, lambda disk: image_version(self._files.path(disk.path)))
         warnings = [untracked] if untracked else []
         if not call(live.name, domain.isPersistent):
             warnings.append("the VM runs but is not defined any more: define it again, or it is gone when it stops")
@@ -275,7 +308,8 @@ class LibvirtHost:
         wait_idle(domain)
         # Waits for a change that goes on (a disk is being resized), and asks QEMU nothing unless a block job runs.
         call(vm_id, domain.blockJobInfo, targets[0], 0)
-        scratch.make({disk.target: self._size(vm_id, domain, disk) for disk in live.disks})
+        made = self._sizes_of(vm_id, domain, live)
+        scratch.make(made)
         freezer = self._freezer(vm_id, domain)
         reached = Consistency.CRASH
         if consistency is Consistency.APP:
@@ -285,7 +319,10 @@ class LibvirtHost:
             else:
                 reached = Consistency.APP
         try:
-            with moment:
+            with moment or nullcontext():
+                # Freezing and waiting for others take their time. See `DiskSizes.now` for what other sizes do.
+                if (moment or reached is Consistency.APP) and self._sizes_of(vm_id, domain, live) != made:
+                    raise HostBusy("one of its disks is being resized", subject=live.name)
                 # The clock before the begin: the instant must never be told as later than it was.
                 time_ns = time.time_ns()
                 call_within(_BEGIN_TIMEOUT_S, live.name, domain.backupBegin, backup, checkpoint, _BEGIN_FLAGS)
@@ -320,6 +357,9 @@ class LibvirtHost:
         )
         return cycle, "" if untracked else new
 
+    def _sizes_of(self, vm_id: str, domain: libvirt.virDomain, live: DomainXml) -> dict[str, int]:
+        return {disk.target: self._size(vm_id, domain, disk) for disk in live.disks}
+
     def _size(self, vm_id: str, domain: libvirt.virDomain, disk: DiskXml) -> int:
         return int(call(vm_id, self._sizes.now, vm_id, domain, disk, self._files.path(disk.path)))
 
@@ -349,7 +389,7 @@ class LibvirtHost:
         return cycle
 
     def forget(self, vm_id: str) -> None:
-        domain = self._connection.domain(vm_id)
+        domain = self._domain(vm_id)
         self._set_clean(vm_id, None, clean=False)
         turn = turns(self._connection.uri, vm_id).backup(domain)
         try:

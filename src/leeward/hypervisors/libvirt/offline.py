@@ -7,6 +7,8 @@ reads moving ground, says so in `check`.
 
 from __future__ import annotations
 
+import os
+import stat
 import subprocess
 import time
 from collections.abc import Sequence
@@ -18,10 +20,13 @@ from leeward.domain.blocks import Runs
 from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
 from leeward.domain.vm import Consistency, VmFacts
 from leeward.hypervisors import extents, nbd
+from leeward.hypervisors.libvirt.bitmaps import require_in_one
 from leeward.hypervisors.libvirt.cycle import NbdReader
 from leeward.hypervisors.libvirt.domain_xml import DiskXml
 
 _START_S = 10.0
+# In /sys/block/…/stat: writes and sectors written, discards and sectors discarded.
+_WRITES = (4, 6, 11, 13)
 
 
 class ImageServer:
@@ -114,6 +119,8 @@ class OfflineCycle:
         self._servers: dict[str, ImageServer] = {}
         try:
             for disk in disks:
+                if base is not None:
+                    require_in_one(disk, base)
                 self._servers[disk.target] = ImageServer(disk, scratch.with_suffix(f".{disk.target}"), base)
             # Asked after the images are open: a start from now on is seen by `check`.
             self.check()
@@ -165,12 +172,28 @@ class OfflineCycle:
 
 
 def image_mark(paths: Sequence[str]) -> str:
-    """Changes whenever an image is written to or replaced: inode, size and time of the last change of each."""
+    """Changes whenever an image is written to or replaced: inode, size and time of the last change of each; of a
+    device also what the kernel has counted of its writes."""
     marks = []
     for path in paths:
         try:
             status = Path(path).stat()
         except OSError as error:
             raise HypervisorError(f"the image cannot be read: {error.strerror}", subject=path) from error
-        marks.append(f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}")
+        written = _device_mark(status.st_rdev) if stat.S_ISBLK(status.st_mode) else ""
+        marks.append(f"{status.st_dev}:{status.st_ino}:{status.st_size}:{status.st_mtime_ns}{written}")
     return "|".join(marks)
+
+
+def _device_mark(number: int) -> str:
+    """The times of a device's file are those of this one name of it: QEMU, to which libvirt gives a /dev of its own,
+    writes through another one. So: which device it is, and how often and how much was written and discarded (kernel:
+    Documentation/block/stat.rst)."""
+    folder = Path(f"/sys/dev/block/{os.major(number)}:{os.minor(number)}")
+    try:
+        counted = (folder / "stat").read_text().split()
+    except OSError as error:
+        raise HypervisorError(f"the device cannot be asked: {error.strerror}", subject=str(folder)) from error
+    sequence = folder / "diskseq"  # not of a partition
+    seen = sequence.read_text().strip() if sequence.exists() else ""
+    return ":".join(("", seen, *(counted[place] for place in _WRITES if place < len(counted))))

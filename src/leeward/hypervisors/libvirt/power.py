@@ -6,6 +6,7 @@ import time
 
 import libvirt
 
+from leeward.domain.errors import HypervisorError
 from leeward.domain.vm import Power
 from leeward.hypervisors.libvirt.connection import translate
 
@@ -39,8 +40,15 @@ def start(domain: libvirt.virDomain) -> None:
 def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
     """Ask through the agent, then through ACPI, and wait. True when the VM is off.
 
-    Both calls may report success although nobody listens inside, so only the VM's state counts.
+    Both calls may report success although nobody listens inside, so only the VM's state counts. Raises
+    HypervisorError also of one that was not shut down but saved: what its memory had not written is on no disk.
     """
+    if _is_saved(domain):
+        raise HypervisorError(
+            "it was not shut down: its memory was saved to a file, and may hold what its disks do not",
+            subject=domain.name(),
+            hint="Start it, so that it can shut down; or give the memory up with `virsh managedsave-remove`",
+        )
     ends = time.monotonic() + timeout_s
     ways = (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
     for way in ways:
@@ -65,6 +73,13 @@ def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
         if _wait_off(domain, share):
             return True
     return _is_off(domain)
+
+
+def _is_saved(domain: libvirt.virDomain) -> bool:
+    try:
+        return power_of(domain) is Power.OFF and bool(domain.hasManagedSaveImage(0))
+    except libvirt.libvirtError as error:
+        raise translate(error, domain.name()) from error
 
 
 def pause(domain: libvirt.virDomain) -> bool:

@@ -1,4 +1,4 @@
-"""How large the disks of a host's VMs are."""
+"""How large the disks of a host's VMs are, and what else the beginning of an image tells."""
 
 from __future__ import annotations
 
@@ -22,25 +22,35 @@ _PAGE = 4096
 
 
 def image_size(path: Path) -> int:
-    """The virtual size in bytes that a qcow2 image names, 0 when it does not.
+    """The virtual size in bytes that a qcow2 image names, 0 when it does not."""
+    return _header(path)[1]
+
+
+def image_version(path: Path) -> int:
+    """2 (as made before QEMU 1.1, or with compat=0.10) or 3; 0 when it is no qcow2 image, or cannot be read."""
+    return _header(path)[0]
+
+
+def _header(path: Path) -> tuple[int, int]:
+    """Version and virtual size.
 
     Read past the page cache, as QEMU may write; what it wrote into the cache, Linux brings to the disk before.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECT)
     except OSError:
-        return 0
+        return 0, 0
     try:
         with closing(mmap.mmap(-1, _PAGE)) as page:  # aligned, as such reads need it
             read = os.preadv(handle, [page], 0)
             if read < _HEADER.size:
-                return 0
-            magic, *_, size = _HEADER.unpack_from(page)
+                return 0, 0
+            magic, version, *_, size = _HEADER.unpack_from(page)
     except OSError:
-        return 0
+        return 0, 0
     finally:
         os.close(handle)
-    return int(size) if magic == _MAGIC else 0
+    return (int(version), int(size)) if magic == _MAGIC else (0, 0)
 
 
 class DiskSizes:

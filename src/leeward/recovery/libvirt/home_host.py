@@ -12,6 +12,7 @@ from leeward.domain.vm import FirmwareState, Power
 from leeward.hypervisors.libvirt import domain_xml, power
 from leeward.hypervisors.libvirt.connection import Connection, call
 from leeward.hypervisors.libvirt.daemon_files import DaemonFiles
+from leeward.logs import log
 from leeward.recovery.libvirt import home_definition
 from leeward.recovery.libvirt.firmware import FirmwarePlacer, at_home
 from leeward.recovery.libvirt.host import define, has_kvm, has_tpm
@@ -19,7 +20,11 @@ from leeward.recovery.libvirt.starting import start_tracked
 from leeward.recovery.libvirt.uses import files_in_use
 
 _DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
-_UNDEFINE = libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+_UNDEFINE = (
+    libvirt.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    | libvirt.VIR_DOMAIN_UNDEFINE_NVRAM
+    | libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE
+)
 
 
 class HomeHost:
@@ -54,6 +59,8 @@ class HomeHost:
         definition does not have.
         """
         now = self.definition(vm_id)
+        if now:
+            self._drop_memory(vm_id)
         base = now or home_definition.first_definition(definition)
         tpm = has_tpm(self._connection)
         # What was there already is set aside.
@@ -65,6 +72,14 @@ class HomeHost:
         xml, warnings = home_definition.for_new_host(definition, paths, tag, placed, kvm=kvm)
         self._define(xml, name)
         return warnings
+
+    def _drop_memory(self, vm_id: str) -> None:
+        """A VM that was saved here (`virsh managedsave`, or the host's shutdown) has its memory in a file, with the
+        definition of then: the next start would bring both back, and with them the old disks."""
+        domain = self._connection.domain(vm_id)
+        if call(domain.name(), domain.hasManagedSaveImage, 0):
+            log.warning("what the VM had in its memory when it was saved here is dropped", vm=domain.name())
+            call(domain.name(), domain.managedSaveRemove, 0)
 
     def take_back(self, vm_id: str, name: str, before: str, paths: Mapping[str, str], tag: str) -> None:
         """The reverse. before: its definition as it was, "" when it was not defined: then it is undefined."""

@@ -49,7 +49,8 @@ def start_tracked(
     try:
         state = power.power_of(domain)
         if state is Power.OFF:
-            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED)
+            # Memory that was saved while it ran from other images would come back, and those with it.
+            domain.createWithFlags(libvirt.VIR_DOMAIN_START_PAUSED | libvirt.VIR_DOMAIN_START_FORCE_BOOT)
         elif state is Power.RUNNING:
             fresh = False  # somebody else has let it go
         on_step("paused")
