@@ -169,11 +169,28 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
             time.sleep(0.2)
 
 
-def unprotect(vm: Vm, as_json: JSON = False) -> None:
-    """Stop protecting a VM. Its recovery points stay in the vault."""
-    done = current().client().delete(vm_path(vm, "/protection"))
+def unprotect(
+    vm: Vm,
+    force: Annotated[
+        bool, typer.Option("--force", help="Give up the points that wait on the host and are not in the vault yet.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Stop protecting a VM. Its recovery points stay in the vault.
+
+    Refused while points wait on the VM's host because the vault is away: nobody would send them afterwards.
+    """
+    # A console of before knows no `force`, and has nothing against it.
+    done = current().client().delete(vm_path(vm, "/protection"), **({"force": True} if force else {}))
+    lost = done.get("given_up_bytes", 0)
     if as_json:
         print_json(done)
+    elif lost:
+        out.print(
+            f"● [bold]{vm}[/] is no longer protected; {show_bytes(lost)} of points that had not reached the vault "
+            "were given up, the others stay in it",
+            soft_wrap=True,
+        )
     else:
         out.print(f"● [bold]{vm}[/] is no longer protected; its recovery points stay in the vault")
 

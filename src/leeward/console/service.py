@@ -245,8 +245,11 @@ class Service:
             raise Refused(refusal.reason, subject=name, hint=refusal.hint)
         return life
 
-    def unprotect(self, ref: str) -> None:
-        """Stop replicating. Recovery points stay in the vault."""
+    def unprotect(self, ref: str, force: bool = False) -> int:
+        """Stop replicating. Recovery points stay in the vault. → bytes of those that never got there, given up.
+
+        force: give up what waits in the host's spool. Nothing sends it once the protection has ended.
+        """
         wish = self._protected(ref)
         self._unmoving(wish.vm_id, wish.vm_name)
         if self._fleet.view().copy(wish.vm_id, "test") is not None:
@@ -255,9 +258,21 @@ class Service:
                 subject=wish.vm_name,
                 hint=f"Remove it first with `leeward failover cleanup {wish.vm_name}`",
             )
+        told = self._fleet.view().told(wish)
+        waiting = told.spool_bytes if told else 0
+        if waiting and not force:
+            raise Refused(
+                f"recovery points wait at {wish.host} and have not reached the vault ({waiting} bytes); without "
+                "protection they never will",
+                subject=wish.vm_name,
+                hint="They are sent by themselves as soon as the vault takes them. To give them up: "
+                f"`leeward unprotect {wish.vm_name} --force`",
+            )
         self._database.unprotect(wish.vm_id)
         self._desk.spread()
-        self._database.record("unprotect", wish.vm_name)
+        lost = f"{waiting} bytes that had not reached the vault were given up" if waiting else ""
+        self._database.record("unprotect", wish.vm_name, lost)
+        return waiting
 
     def _protected(self, ref: str) -> ProtectionMessage:
         vm_id = self._resolve(ref)

@@ -11,6 +11,7 @@ from leeward.console.web.phrases import N_
 PATTERNS = (
     # the audit log
     N_("before it, {unwritten} more were refused"),
+    N_("{bytes} bytes that had not reached the vault were given up"),
     # why a host cannot be let go
     N_("an agent on a machine of its own has it: {names}"),
     N_("runs that need it are under way: {names}"),
