@@ -131,12 +131,17 @@ def test_the_table_of_costs(run):
 
 WRONG = [
     (("--rpo", "100ms"), "duration"),
-    (("--rpo", "0"), "rpo_s"),
-    (("--rpo", "25h"), "rpo_s"),
+    (("--rpo", "0"), "--rpo: from 1s to 1d, not 0s\n"),
+    (("--rpo", "25h"), "--rpo: from 1s to 1d, not 25h\n"),
+    (("--app-interval", "999999d"), "--app-interval: from 0s to 36600d, not 999999d\n"),
     (("--retain", "-1s"), "duration"),
     (("--bandwidth", "fast"), "size"),
     (("--bandwidth", "-1"), "size"),
-    (("--group-every", "1s", "--group", "shop"), "group_s"),
+    (("--bandwidth", "10"), "--bandwidth: at least 64KiB a second, not 10 bytes. Write it with its unit: 10M"),
+    (("--bandwidth", "60k"), "--bandwidth: at least 64KiB a second"),
+    (("--bandwidth", "9999999T"), "--bandwidth: from 0 to"),
+    (("--group", "a b"), "--group: letters, digits, dots, dashes and underscores, 64 at most\n"),
+    (("--group-every", "1s", "--group", "shop"), "--group-every: from 5s to 1d, not 1s\n"),
     (("--warm-host", "office"), "another host than"),
     (("--no-warm", "--warm-host", "recovery"), "exclude each other"),
 ]

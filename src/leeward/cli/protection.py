@@ -15,6 +15,9 @@ from leeward.cli.units import seconds, show_bytes, show_seconds, size
 from leeward.domain.errors import BadInput, LeewardError
 
 host_app = typer.Typer(no_args_is_help=True, help="Hypervisor hosts.")
+# What the API calls otherwise than the command line.
+_OPTIONS = {"group_s": "--group-every"}
+
 vm_app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
 
 
@@ -50,7 +53,9 @@ def protect(
     app_interval: Annotated[
         str | None, typer.Option(help="Time between application-consistent points; 0 for none. Default 1h.")
     ] = None,
-    bandwidth: Annotated[str | None, typer.Option(help="Upload limit a second, like 10MiB; 0 for none.")] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="Upload limit a second, like 10M; 64k or more; 0 for none.")
+    ] = None,
     warm: Annotated[
         bool | None,
         typer.Option("--warm/--no-warm", help="Keep the VM's disks whole at a recovery host, or no longer."),
@@ -100,7 +105,12 @@ def protect(
         "past_damage": past_damage,
     }
     client = current().client()
-    view = client.put(vm_path(vm, "/protection"), request)
+    try:
+        view = client.put(vm_path(vm, "/protection"), request)
+    except LeewardError as error:
+        if error.exit_code == BadInput.exit_code and error.subject in request:  # as it was typed here
+            error.subject = _OPTIONS.get(error.subject) or f"--{error.subject.removesuffix('_s').replace('_', '-')}"
+        raise
     _show_cost(float(view["rpo_target_s"]))
     if wait:
         view = _wait_enabled(client, view["vm_id"], quiet=as_json)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from leeward.console.checks import VaultOpener
 from leeward.console.desk import Desk
@@ -33,9 +34,11 @@ from leeward.console.views import (
     VmView,
 )
 from leeward.domain.consistency import Choice
+from leeward.domain.durations import short
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
+from leeward.domain.protection import LEAST_BANDWIDTH
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
 from leeward.state.lives import Life
@@ -427,12 +430,29 @@ def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
 def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMessage:
     given = request.model_dump(exclude={"warm", "past_damage"})
     wanted = {name: value for name, value in given.items() if value is not None}
+    if 0 < wanted.get("bandwidth", 0) < LEAST_BANDWIDTH:
+        raise BadInput(
+            f"at least {LEAST_BANDWIDTH >> 10}KiB a second, not {wanted['bandwidth']} bytes",
+            subject="bandwidth",
+            hint="Write it with its unit: 10M is ten megabytes a second; 0 is no limit",
+        )
     try:
         return PolicyMessage.model_validate(base.model_dump() | wanted)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{name} = {first['input']}: {first['msg'].lower()}", subject=ref) from None
+        raise _unusable(error.errors()[0]) from None
+
+
+def _unusable(fault: ErrorDetails) -> BadInput:
+    """The field, and what it takes in the units in which a person types it."""
+    name, given = str(fault["loc"][0]), fault["input"]
+    if name == "group":
+        return BadInput("letters, digits, dots, dashes and underscores, 64 at most", subject=name)
+    bounds = PolicyMessage.model_fields[name].metadata
+    least = next(bound.ge for bound in bounds if hasattr(bound, "ge"))
+    most = next(bound.le for bound in bounds if hasattr(bound, "le"))
+    if name == "bandwidth":
+        return BadInput(f"from {least} to {most} bytes a second, not {given}", subject=name)
+    return BadInput(f"from {short(least)} to {short(most)}, not {short(given)}", subject=name)
 
 
 def _grouped(
