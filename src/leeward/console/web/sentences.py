@@ -48,6 +48,7 @@ PATTERNS = (
     N_("change tracking was lost"),
     N_("its disks have changed while it was off"),
     N_("retrying: {why}"),
+    N_("behind its target until the cycle under way is complete"),
     N_("catching up: {what} to be sent"),
     N_("stays off on this host: {why}"),
     N_("held still: a failover is under way"),
