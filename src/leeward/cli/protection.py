@@ -105,6 +105,7 @@ def protect(
         "past_damage": past_damage,
     }
     client = current().client()
+    anew = wait and client.get("/status", vm=vm)[0]["policy"] is None
     try:
         view = client.put(vm_path(vm, "/protection"), request)
     except LeewardError as error:
@@ -113,7 +114,7 @@ def protect(
         raise
     _show_cost(float(view["rpo_target_s"]))
     if wait:
-        view = _wait_enabled(client, view["vm_id"], quiet=as_json)
+        view = _wait_enabled(client, view["vm_id"], quiet=as_json, anew=anew)
     if as_json:
         print_json(view)
         return
@@ -149,7 +150,9 @@ def _show_cost(rpo_s: float) -> None:
         err.print(f"An RPO of {show_seconds(rpo_s)} costs about ${dollars:,} a year in requests ({ADVICE}).")
 
 
-def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
+def _wait_enabled(client: Any, vm_id: str, *, quiet: bool, anew: bool) -> dict[str, Any]:
+    """anew: it was not protected so far. The points that it has are of an earlier protection, and say nothing of what
+    came since: one that is younger than the order has to be there."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -159,12 +162,14 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    failures = 0
+    failures, ordered = 0, time.monotonic()
     with Progress(*columns, console=err, disable=quiet, transient=True) as bar:
         task = bar.add_task("First copy", total=None, note="starting")
         while True:
             view: dict[str, Any] = client.get("/status", vm=vm_id)[0]
-            if view["state"] == "enabled":
+            age = view["rpo_actual_s"]
+            current = age is not None and age <= time.monotonic() - ordered
+            if view["state"] == "enabled" and (current or not anew):
                 return view
             failures = failures + 1 if view["state"] in ("error", "paused") else 0
             if failures > 20:
