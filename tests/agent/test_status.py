@@ -26,6 +26,18 @@ def test_enabled_with_a_point():
     assert state_of(Facts(known=True, newest=POINT, kind=Kind.DELTA), 5, 1.0) == (State.ENABLED, "")
 
 
+def test_a_cycle_that_takes_too_long_is_told():
+    facts = Facts(known=True, newest=POINT, kind=Kind.DELTA)
+    assert state_of(facts, 5, 14.9) == (State.ENABLED, "")
+    late = "behind its target until the cycle under way is complete"
+    assert state_of(facts, 5, 15.1) == (State.ENABLED, late)
+    assert state_of(facts, 1, 9.0) == (State.ENABLED, "")
+    facts.note = "disk vda is raw"
+    assert state_of(facts, 5, 15.1) == (State.ENABLED, f"{late}; disk vda is raw")
+    facts.paused = True
+    assert state_of(facts, 5, 1e6)[0] is State.PAUSED
+
+
 def test_a_blip_is_told_but_is_no_error_until_the_target_is_missed_thrice():
     facts = Facts(known=True, newest=POINT, kind=Kind.DELTA, failure="host busy")
     assert state_of(facts, 5, 6.0)[0] is State.ENABLED

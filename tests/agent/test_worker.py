@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from tests.vault.conftest import CHEAP
 
-from leeward.agent import worker
+from leeward.agent import wiring, worker
 from leeward.agent.wiring import _set_aside
 from leeward.agent.worker import Services, Worker
 from leeward.domain.errors import HostBusy, StoreFull, StoreReadOnly, StoreUnavailable
@@ -274,7 +274,9 @@ def test_protected_anew_while_the_vault_takes_nothing(site, waiting):
     one.until_equal()
 
 
-def test_fenced_during_an_outage_the_spool_is_set_aside(site):
+def test_fenced_during_an_outage_the_spool_is_set_aside(site, monkeypatch):
+    told = []
+    monkeypatch.setattr(wiring.log, "warning", lambda event, **facts: told.append((event, facts.get("folder"))))
     one = site().start()
     one.until(enabled)
     one.remote.trouble = StoreUnavailable("the vault is away", subject="here")
@@ -290,7 +292,9 @@ def test_fenced_during_an_outage_the_spool_is_set_aside(site):
     time.sleep(1.5)
     assert [info.key for info in one.remote.store.scan(f"vm/{VM}/log/")] == tail
     one.stop()
-    assert [path.name.split(".")[1].split("-")[0] for path in one.folder.glob("spool.*")] == ["aside"]
+    (aside,) = one.folder.glob("spool.*")
+    assert aside.name.split(".")[1].split("-")[0] == "aside"
+    assert [folder for event, folder in told if "set aside" in event] == [str(aside)]
     # Protected anew by the operator, it takes over and begins with an empty spool.
     one.epochs.clear()
     one.wish = one.wish.model_copy(update={"claim": 2})

@@ -167,7 +167,7 @@ def test_without_autostart_it_says_how_to_start(run):
     run.config.write_text(run.config.read_text().replace("autostart = true", "autostart = false"))
     done = run("status")
     assert done.returncode == 5
-    assert "leeward serve" in done.stderr
+    assert f"Start it with `leeward --config {run.config} serve`" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -77,6 +77,8 @@ def test_hosts_that_were_added_by_clicks_are_the_agents_too(tmp_path):
         (('name = "away"', 'name = "office"'), "two hosts"),
         (('state = "/state"', 'state = "/state"\nautostart = "perhaps"'), "daemon.autostart = 'perhaps'"),
         (("[daemon]", '[console]\ncert = "/c.pem"\n[daemon]'), "cert and key belong together"),
+        (('state = "/state"', "state = 5"), "daemon.state = 5: a path is needed"),
+        (('storage = "/images"', 'storage = "/images"\nfolder = "x"'), "host.1.folder = 'x': there is no such field"),
         (("[daemon]", "[console]\nlisten = 8443\n[daemon]"), "console.listen = 8443"),
     ],
 )

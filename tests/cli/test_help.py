@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from rich.text import Text
 
 from leeward.cli.main import INTERNAL_ERROR, INTERRUPTED, app
 from leeward.console.seat import DEPOSED
@@ -55,6 +56,13 @@ def test_it_explains_itself_and_its_options_and_is_documented(name):
     assert ("--json" in options) is (name not in WITHOUT_JSON)
     assert [parameter.name for parameter in command.params if not parameter.help] == []
     assert named(name) or name.startswith("bench "), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_nothing_in_square_brackets_is_eaten_as_markup(name):
+    command = COMMANDS[name]
+    for text in [command.help, *(parameter.help for parameter in command.params)]:
+        assert Text.from_markup(text).plain == text
 
 
 def kinds(error):

@@ -2,6 +2,7 @@
 
 import io
 import re
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from rich.console import Console
@@ -45,6 +46,56 @@ def test_each_recovery_point_is_one_line_of_an_ordinary_terminal():
     assert "GROUP" not in head
     head, _ = shown(points_table([{**point, "disks": disks, "mark": {"group": "shop"}}]), 120)
     assert "GROUP" in head
+
+
+RPO = ("rpo_target_s", "rpo_actual_s")
+
+
+def a_vm(**more):
+    now = datetime.now(UTC).isoformat()
+    return {
+        "vm": "web",
+        "host": "office",
+        "state": "enabled",
+        "reason": "",
+        "progress": None,
+        "rpo_target_s": 5.0,
+        "rpo_actual_s": 0.4,
+        "last_point": {"id": "804", "time": now},
+        "failover_possible": True,
+        "phase": "home",
+        "home": "office",
+        "away": "",
+        "test_failover": None,
+        "replica": None,
+        **more,
+    }
+
+
+def test_what_is_to_be_said_of_a_vm_stands_below_its_line():
+    reason = "retrying: the vault cannot be reached now: connection refused, it is tried again by itself, see [vault]"
+    made = io.StringIO()
+    old = (datetime.now(UTC) - timedelta(days=3)).isoformat()
+    vms = [
+        a_vm(reason=reason),
+        a_vm(vm="database", state="error", reason="the host is gone", last_point={"id": "7", "time": old}),
+        a_vm(vm="plain"),
+        a_vm(
+            vm="off", state="disabled", reason="not protected", rpo_target_s=None, rpo_actual_s=None, last_point=None
+        ),
+    ]
+    output.Plain(file=made, width=80).print(output.status_table(vms))
+    lines = made.getvalue().splitlines()
+    assert max(map(len, lines)) <= 80
+    head, web, first, more, database, gone, plain, off = lines
+    assert head.split()[-1] == "FAILOVER"
+    assert re.fullmatch(r"web +office +● Enabled +0.4 s +5.0 s +804 · \d\d:\d\d:\d\d +possible *", web)
+    assert " ".join((first + more).split()) == reason
+    assert first.startswith("  retrying")
+    assert re.search(r"7 · \d{4}-\d\d-\d\d \d\d:\d\d +possible", database)
+    assert gone.strip() == "the host is gone"
+    assert plain.index("possible") == web.index("possible") == head.index("FAILOVER")
+    assert off.split() == ["off", "office", "●", "Disabled", "–", "–", "–", "–"]
 
 
 @pytest.mark.parametrize(("quiet", "text"), [(False, "step 2\n"), (True, "")])

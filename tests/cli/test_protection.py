@@ -9,6 +9,7 @@ import pytest
 from tests.cli.by_socket import answer, behind_socket, configure
 from tests.console.world import World
 
+from leeward.cli import protection
 from leeward.console.api import build_api
 from leeward.console.identity import build_identity
 from leeward.domain.protection import ProtectionState
@@ -112,7 +113,9 @@ def test_a_person_is_told_what_came_of_it_and_what_to_do_next(run):
     begun = run("protect", "web", "--rpo", "1s", "--bandwidth", "100k")
     assert begun[0] == 0, begun
     assert "leeward status --watch" in begun[1]
-    code, out, err = run("protect", "web", "--bandwidth", "0", "--wait")
+    assert run("protect", "web", "--bandwidth", "0", "--wait")[0] == 0
+    assert "stay in the vault" in run("unprotect", "web")[1]
+    code, out, err = run("protect", "web", "--rpo", "1s", "--wait")  # anew
     assert code == 0, err
     assert "web is protected: newest point" in out
     assert "(target 1.0 s)" in out
@@ -131,12 +134,17 @@ def test_the_table_of_costs(run):
 
 WRONG = [
     (("--rpo", "100ms"), "duration"),
-    (("--rpo", "0"), "rpo_s"),
-    (("--rpo", "25h"), "rpo_s"),
+    (("--rpo", "0"), "--rpo: from 1s to 1d, not 0s\n"),
+    (("--rpo", "25h"), "--rpo: from 1s to 1d, not 25h\n"),
+    (("--app-interval", "999999d"), "--app-interval: from 0s to 36600d, not 999999d\n"),
     (("--retain", "-1s"), "duration"),
     (("--bandwidth", "fast"), "size"),
     (("--bandwidth", "-1"), "size"),
-    (("--group-every", "1s", "--group", "shop"), "group_s"),
+    (("--bandwidth", "10"), "--bandwidth: at least 64KiB a second, not 10 bytes. Write it with its unit: 10M"),
+    (("--bandwidth", "60k"), "--bandwidth: at least 64KiB a second"),
+    (("--bandwidth", "9999999T"), "--bandwidth: from 0 to"),
+    (("--group", "a b"), "--group: letters, digits, dots, dashes and underscores, 64 at most\n"),
+    (("--group-every", "1s", "--group", "shop"), "--group-every: from 5s to 1d, not 1s\n"),
     (("--warm-host", "office"), "another host than"),
     (("--no-warm", "--warm-host", "recovery"), "exclude each other"),
 ]
@@ -149,3 +157,26 @@ def test_values_that_cannot_be_used_change_nothing(run, world):
         assert said in err, words
         assert len(err.strip().splitlines()) == 1, err
         assert world.service.status("web")[0].state == ProtectionState.DISABLED
+
+
+@pytest.mark.parametrize(("anew", "asked"), [(True, 4), (False, 2)])
+def test_waiting_for_a_vm_that_is_protected_anew_is_for_a_point_of_after_the_order(monkeypatch, anew, asked):
+    view = {"vm": "web", "state": "enabled", "reason": "", "progress": None}
+    told = [
+        {**view, "state": "replicating", "rpo_actual_s": None},
+        {**view, "rpo_actual_s": 89.0},
+        {**view, "rpo_actual_s": 89.2},
+        {**view, "rpo_actual_s": 0.0},
+    ]
+
+    class Console:
+        asked = 0
+
+        def get(self, path, vm):
+            self.asked += 1
+            return [told[self.asked - 1]]
+
+    monkeypatch.setattr(protection.time, "sleep", lambda seconds: None)
+    console = Console()
+    protection._wait_enabled(console, "id", quiet=True, anew=anew)
+    assert console.asked == asked

@@ -88,7 +88,11 @@ def test_a_protection_from_first_to_last(console):
     until(lambda: ask.get("/status").json()[0]["state"], lambda state: state == "paused")
     assert ask.post("/vms/web/resume").status_code == 200
     until(lambda: ask.get("/status").json()[0]["state"], lambda state: state == "enabled")
-    assert ask.delete("/vms/web/protection").json() == {"vm": "web", "state": "disabled"}
+    assert ask.delete("/vms/web/protection").json() == {
+        "vm": "web",
+        "state": "disabled",
+        "given_up_bytes": 0,
+    }
     assert ask.get("/status").json()[0]["state"] == "disabled"
     assert [event["what"] for event in ask.get("/events").json()] == [
         "unprotect",

@@ -16,6 +16,7 @@ from leeward.vault.log import VmLog
 # newest recoverable instant is older than this many targets, or when the failure is one that time does not mend.
 LATE_FACTOR = 3.0
 ENABLED = ProtectionState.ENABLED
+BEHIND = "behind its target until the cycle under way is complete"
 
 
 @dataclass(slots=True)
@@ -97,6 +98,10 @@ def state_of(facts: Facts, rpo_s: float, actual_s: float | None) -> tuple[Protec
         return (ProtectionState.ERROR if late else ENABLED), f"{_waiting(facts.waiting)}: {facts.away}"
     if facts.waiting:
         return ENABLED, f"catching up: {_waiting(facts.waiting)} to be sent"
+    if late:
+        # Nothing has failed: much was written, the line or its limit is slow, or there was a pause. It goes on, and
+        # whoever sees the age of the newest point is told why.
+        return ENABLED, "; ".join(filter(None, (BEHIND, facts.note)))
     return ENABLED, facts.note
 
 

@@ -290,8 +290,10 @@ def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
 
 
 def _set_aside(spool: Path) -> None:
-    """Whoever protects this VM anew begins with an empty spool."""
-    spool.rename(spool.with_name(f"{spool.name}.aside-{time.time_ns()}"))
+    """Whoever protects this VM anew begins with an empty spool. Kept, and told: nothing deletes it by itself."""
+    aside = spool.with_name(f"{spool.name}.aside-{time.time_ns()}")
+    spool.rename(aside)
+    log.warning("points that had not reached the vault were set aside; nobody needs them but you", folder=str(aside))
     LocalStore(_folder(spool))  # with its mark: whoever has it open goes on in it
 
 

@@ -56,8 +56,8 @@ class Asker:
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         return self._ask("POST", path, json=body or {})
 
-    def delete(self, path: str) -> Any:
-        return self._ask("DELETE", path)
+    def delete(self, path: str, **params: Any) -> Any:
+        return self._ask("DELETE", path, params=params)
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         """Raises a LeewardError when no answer comes."""

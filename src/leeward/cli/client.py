@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shlex
 import subprocess
 import sys
 import time
@@ -51,10 +52,11 @@ class Client(Asker):
         """Start the daemon in the background where the configuration allows it; safe when others do the same."""
         settings = self._settings
         if not settings.daemon.autostart:
+            named = f" --config {shlex.quote(str(settings.path))}" if settings.path else ""
             raise Unavailable(
                 "the Leeward daemon does not run",
                 subject=str(settings.socket),
-                hint="Start it with `leeward serve --embedded`",
+                hint=f"Start it with `leeward{named} serve`",
             )
         with self._start_lock():
             if self._alive():

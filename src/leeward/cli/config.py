@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from leeward.agent.added_hosts import all_hosts
 from leeward.agent.config import AgentConfig, HostConfig
 from leeward.domain.errors import BadInput, NotFound
+from leeward.wire.faults import words_of
 
 if TYPE_CHECKING:  # what it needs is more than light commands load
     from leeward.state.vault_place import PlaceFile
@@ -153,7 +154,7 @@ def read_settings(path: Path) -> Settings:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         given = "" if isinstance(first["input"], dict) else f" = {first['input']!r}"
-        raise BadInput(f"{where}{given}: {first['msg'].lower()}", subject=str(path)) from None
+        raise BadInput(f"{where}{given}: {words_of(first)}", subject=str(path)) from None
     names = [host.name for host in settings.host]
     for name in names:
         if names.count(name) > 1:

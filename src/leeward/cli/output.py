@@ -6,11 +6,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.errors import MarkupError
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -109,32 +111,63 @@ def vms_table(vms: list[dict[str, Any]]) -> Table:
     return made
 
 
-def status_table(rows: list[dict[str, Any]]) -> Table:
-    made = table("VM", "HOST", "STATE", "RPO", "TARGET", "NEWEST POINT", "FAILOVER", "", right=("RPO", "TARGET"))
-    for row in rows:
-        point = row["last_point"]
-        actual, target = row["rpo_actual_s"], row["rpo_target_s"]
-        late = actual is not None and target is not None and actual > 2 * target
-        rpo = f"[{'red' if late else 'green'}]{show_seconds(actual)}[/]" if actual is not None else "–"
-        state = state_text(row["state"])
-        progress = row["progress"]
-        if progress and row["state"] in ("replicating", "resynchronizing"):
-            state += f" {progress['fraction'] * 100:.0f} %"
-        newest = f"{point['id']} · {show_time(point['time'])[11:]}" if point else "–"
-        possible = "possible" if row["failover_possible"] else "[bright_black]not yet[/]"
-        if row["phase"] != "home":
-            possible = _PHASES.get(row["phase"], row["phase"]).format(**row)
-        notes = [row["reason"]] if row["state"] not in ("enabled", "disabled") and row["reason"] else []
-        if row["test_failover"]:
-            notes.append(f"test copy: {row['test_failover']}")
-        if row["replica"]:
-            notes.append(replica_text(row["replica"]))
-        if row["state"] == "disabled":
-            possible = "–"
-            if row["reason"] != "not protected":
-                notes.append(row["reason"])
-        made.add_row(row["vm"], row["host"], state, rpo, show_seconds(target), newest, possible, "; ".join(notes))
-    return made
+_STATUS = ("VM", "HOST", "STATE", "RPO", "TARGET", "NEWEST POINT", "FAILOVER")
+
+
+def status_table(rows: list[dict[str, Any]]) -> Group:
+    """A line for each VM, which fits into 80 columns; what is to be said of one stands below it."""
+    lines = [(_status_cells(row), _status_notes(row)) for row in rows]
+    told = (_STATUS, *(cells for cells, _ in lines))
+    widths = [max(out.render_str(cell).cell_len for cell in column) for column in zip(*told, strict=True)]
+    pieces: list[RenderableType] = [_status_part(widths, header=True)]
+    for cells, notes in lines:
+        part = _status_part(widths, header=False)
+        part.add_row(*cells)
+        pieces.append(part)
+        pieces += [Padding(note, (0, 0, 0, 2)) for note in notes]
+    return Group(*pieces)
+
+
+def _status_part(widths: Sequence[int], *, header: bool) -> Table:
+    part = table(*_STATUS, right=("RPO", "TARGET"))
+    part.show_header = header
+    for column, width in zip(part.columns, widths, strict=True):
+        column.width = width
+    return part
+
+
+def _status_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    point = row["last_point"]
+    actual, target = row["rpo_actual_s"], row["rpo_target_s"]
+    late = actual is not None and target is not None and actual > 2 * target
+    rpo = f"[{'red' if late else 'green'}]{show_seconds(actual)}[/]" if actual is not None else "–"
+    state = state_text(row["state"])
+    progress = row["progress"]
+    if progress and row["state"] in ("replicating", "resynchronizing"):
+        state += f" {progress['fraction'] * 100:.0f} %"
+    newest = f"{point['id']} · {_lately(point['time'])}" if point else "–"
+    possible = "possible" if row["failover_possible"] else "[bright_black]not yet[/]"
+    if row["phase"] != "home":
+        possible = _PHASES.get(row["phase"], row["phase"]).format(**row)
+    if row["state"] == "disabled":
+        possible = "–"
+    return row["vm"], row["host"], state, rpo, show_seconds(target), newest, possible
+
+
+def _lately(iso: str) -> str:
+    """The time of day; with its date where that is not today's."""
+    day, _, time = show_time(iso).partition(" ")
+    today = datetime.now().astimezone().strftime("%Y-%m-%d")
+    return time if day == today else f"{day} {time[:5]}"
+
+
+def _status_notes(row: dict[str, Any]) -> list[str]:
+    notes = [row["reason"]] if row["reason"] and row["reason"] != "not protected" else []
+    if row["test_failover"]:
+        notes.append(f"test copy: {row['test_failover']}")
+    if row["replica"]:
+        notes.append(replica_text(row["replica"]))
+    return notes
 
 
 def replica_text(replica: dict[str, Any]) -> str:

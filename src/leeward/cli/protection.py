@@ -15,6 +15,9 @@ from leeward.cli.units import seconds, show_bytes, show_seconds, size
 from leeward.domain.errors import BadInput, LeewardError
 
 host_app = typer.Typer(no_args_is_help=True, help="Hypervisor hosts.")
+# What the API calls otherwise than the command line.
+_OPTIONS = {"group_s": "--group-every"}
+
 vm_app = typer.Typer(no_args_is_help=True, help="Virtual machines.")
 
 
@@ -50,7 +53,9 @@ def protect(
     app_interval: Annotated[
         str | None, typer.Option(help="Time between application-consistent points; 0 for none. Default 1h.")
     ] = None,
-    bandwidth: Annotated[str | None, typer.Option(help="Upload limit a second, like 10MiB; 0 for none.")] = None,
+    bandwidth: Annotated[
+        str | None, typer.Option(help="Upload limit a second, like 10M; 64k or more; 0 for none.")
+    ] = None,
     warm: Annotated[
         bool | None,
         typer.Option("--warm/--no-warm", help="Keep the VM's disks whole at a recovery host, or no longer."),
@@ -100,10 +105,16 @@ def protect(
         "past_damage": past_damage,
     }
     client = current().client()
-    view = client.put(vm_path(vm, "/protection"), request)
+    anew = wait and client.get("/status", vm=vm)[0]["policy"] is None
+    try:
+        view = client.put(vm_path(vm, "/protection"), request)
+    except LeewardError as error:
+        if error.exit_code == BadInput.exit_code and error.subject in request:  # as it was typed here
+            error.subject = _OPTIONS.get(error.subject) or f"--{error.subject.removesuffix('_s').replace('_', '-')}"
+        raise
     _show_cost(float(view["rpo_target_s"]))
     if wait:
-        view = _wait_enabled(client, view["vm_id"], quiet=as_json)
+        view = _wait_enabled(client, view["vm_id"], quiet=as_json, anew=anew)
     if as_json:
         print_json(view)
         return
@@ -139,7 +150,9 @@ def _show_cost(rpo_s: float) -> None:
         err.print(f"An RPO of {show_seconds(rpo_s)} costs about ${dollars:,} a year in requests ({ADVICE}).")
 
 
-def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
+def _wait_enabled(client: Any, vm_id: str, *, quiet: bool, anew: bool) -> dict[str, Any]:
+    """anew: it was not protected so far. The points that it has are of an earlier protection, and say nothing of what
+    came since: one that is younger than the order has to be there."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -149,12 +162,14 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    failures = 0
+    failures, ordered = 0, time.monotonic()
     with Progress(*columns, console=err, disable=quiet, transient=True) as bar:
         task = bar.add_task("First copy", total=None, note="starting")
         while True:
             view: dict[str, Any] = client.get("/status", vm=vm_id)[0]
-            if view["state"] == "enabled":
+            age = view["rpo_actual_s"]
+            current = age is not None and age <= time.monotonic() - ordered
+            if view["state"] == "enabled" and (current or not anew):
                 return view
             failures = failures + 1 if view["state"] in ("error", "paused") else 0
             if failures > 20:
@@ -169,11 +184,28 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool) -> dict[str, Any]:
             time.sleep(0.2)
 
 
-def unprotect(vm: Vm, as_json: JSON = False) -> None:
-    """Stop protecting a VM. Its recovery points stay in the vault."""
-    done = current().client().delete(vm_path(vm, "/protection"))
+def unprotect(
+    vm: Vm,
+    force: Annotated[
+        bool, typer.Option("--force", help="Give up the points that wait on the host and are not in the vault yet.")
+    ] = False,
+    as_json: JSON = False,
+) -> None:
+    """Stop protecting a VM. Its recovery points stay in the vault.
+
+    Refused while points wait on the VM's host because the vault is away: nobody would send them afterwards.
+    """
+    # A console of before knows no `force`, and has nothing against it.
+    done = current().client().delete(vm_path(vm, "/protection"), **({"force": True} if force else {}))
+    lost = done.get("given_up_bytes", 0)
     if as_json:
         print_json(done)
+    elif lost:
+        out.print(
+            f"● [bold]{vm}[/] is no longer protected; {show_bytes(lost)} of points that had not reached the vault "
+            "were given up, the others stay in it",
+            soft_wrap=True,
+        )
     else:
         out.print(f"● [bold]{vm}[/] is no longer protected; its recovery points stay in the vault")
 

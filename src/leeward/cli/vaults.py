@@ -177,7 +177,7 @@ def unlock(
 ) -> None:
     """Let this machine use an existing vault: check the passphrase (or recovery key) and keep the vault's key.
 
-    On an enrolled host whose leeward.toml has no [vault], the console tells where it is; that is waited for.
+    On an enrolled host whose leeward.toml does not say where the vault is, the console tells it; that is waited for.
     """
     from leeward.agent.keys import save_keys
     from leeward.vault.facade import Vault, fingerprint

@@ -91,9 +91,9 @@ def build_api(service: Service, identity: Identity, routers: Sequence[APIRouter]
         return service.protect(vm, request)
 
     @app.delete("/api/v1/vms/{vm}/protection", dependencies=operator)
-    def unprotect(vm: str) -> dict[str, Any]:
-        service.unprotect(vm)
-        return {"vm": vm, "state": "disabled"}
+    def unprotect(vm: str, force: bool = False) -> dict[str, Any]:
+        given_up = service.unprotect(vm, force)
+        return {"vm": vm, "state": "disabled", "given_up_bytes": given_up}
 
     @app.post("/api/v1/vms/{vm}/pause", dependencies=operator)
     def pause(vm: str) -> StatusView:

@@ -20,6 +20,7 @@ from leeward.domain.errors import (
     Unavailable,
 )
 from leeward.logs import log
+from leeward.wire.faults import words_of
 
 # The first that fits; everything else is a 500.
 _STATUS: list[tuple[type[LeewardError], int]] = [
@@ -64,7 +65,7 @@ def told(error: RequestValidationError) -> BadInput:
     field = ".".join(place[1:]) or place[0]
     if first["type"] in ("model_attributes_type", "dict_type") and len(place) == 1:
         return BadInput("a JSON object with Content-Type: application/json is expected", subject=field)
-    return BadInput(f"{field}: {str(first['msg']).lower()}", subject=field)
+    return BadInput(f"{field}: {words_of(first)}", subject=field)
 
 
 def _from_http(error: HTTPException) -> LeewardError:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from leeward.console.checks import VaultOpener
 from leeward.console.desk import Desk
@@ -35,9 +36,11 @@ from leeward.console.views import (
     VmView,
 )
 from leeward.domain.consistency import Choice
+from leeward.domain.durations import short
 from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, Unavailable
 from leeward.domain.lifecycle import Event, Phase, Refusal, after, runs_away
 from leeward.domain.procedures import Kind
+from leeward.domain.protection import LEAST_BANDWIDTH
 from leeward.domain.runs import Run, RunState
 from leeward.state.database import Database
 from leeward.state.lives import Life
@@ -248,8 +251,11 @@ class Service:
             raise Refused(refusal.reason, subject=name, hint=refusal.hint)
         return life
 
-    def unprotect(self, ref: str) -> None:
-        """Stop replicating. Recovery points stay in the vault."""
+    def unprotect(self, ref: str, force: bool = False) -> int:
+        """Stop replicating. Recovery points stay in the vault. → bytes of those that never got there, given up.
+
+        force: give up what waits in the host's spool. Nothing sends it once the protection has ended.
+        """
         wish = self._protected(ref)
         self._unmoving(wish.vm_id, wish.vm_name)
         if self._fleet.view().copy(wish.vm_id, "test") is not None:
@@ -258,9 +264,21 @@ class Service:
                 subject=wish.vm_name,
                 hint=f"Remove it first with `leeward failover cleanup {wish.vm_name}`",
             )
+        told = self._fleet.view().told(wish)
+        waiting = told.spool_bytes if told else 0
+        if waiting and not force:
+            raise Refused(
+                f"recovery points wait at {wish.host} and have not reached the vault ({waiting} bytes); without "
+                "protection they never will",
+                subject=wish.vm_name,
+                hint="They are sent by themselves as soon as the vault takes them. To give them up: "
+                f"`leeward unprotect {wish.vm_name} --force`",
+            )
         self._database.unprotect(wish.vm_id)
         self._desk.spread()
-        self._database.record("unprotect", wish.vm_name)
+        lost = f"{waiting} bytes that had not reached the vault were given up" if waiting else ""
+        self._database.record("unprotect", wish.vm_name, lost)
+        return waiting
 
     def _protected(self, ref: str) -> ProtectionMessage:
         vm_id = self._resolve(ref)
@@ -444,12 +462,29 @@ def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
 def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMessage:
     given = request.model_dump(exclude={"warm", "past_damage"})
     wanted = {name: value for name, value in given.items() if value is not None}
+    if 0 < wanted.get("bandwidth", 0) < LEAST_BANDWIDTH:
+        raise BadInput(
+            f"at least {LEAST_BANDWIDTH >> 10}KiB a second, not {wanted['bandwidth']} bytes",
+            subject="bandwidth",
+            hint="Write it with its unit: 10M is ten megabytes a second; 0 is no limit",
+        )
     try:
         return PolicyMessage.model_validate(base.model_dump() | wanted)
     except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise BadInput(f"{name} = {first['input']}: {first['msg'].lower()}", subject=ref) from None
+        raise _unusable(error.errors()[0]) from None
+
+
+def _unusable(fault: ErrorDetails) -> BadInput:
+    """The field, and what it takes in the units in which a person types it."""
+    name, given = str(fault["loc"][0]), fault["input"]
+    if name == "group":
+        return BadInput("letters, digits, dots, dashes and underscores, 64 at most", subject=name)
+    bounds = PolicyMessage.model_fields[name].metadata
+    least = next(bound.ge for bound in bounds if hasattr(bound, "ge"))
+    most = next(bound.le for bound in bounds if hasattr(bound, "le"))
+    if name == "bandwidth":
+        return BadInput(f"from {least} to {most} bytes a second, not {given}", subject=name)
+    return BadInput(f"from {short(least)} to {short(most)}, not {short(given)}", subject=name)
 
 
 def _grouped(

@@ -7,6 +7,7 @@ import re
 from leeward.domain.errors import BadInput
 
 _SECONDS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+_TYPED = ((86_400, "d"), (3600, "h"), (60, "min"))
 
 
 def number(text: str, units: dict[str, int], wrong: str, example: str) -> float:
@@ -20,6 +21,14 @@ def number(text: str, units: dict[str, int], wrong: str, example: str) -> float:
 def seconds(text: str) -> float:
     """ "1s", "5m", "24h", "7d"; a plain number is seconds. Raises BadInput."""
     return number(text, _SECONDS, f"{text!r} is not a duration", "1s, 5m, 24h or 7d")
+
+
+def short(seconds: float) -> str:
+    """As it is typed: 5s, 10min, 2h, 7d."""
+    for length, unit in _TYPED:
+        if seconds >= length and seconds % length == 0:
+            return f"{int(seconds // length)}{unit}"
+    return f"{seconds:g}s"
 
 
 def show(seconds: float) -> str:

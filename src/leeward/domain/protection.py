@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+# Less than this a second, one block, is a unit that was left out: no cycle would ever come to its end.
+LEAST_BANDWIDTH = 64 << 10
+
 
 class ProtectionState(StrEnum):
     DISABLED = "disabled"
@@ -32,7 +35,8 @@ class Policy:
     rpo_s: target seconds between recovery points (1 … 86,400). retain_s: how long all
     points are kept. hourly_s, daily_s: for how long the newest point of each hour, of each day is kept; 0 = not.
     app_interval_s: seconds between application-consistent points; 0 = never.
-    bandwidth: upload limit in bytes a second, and that of what a warm replica fetches; 0 = none.
+    bandwidth: upload limit in bytes a second, and that of what a warm replica fetches; 0 = none. Not
+    less than LEAST_BANDWIDTH is taken from an operator; a policy of before may have less.
     warm: host that keeps a warm replica; "" = none. group: name of the VM's consistency group, "" = none;
     group_s: seconds between two instants at which all VMs of the group have a point, the same for each of them.
     """

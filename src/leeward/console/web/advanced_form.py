@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from leeward.console.views import HostView, StatusView
 from leeward.console.web.forms import Form, note_faults, span_field
 from leeward.console.web.phrases import N_, Phrase, phrase
-from leeward.console.web.policy_form import short
+from leeward.domain.durations import short
 from leeward.wire.messages import PolicyMessage
 
 ADVANCED = ("warm", "grouping", "group", "group_s")

@@ -25,7 +25,7 @@ from leeward.console.alerts.settings import (
 from leeward.console.web.forms import note_faults
 from leeward.console.web.language import LANGUAGES
 from leeward.console.web.phrases import N_, Phrase, phrase
-from leeward.console.web.policy_form import short
+from leeward.domain.durations import short
 
 SPANS = ("rpo_grace_s", "host_grace_s", "vault_grace_s")
 # channel → the field of its secret

@@ -16,7 +16,7 @@ from leeward.console.web.alert_checking import (
 )
 from leeward.console.web.forms import Form, required, span_field, whole_field
 from leeward.console.web.phrases import N_, phrase
-from leeward.console.web.policy_form import short
+from leeward.domain.durations import short
 
 _WHOLES = ("full", "drill_days", "remind_h")
 

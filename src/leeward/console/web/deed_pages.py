@@ -158,7 +158,7 @@ def _carry_out(parts: Parts, act: Act, one: StatusView, form: Form, timeout: flo
     """Where to go on, "" for nowhere in particular."""
     service, who = parts.service, acting.get()
     if act is Act.DISABLE:
-        service.unprotect(one.vm_id)
+        service.unprotect(one.vm_id, force=bool(form.ticked("force")))
         return ""
     if act in (Act.PAUSE, Act.RESUME):
         service.set_paused(one.vm_id, act is Act.PAUSE)

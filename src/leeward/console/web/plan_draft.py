@@ -18,7 +18,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from leeward.console.web.forms import Form
-from leeward.console.web.policy_form import short
+from leeward.domain.durations import short
 from leeward.domain.errors import BadInput
 from leeward.domain.plans import MOST_VMS, Check, Fault, Group, Plan, Script
 

@@ -12,21 +12,13 @@ from leeward.console.views import DrillRequest, DrillView, ProtectRequest
 from leeward.console.web.forms import Form, note_faults, span_field, whole_field
 from leeward.console.web.phrases import N_, Phrase, phrase
 from leeward.domain.drills import LONGEST_EVERY_S, LONGEST_KEEP_S, SHORTEST_S, read_window
+from leeward.domain.durations import short
 from leeward.domain.errors import BadInput
 from leeward.wire.messages import PolicyMessage
 
 SPANS = ("rpo_s", "retain_s", "hourly_s", "daily_s", "app_interval_s")
 DRILL = ("drill_every", "drill_mode", "drill_window", "drill_keep")
-_UNITS = ((86_400, "d"), (3600, "h"), (60, "min"))
 _MIB = 1 << 20
-
-
-def short(seconds: float) -> str:
-    """As it is typed: 5s, 10min, 2h, 7d."""
-    for length, unit in _UNITS:
-        if seconds >= length and seconds % length == 0:
-            return f"{int(seconds // length)}{unit}"
-    return f"{seconds:g}s"
 
 
 def filled(policy: PolicyMessage) -> dict[str, str]:

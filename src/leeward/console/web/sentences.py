@@ -11,6 +11,7 @@ from leeward.console.web.phrases import N_
 PATTERNS = (
     # the audit log
     N_("before it, {unwritten} more were refused"),
+    N_("{bytes} bytes that had not reached the vault were given up"),
     # why a host cannot be let go
     N_("an agent on a machine of its own has it: {names}"),
     N_("runs that need it are under way: {names}"),
@@ -47,6 +48,7 @@ PATTERNS = (
     N_("change tracking was lost"),
     N_("its disks have changed while it was off"),
     N_("retrying: {why}"),
+    N_("behind its target until the cycle under way is complete"),
     N_("catching up: {what} to be sent"),
     N_("stays off on this host: {why}"),
     N_("held still: a failover is under way"),
