@@ -31,7 +31,7 @@ def prune(
 
     The agent does this by itself for the VMs it protects; this is for the others, and for looking: --dry-run shows
     the plan. Ages count from a VM's newest point, so a VM that is no longer replicated keeps its last points. A point
-    is in use is never pruned. VMs of a consistency group keep their common instants together.
+    that is in use is never pruned. VMs of a consistency group keep their common instants together.
 
     On a terminal it shows which points would go and asks, unless --yes is given.
     """
