@@ -170,6 +170,17 @@ def test_a_point_that_is_there_and_cannot_be_read_is_not_called_unknown(written,
     assert vault.log(VM).point("latest").id == "5"
 
 
+def test_a_newest_point_that_is_gone_under_a_new_epoch_makes_no_older_one_the_newest(written, vault):
+    """Nothing but the gap in the numbers tells of it."""
+    vault.log(VM).take_epoch(1, {"writer": "w", "host": "h", "reason": "failover"})
+    assert vault.log(VM).point("latest").id == "5"
+    vault.store.delete(f"vm/{VM}/log/{5:016d}")
+    with pytest.raises(Damaged, match="newest recovery point is damaged: this log entry is missing") as caught:
+        vault.log(VM).point("latest")
+    assert "choose it by its id" in caught.value.hint
+    assert vault.log(VM).point("4").id == "4"
+
+
 def test_an_older_point_is_never_taken_for_the_newest(written, vault):
     flip(vault.store, log(5), 80)
     assert vault.log(VM).points()[-1].id == "4"

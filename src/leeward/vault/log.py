@@ -9,6 +9,7 @@ from typing import Any
 from leeward.domain.errors import Damaged, NotFound, Unavailable
 from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, FirmwareState
+from leeward.vault import keyspace
 from leeward.vault.compaction import compact
 from leeward.vault.folding import Breach, Span
 from leeward.vault.following import Since, grown, since
@@ -92,10 +93,14 @@ class VmLog:
         it could not be read. Raises Damaged when something came after them that cannot be read now."""
         newest = points[-1] if points else None
         try:
-            for seq in self._history.listed(newest.seq if newest else 0):
+            listed = self._history.listed(newest.seq if newest else 0)
+            first = newest.seq + 1 if newest else min(listed, default=0)
+            for seq in range(first, max(listed, default=0) + 1):
                 entry = None if span.hides(seq) else self._history.readable(seq)
                 if entry is not None and entry.kind is Kind.COMMIT:
                     newest = entry.point()
+                elif entry is None and not span.hides(seq) and seq > self._history.horizon().base:
+                    raise Damaged("this log entry is missing", subject=keyspace.log(self.vm_id, seq))
             return newest
         except Damaged as error:
             raise self.newest_damaged(error) from error
