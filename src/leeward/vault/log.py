@@ -11,7 +11,7 @@ from leeward.domain.points import RecoveryPoint
 from leeward.domain.vm import Consistency, FirmwareState
 from leeward.vault import keyspace
 from leeward.vault.compaction import compact
-from leeward.vault.folding import Breach, Span
+from leeward.vault.folding import Breach, Entry, Span
 from leeward.vault.following import Since, grown, since
 from leeward.vault.format import Kind
 from leeward.vault.history import History
@@ -96,14 +96,19 @@ class VmLog:
             listed = self._history.listed(newest.seq if newest else 0)
             first = newest.seq + 1 if newest else min(listed, default=0)
             for seq in range(first, max(listed, default=0) + 1):
-                entry = None if span.hides(seq) else self._history.readable(seq)
+                entry = None if span.hides(seq) else self._present(seq)
                 if entry is not None and entry.kind is Kind.COMMIT:
                     newest = entry.point()
-                elif entry is None and not span.hides(seq) and seq > self._history.horizon().base:
-                    raise Damaged("this log entry is missing", subject=keyspace.log(self.vm_id, seq))
             return newest
         except Damaged as error:
             raise self.newest_damaged(error) from error
+
+    def _present(self, seq: int) -> Entry | None:
+        """An entry that has to be there, since later ones are; None: it was pruned meanwhile. Raises Damaged."""
+        entry = self._history.readable(seq)
+        if entry is None and seq > self._history.horizon().base:
+            raise Damaged("this log entry is missing", subject=keyspace.log(self.vm_id, seq))
+        return entry
 
     def newest_damaged(self, error: Damaged) -> Damaged:
         """Of a log whose end cannot be read: what is wrong, and which point can be had all the same."""
