@@ -333,7 +333,6 @@ PATTERNS = (
     N_("this is not the part that the log names"),
     N_("the pruned log rests on this map; it is missing"),
     N_("log entries {first}{last} are missing"),
-    N_("this log entry is missing"),
     N_("what is said of this VM is not certain: its objects changed all the time; check again"),
     N_("this object does not belong to a vault"),
     N_("does not follow the entry before it"),
