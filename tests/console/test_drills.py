@@ -235,19 +235,19 @@ def test_what_could_not_be_begun_just_now_is_no_failed_drill_and_others_go_first
     world.tick()
     world.ahead = 31 * DAY
     world.schedule("app")
-    before, point_exists = world.view(), world.failovers._point_exists
+    before, point_exists = world.view(), world.failovers._point
 
     def cut(vm_id, *asked):
         if vm_id == DB:
             raise error
         point_exists(vm_id, *asked)
 
-    world.failovers._point_exists = cut
+    world.failovers._point = cut
     world.tick()
     assert (world.view(), events(world)) == (before, ["drill scheduled", "drill done", "drill scheduled"])
     world.tick()
     assert copies(world) == ["app"]
-    world.failovers._point_exists = point_exists
+    world.failovers._point = point_exists
     world.tick()
     assert world.kinds() == ["test", "cleanup"]
     world.ahead += 301.0

@@ -206,7 +206,7 @@ def test_what_makes_no_sense_is_refused_with_the_next_sensible_action(world, ask
 )
 def test_two_who_ask_for_a_test_at_once_get_one(world, ids, begun):
     """The same run, where it is the same one who asks."""
-    looked, point_exists, got = threading.Barrier(2, timeout=10), world.failovers._point_exists, []
+    looked, point_exists, got = threading.Barrier(2, timeout=10), world.failovers._point, []
 
     def both_have_looked(*asked):
         point_exists(*asked)
@@ -216,7 +216,7 @@ def test_two_who_ask_for_a_test_at_once_get_one(world, ids, begun):
         with suppress(Refused):
             got.append(world.failovers.test(VM, "web", "latest", "anna", run_id=run_id).id)
 
-    world.failovers._point_exists = both_have_looked
+    world.failovers._point = both_have_looked
     threads = [threading.Thread(target=ask, args=(run_id,)) for run_id in ids]
     for thread in threads:
         thread.start()

@@ -34,6 +34,7 @@ from leeward.domain.vm import Consistency
 from leeward.network.apart import apart
 from leeward.state.database import Database
 from leeward.state.lives import Life
+from leeward.wire.messages import ProtectionMessage
 
 _TOO_LATE = "another failover makes no sense: the one under way needs its home no more, or has just ended"
 _TOO_EARLY = "nothing of what is under way hangs on the recovery site alone, or it has just ended"
@@ -139,11 +140,9 @@ class Failovers:
         known = self.taken(run_id) if run_id else None
         if known is not None:
             return known
-        wish = self._database.wish(vm_id)
         life = self.life(vm_id, name)
         self._allowed(life, event)
-        if wish is None:
-            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
+        self._protected(vm_id, name)
         if event is Event.PLANNED and point != "latest":
             raise BadInput(
                 "a planned failover always brings the newest data", subject=point, hint="Leave --point out"
@@ -159,7 +158,7 @@ class Failovers:
         warm = event is Event.UNPLANNED and not options.get("from_vault") and self._desk.checks.replica(vm_id, away)
         # Where a replica may do, nobody waits here for a vault that does not answer; the run itself looks at both.
         if not warm or point not in ("latest", warm.point):
-            self._point_exists(vm_id, name, point)
+            self._point(vm_id, name, point)
         point = self._agree(life, event, point, options, warm=bool(warm))
         other = self._give_way(life)
         if other is not None:
@@ -188,8 +187,7 @@ class Failovers:
         """
         life = self.life(vm_id, name)
         self._allowed(life, event)
-        if self._database.wish(vm_id) is None:
-            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
+        self._protected(vm_id, name)
         warm, options = None, {"newest": newest}
         if event is Event.UNPLANNED:
             away = str(to or self._away())
@@ -252,8 +250,7 @@ class Failovers:
         """options: to (another host of the home site), force, timeout_s."""
         life = self.life(vm_id, name)
         self._allowed(life, Event.FAILBACK)
-        if self._database.wish(vm_id) is None:
-            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
+        self._protected(vm_id, name)
         home = str(options.pop("to", None) or life.home)
         self._fleet.link(home)
         life = replace(life, home=home)
@@ -271,7 +268,7 @@ class Failovers:
         if home == life.away:
             raise BadInput("it runs there already", subject=home, hint="Name another host with --to")
         self._fleet.link(home)
-        self._point_exists(vm_id, name, point)
+        self._point(vm_id, name, point)
         life = replace(life, home=home)
         other = self._give_way(life, gives_way_home, _TOO_EARLY)
         if other is not None and other.kind in (Kind.FAILBACK, Kind.UNPLANNED_FAILBACK):
@@ -311,7 +308,7 @@ class Failovers:
             return known
         options = dict(options or {})
         self._no_test(vm_id, name)
-        self._point_exists(vm_id, name, point)  # the vault may make us wait, so others need not wait with us
+        self._point(vm_id, name, point)  # the vault may make us wait, so others need not wait with us
         life = self.life(vm_id, name)
         away = str(options.pop("to", None) or life.away or self._away())
         wish = self._database.wish(vm_id)
@@ -429,8 +426,11 @@ class Failovers:
         if isinstance(following, Refusal):
             raise Refused(following.reason, subject=life.vm_name, hint=following.hint)
 
-    def _point_exists(self, vm_id: str, name: str, point: str) -> None:
-        self._point(vm_id, name, point)
+    def _protected(self, vm_id: str, name: str) -> ProtectionMessage:
+        wish = self._database.wish(vm_id)
+        if wish is None:
+            raise Refused("it is not protected", subject=name, hint=f"Protect it with `leeward protect {name}`")
+        return wish
 
     def _point(self, vm_id: str, name: str, point: str) -> RecoveryPoint:
         try:

@@ -154,7 +154,7 @@ class Service:
         present = next((vm for vm in self._fleet.view().vms if vm.id == vm_id and host in (None, vm.host)), None)
         if present is not None and present.unsupported:
             raise Refused(f"it cannot be protected: {present.unsupported}", subject=present.name)
-        policy = _policy(known.policy if known else PolicyMessage(), request, ref)
+        policy = _policy(known.policy if known else PolicyMessage(), request)
         if request.warm is not None:
             home = self._failovers.life(vm_id, ref).home or (present.host if present else "")
             policy = policy.model_copy(update={"warm": self._warm_host(request.warm, home)})
@@ -459,7 +459,7 @@ def find_in_vault(vault: Vault, ref: str) -> tuple[str, str]:
     return found[0], ref
 
 
-def _policy(base: PolicyMessage, request: ProtectRequest, ref: str) -> PolicyMessage:
+def _policy(base: PolicyMessage, request: ProtectRequest) -> PolicyMessage:
     given = request.model_dump(exclude={"warm", "past_damage"})
     wanted = {name: value for name, value in given.items() if value is not None}
     if 0 < wanted.get("bandwidth", 0) < LEAST_BANDWIDTH:
