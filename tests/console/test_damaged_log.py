@@ -8,6 +8,7 @@ from tests.console.chaos import VM
 from tests.console.faults import Fault, bring_to_end
 from tests.console.test_crash_matrix import WINDOW_S, a_world
 
+from leeward.agent import status
 from leeward.console.past_damage import go_on
 from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest
 from leeward.domain.errors import Damaged, NotFound, Refused, Unavailable
@@ -18,6 +19,13 @@ from leeward.vault.check import check
 from leeward.vault.format import parse_header
 
 pytestmark = pytest.mark.usefixtures("quick")
+
+
+@pytest.fixture(autouse=True)
+def soon_late(monkeypatch):
+    """A VM whose log cannot be written is in error as soon as one of its targets is missed, not after ten seconds."""
+    monkeypatch.setattr(status, "LATE_FACTOR", 1.0)
+    monkeypatch.setattr(status, "LATE_AT_LEAST_S", 0.5)
 
 
 def filled(world, count=4):

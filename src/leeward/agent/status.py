@@ -13,8 +13,9 @@ from leeward.replication.replicator import CycleResult, Kind
 from leeward.vault.log import VmLog
 
 # A cycle that fails now and then (a busy host, a blip of the vault) is no news; the state becomes `error` when the
-# newest recoverable instant is older than this many targets, or when the failure is one that time does not mend.
-LATE_FACTOR = 3.0
+# newest recoverable instant is older than this many targets (and these seconds), or when the failure is one that time
+# does not mend.
+LATE_FACTOR, LATE_AT_LEAST_S = 3.0, 10.0
 ENABLED = ProtectionState.ENABLED
 BEHIND = "behind its target until the cycle under way is complete"
 
@@ -86,7 +87,7 @@ def state_of(facts: Facts, rpo_s: float, actual_s: float | None) -> tuple[Protec
         return ProtectionState.REPLICATING, "starting: reading the vault"
     if facts.newest is None:
         return _first_copy(facts)
-    late = actual_s is None or actual_s > max(rpo_s * LATE_FACTOR, 10.0)
+    late = actual_s is None or actual_s > max(rpo_s * LATE_FACTOR, LATE_AT_LEAST_S)
     if facts.kind is Kind.RESYNC:
         why = facts.kind_reason or "change tracking was lost"
         if facts.failure and late:
