@@ -6,6 +6,7 @@ import time
 import pytest
 from tests.console.plan_world import APP, DB, FRONT, NAMES, PlanWorld
 
+from leeward.agent.status import Facts
 from leeward.console.plan_views import PlanRunRequest
 from leeward.console.views import FailoverRequest, ProtectRequest
 from leeward.domain import consistency
@@ -13,6 +14,7 @@ from leeward.domain.errors import BadInput, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
 from leeward.orchestrator import assignments
+from leeward.wire.translate import utc
 
 # Real time: a group meets every five seconds.
 pytestmark = pytest.mark.slow
@@ -140,6 +142,37 @@ def test_an_unplanned_run_brings_all_to_one_instant(world, monkeypatch):
         assert run.point == marks(world, vm_id)[newest].id
         assert "one instant of group shop" in run.steps[0].detail
     assert untorn(recovered(world)), recovered(world)
+
+
+def test_an_instant_counts_as_common_once_it_is_in_the_vault(world, monkeypatch):
+    made, record = [], Facts.record
+
+    def noted(facts, result):
+        record(facts, result)
+        if result.point and result.point.mark:
+            made.append(result.point)
+
+    monkeypatch.setattr(Facts, "record", noted)
+    join(world)
+    orders = Orders(world)
+
+    def told():
+        return world.service.status("db")[0].marked_at
+
+    def in_vault():
+        return utc(max(point.mark.time_ns for point in marks(world, DB).values()))
+
+    world.wait(told)
+    world.office.line.cut = True
+    before = in_vault()
+    world.wait(lambda: len({point.mark.id for point in made if utc(point.mark.time_ns) > before}) >= 1)
+    world.wait(lambda: world.service.status("db")[0].spool_bytes)
+    time.sleep(0.5)  # the next reports
+    assert told() <= before == in_vault()
+    world.office.line.cut = False
+    world.wait(lambda: told() > before)
+    orders.stop()
+    assert told() <= in_vault()
 
 
 def test_who_follows_alone_goes_to_the_instant_of_the_first(world):

@@ -25,8 +25,8 @@ class Facts:
     """Times in UTC ns. failure: the last cycle's error, one line. sent_bytes: stored by all cycles of this worker.
 
     unsent: points that are not known to be in the vault, oldest first; waiting: how many of them are in the spool.
-    away: why the vault does not take what is in the spool, "" when it does or nothing is there. marked_ns: when the
-    newest point was made that has a mark of the VM's consistency group.
+    away: why the vault does not take what is in the spool, "" when it does or nothing is there. marked_ns: the
+    instant of the newest point in the vault that has a mark of the VM's consistency group.
     """
 
     known: bool = False  # the vault has been read since this worker started
@@ -59,11 +59,15 @@ class Facts:
             self.note = "; ".join(result.warnings)
             if result.point is not None:
                 self.unsent.append(result.point)
-                if result.point.mark is not None:
-                    self.marked_ns = result.point.mark.time_ns
             self.verified_ns = result.time_ns
             self.kind = Kind.DELTA
             self.kind_reason = ""
+
+    def in_vault(self, point: RecoveryPoint) -> None:
+        """This one is the newest that anybody could bring back now. With the lock held."""
+        self.newest = point
+        if point.mark is not None:
+            self.marked_ns = point.mark.time_ns
 
     def fail(self, failure: str, *, permanent: bool) -> None:
         with self.lock:

@@ -314,7 +314,7 @@ class Worker:
         facts = self._facts
         with facts.lock:
             while facts.unsent and not store.is_pending(_log_key(self._vm_id, facts.unsent[0])):
-                facts.newest = facts.unsent.popleft()
+                facts.in_vault(facts.unsent.popleft())
             # One that is just being kept is told of by the spool before its cycle has ended.
             facts.away = store.trouble
             facts.waiting = max(len(facts.unsent), bool(facts.away))

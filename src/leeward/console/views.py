@@ -58,8 +58,8 @@ class StatusView(BaseModel):
 
     replica: None where the policy wants none, or where the VM runs. host: where it is protected. phase: where it
     stands between its sites (docs/failover.md); home, away: their hosts.
-    marked_at: the newest instant of its consistency group that its agent has made since it was started; cycles,
-    sent_bytes: also since then.
+    marked_at: the newest instant of its consistency group that its agent has brought into the vault since it was
+    started; cycles, sent_bytes: also since then.
     """
 
     vm: str

@@ -143,7 +143,8 @@ class ProtectionReport(Message):
 
     rpo_actual_s: age of the newest instant that the vault can bring back (None: there is none). verified_at: UTC of
     the last cycle that found the vault current, with or without changes. tracking: incremental | full, why.
-    marked_at: UTC of the newest point with a mark of its consistency group that the agent has made since its start.
+    marked_at: UTC of the newest point in the vault with a mark of its consistency group, of those that the agent has
+    made or sent since its start.
     cycles, sent_bytes: since then as well; what those cycles brought into the vault or the spool.
     """
 
