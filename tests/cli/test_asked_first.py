@@ -7,11 +7,9 @@ import sys
 import time
 
 import pytest
-from tests.cli.by_socket import behind_socket, configure
-from tests.console.world import VM, World
+from tests.cli.conftest import Terminal
+from tests.console.world import VM
 
-from leeward.console.api import build_api
-from leeward.console.identity import build_identity
 from leeward.console.views import ProtectRequest
 from leeward.domain.lifecycle import Phase
 from leeward.domain.vm import Consistency
@@ -20,30 +18,15 @@ from leeward.domain.vm import Consistency
 pytestmark = pytest.mark.slow
 
 
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
 @pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def run(world, tmp_path, monkeypatch, capsys):
+def run(run, monkeypatch):
     """run("failover", …, answer="n") at a terminal where that is typed; at none with answer=None."""
-    configure(tmp_path, monkeypatch)
-    with behind_socket(build_api(world.service, build_identity(world.database)), tmp_path, capsys) as call:
 
-        def at_terminal(*words, answer="n"):
-            typed = io.StringIO() if answer is None else Terminal(answer + "\n")
-            monkeypatch.setattr(sys, "stdin", typed)
-            return call(*words)
+    def at_terminal(*words, answer="n"):
+        monkeypatch.setattr(sys, "stdin", io.StringIO() if answer is None else Terminal(answer + "\n"))
+        return run(*words)
 
-        yield at_terminal
+    return at_terminal
 
 
 def points(world):

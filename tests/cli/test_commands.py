@@ -4,7 +4,6 @@ The daemon is real (own process, real unix socket, real vault); only the hypervi
 not there. What needs running guests is in test_commands_lab.py.
 """
 
-import io
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from tests.cli.conftest import Terminal
 
 from leeward.agent.added_hosts import added_hosts, keep_added
 from leeward.agent.config import HostConfig
@@ -23,11 +23,6 @@ from leeward.cli.main import main
 pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs" / "cli.md"
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """`leeward plan …` as a script sees it, against a console with VMs in memory behind a real socket."""
 
-import io
 import json
 import re
 import sys
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.cli.by_socket import answer, behind_socket, configure
+from tests.cli.conftest import Terminal
 from tests.console.plan_world import NAMES, PlanWorld
 
 from leeward.cli.main import main
@@ -111,11 +111,6 @@ def test_the_life_of_a_plan(run, world):
     assert len(answer(run("history", "shop", "--json"))) == 1
     assert answer(run("delete", "shop", "--json")) == {"plan": "shop", "state": "deleted"}
     assert run("show", "shop")[0] == 3
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 def test_at_a_terminal_whoever_wants_json_is_asked_as_well(run, world, monkeypatch):

@@ -6,36 +6,15 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.cli.by_socket import answer, behind_socket, configure
-from tests.console.world import World
+from tests.cli.by_socket import answer
 
 from leeward.cli import protection
-from leeward.console.api import build_api
-from leeward.console.identity import build_identity
 from leeward.domain.protection import ProtectionState
 
 # Real time: not for the fast suite.
 pytestmark = pytest.mark.slow
 
 DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
-
-
-@pytest.fixture
-def world(tmp_path):
-    made = World(tmp_path)
-    yield made
-    made.close()
-
-
-@pytest.fixture
-def config(tmp_path, monkeypatch):
-    return configure(tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def run(world, config, tmp_path, capsys):
-    with behind_socket(build_api(world.service, build_identity(world.database)), tmp_path, capsys) as call:
-        yield call
 
 
 def documented(heading, number=0):
