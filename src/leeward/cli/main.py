@@ -37,7 +37,7 @@ from leeward.cli import (
 from leeward.cli.confirming import Declined
 from leeward.cli.context import current
 from leeward.cli.output import err, print_json
-from leeward.domain.errors import Forbidden, LeewardError
+from leeward.domain.errors import BadInput, Forbidden, LeewardError
 from leeward.logs import log
 
 if TYPE_CHECKING:
@@ -52,8 +52,24 @@ _EPILOG = """Try it on this machine: leeward lab up · leeward vault init · lee
 leeward failover test web --wait"""
 
 
+class _Interrupted(LeewardError):
+    code = "interrupted"
+    exit_code = INTERRUPTED
+
+
+class _Internal(LeewardError):
+    code = "internal"
+    exit_code = INTERNAL_ERROR
+
+
 class _Commands(TyperGroup):
     """Command groups of other packages (the lab, benches) are loaded only when they are asked for, or listed."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would make an exit code of it, like that of a scan that told of it itself
+            raise _Interrupted("it was interrupted") from None
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *(entry.name for entry in _plugins())]
@@ -184,14 +200,22 @@ def main(arguments: list[str]) -> int:
             _report_json(declined)
         err.print(declined.message)
         return declined.exit_code
+    except _Interrupted as interrupted:
+        if as_json:
+            _report_json(interrupted)
+        return INTERRUPTED
     except LeewardError as error:
         return _report(error, as_json)
     except typer.Exit as done:
         return int(done.exit_code)
-    except (typer.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):  # at a prompt
+        if as_json:
+            _report_json(_Interrupted("it was interrupted"))
         err.print("Interrupted")
         return INTERRUPTED
     except _WrongUsage as error:
+        if as_json:
+            _report_json(_wrong_usage(error))
         error.show()
         return int(error.exit_code)
     except BrokenPipeError:
@@ -199,10 +223,10 @@ def main(arguments: list[str]) -> int:
         return 0
     except PermissionError as error:
         if os.geteuid() == 0:
-            return _crashed(error)
+            return _crashed(error, as_json)
         return _report(_not_ours(error), as_json)
     except Exception as error:
-        return _crashed(error)
+        return _crashed(error, as_json)
     return result if isinstance(result, int) else 0
 
 
@@ -218,6 +242,13 @@ def _report_json(error: LeewardError) -> None:
     print_json(document)
 
 
+def _wrong_usage(error: Any) -> LeewardError:
+    """What is wrong with the command line itself, as a script is told of every other error. Who runs it sees it as
+    typer shows it, with the command's usage."""
+    command = error.ctx.command_path if error.ctx is not None else "leeward"
+    return BadInput(error.format_message().rstrip("."), subject=command, hint=f"See `{command} --help`")
+
+
 def _not_ours(error: PermissionError) -> LeewardError:
     """What this machine keeps of Leeward is root's alone."""
     return Forbidden(
@@ -227,13 +258,15 @@ def _not_ours(error: PermissionError) -> LeewardError:
     )
 
 
-def _crashed(error: Exception) -> int:
+def _crashed(error: Exception, as_json: bool) -> int:
     """A bug of ours: the operator gets one line, whoever mends it gets the rest."""
     import tempfile
     import traceback
 
     with tempfile.NamedTemporaryFile("w", prefix="leeward-crash-", suffix=".log", delete=False) as file:
         traceback.print_exception(error, file=file)
+    if as_json:
+        _report_json(_Internal(repr(error), hint=f"Details are in {file.name}"))
     err.print(f"[bold red]Internal error:[/] {_escape(repr(error))} (details in {file.name})", soft_wrap=True)
     return INTERNAL_ERROR
 

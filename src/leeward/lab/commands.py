@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from leeward.domain.errors import LeewardError
-
 if TYPE_CHECKING:
     from leeward.lab.lab import Lab
 
@@ -34,7 +32,7 @@ def up(
     The first time also builds the guest (about 10 s) from Debian packages. The folder is /var/lib/leeward-lab, or
     $LEEWARD_LAB: labs in different folders live side by side. Needs root.
     """
-    _guarded(as_json, lambda: _up(guest, as_json))
+    _up(guest, as_json)
 
 
 @app.command()
@@ -43,13 +41,13 @@ def down(
     as_json: Json = False,
 ) -> None:
     """Stop everything and remove it: guests, disks, vault, daemons, networks. Only the build cache stays."""
-    _guarded(as_json, lambda: _down(purge, as_json))
+    _down(purge, as_json)
 
 
 @app.command()
 def status(as_json: Json = False) -> None:
     """Show the sites, their guests, and whether these answer."""
-    _guarded(as_json, lambda: _show(_lab().status(), as_json))
+    _show(_lab().status(), as_json)
 
 
 @app.command()
@@ -82,9 +80,9 @@ def scenario(
     from leeward.lab.scenario.commands import list_scenarios, play_scenarios
 
     if listed:
-        _guarded(as_json, lambda: list_scenarios(as_json))
+        list_scenarios(as_json)
     else:
-        _guarded(as_json, lambda: play_scenarios(files or [], every=every, hold=hold, as_json=as_json))
+        play_scenarios(files or [], every=every, hold=hold, as_json=as_json)
 
 
 def _lab() -> Lab:
@@ -135,12 +133,3 @@ def _show(state: dict[str, Any], as_json: bool) -> None:
     console.print(table)
     if state["up"]:
         console.print(f"Configuration: {state['config']}", soft_wrap=True)
-
-
-def _guarded(as_json: bool, act: Any) -> None:
-    """Print an expected failure on one line (or as JSON) and leave with its exit code."""
-    try:
-        act()
-    except LeewardError as error:
-        typer.echo(json.dumps({"error": error.as_dict()}) if as_json else f"Error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
