@@ -30,7 +30,12 @@ def config(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def run(world, config, tmp_path, capsys):
+def app(world):
+    return build_api(world.service, build_identity(world.database))
+
+
+@pytest.fixture
+def run(app, config, tmp_path, capsys):
     """run("status", …) → (exit code, standard output, standard error)."""
-    with behind_socket(build_api(world.service, build_identity(world.database)), tmp_path, capsys) as call:
+    with behind_socket(app, tmp_path, capsys) as call:
         yield call

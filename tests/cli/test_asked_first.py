@@ -109,6 +109,48 @@ def test_what_is_refused_is_refused_before_the_question(run, several):
         assert "Go on?" not in err
 
 
+@pytest.mark.parametrize("words", [("planned", "web"), ("unplanned", "web")])
+def test_a_host_that_is_not_there_is_refused_before_the_question(run, several, words):
+    for host, code, said in (("moon", 3, "Known hosts: office, recovery"), ("office", 2, "it runs there already")):
+        refused, out, err = run("failover", *words, "--to", host)
+        assert (refused, out) == (code, ""), err
+        assert said in err
+        assert "Go on?" not in err
+    assert "Go on?" in run("failover", *words, "--to", "recovery")[2]
+
+
+@pytest.mark.parametrize("more", [(), ("--unplanned",)])
+def test_so_it_is_on_the_way_home(run, several, more):
+    assert run("failover", "planned", "web", "--yes")[0] == 0
+    assert run("failover", "commit", "web")[0] == 0
+    several.wait(lambda: several.service.status("web")[0].state == "enabled")
+    for host, code in (("moon", 3), ("recovery", 2)):
+        for answer in ("n", None):  # with nobody to ask it is the console that refuses
+            refused, out, err = run("failover", "failback", "web", "--to", host, *more, answer=answer)
+            assert (refused, out) == (code, ""), err
+            assert "Go on?" not in err
+    assert "Go on?" in run("failover", "failback", "web", "--to", "office", *more)[2]
+
+
+@pytest.fixture
+def older(app):
+    """The console of before it could tell what an unplanned move loses."""
+    known = len(app.router.routes)
+    app.router.routes = [route for route in app.router.routes if not getattr(route, "path", "").endswith("/loss")]
+    assert len(app.router.routes) == known - 1
+
+
+def test_a_console_of_before_cannot_tell_what_is_lost_and_is_asked_all_the_same(older, run, several):
+    code, _, err = run("failover", "unplanned", "web", "--point", "app")
+    assert code == 1
+    assert "Newest recovery point: " in err
+    assert "web is started at the recovery site from its newest application-consistent point; all that came" in err
+    assert run("failover", "unplanned", "web", "--to", "moon")[0] == 3
+    assert run("failover", "unplanned", "nobody")[0] == 3
+    assert run("failover", "unplanned", "web", answer="y")[0] == 0
+    assert several.phase() is Phase.AWAY
+
+
 def test_going_home_from_a_dead_site_tells_what_is_lost_too(run, several):
     assert run("failover", "planned", "web", "--yes")[0] == 0
     assert run("failover", "commit", "web")[0] == 0

@@ -124,6 +124,29 @@ def test_at_a_terminal_whoever_wants_json_is_asked_as_well(run, world, monkeypat
     assert answer(run("list", "--json"))[0]["last_run"] is None
 
 
+def test_what_each_vm_of_a_plan_loses_is_told_before_the_question(run, world, monkeypatch):
+    world.protect_all()
+    answer(run("create", run.file, "--json"))
+
+    def asked(*words):
+        monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
+        return run("run", "shop", *words)
+
+    code, _, err = asked("--unplanned")
+    assert code == 1
+    for vm_id, name in NAMES.items():
+        newest = world.vault.log(vm_id).points()[-1].id
+        assert re.search(rf"^{name} is started from: {newest} of \S+ \S+ \([0-9.]+ s old\)$", err, re.MULTILINE), err
+    assert re.search(r"db, app, front: all are started at the recovery site; up to [0-9.]+ s are lost\. Go on\?", err)
+    code, _, err = asked("--unplanned", "--point", "app")  # none of them has one
+    assert re.search(r"^db: there is no application-consistent ", err, re.MULTILINE), err
+    assert "what is not in the vault yet is lost. Go on?" in err
+    for kind in ("--planned", "--unplanned"):
+        code, _, err = asked(kind, "--to", "moon")
+        assert (code, "Go on?" in err) == (3, False), err
+    assert answer(run("list", "--json"))[0]["last_run"] is None
+
+
 @pytest.mark.slow
 def test_a_test_is_run_and_cleaned_up(run, world):
     world.protect_all()

@@ -34,6 +34,13 @@ class RemoteError(LeewardError):
         self.exit_code = int(told.get("exit_code", 1))
 
 
+class NoSuchAddress(RemoteError):
+    """The console is of before what was asked for."""
+
+
+_NO_ADDRESS = "the API has no such address"  # tells it from a VM or point that is not there
+
+
 class Asker:
     """Base of the two clients: they differ in how a request is sent, and in where to look when it fails."""
 
@@ -78,6 +85,7 @@ class Asker:
 
     def _error(self, answer: httpx.Response, path: str) -> LeewardError:
         try:
-            return RemoteError(answer.json()["error"])
+            told = answer.json()["error"]
+            return NoSuchAddress(told) if told["message"] == _NO_ADDRESS else RemoteError(told)
         except (ValueError, KeyError, TypeError):
             return LeewardError(f"the console failed (HTTP {answer.status_code})", subject=path, hint=self._where())

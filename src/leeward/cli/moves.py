@@ -8,13 +8,14 @@ from typing import Annotated, Any
 import typer
 
 from leeward.cli.asking import vm_path
+from leeward.cli.before_moves import confirm_loss, must_be_host, standing, tell_newest
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
-from leeward.cli.output import err, live_table, out, print_json, run_line, run_table, runs_table
-from leeward.cli.units import seconds, show_seconds, show_time
-from leeward.domain.errors import BadInput, LeewardError, Refused
-from leeward.domain.lifecycle import Event, Phase, Refusal, after
+from leeward.cli.output import live_table, out, print_json, run_line, run_table, runs_table
+from leeward.cli.units import seconds, show_seconds
+from leeward.domain.errors import BadInput, LeewardError
+from leeward.domain.lifecycle import Event
 
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the steps and return when it has ended.")]
 Force = Annotated[
@@ -64,8 +65,9 @@ def planned(
     body |= {"networks": _networks(network), "from_vault": from_vault}
     client = current().client()
     if asks(yes):
-        view = _standing(client, vm, Event.PLANNED)
-        _tell_newest(view)
+        view = standing(client, vm, Event.PLANNED)
+        must_be_host(client, to, view["home"])
+        tell_newest(view)
         confirm(f"{view['vm']} is shut down here and started at the recovery site")
     _follow(client, client.post(vm_path(vm, "/failover/planned"), body), wait, as_json)
 
@@ -99,7 +101,7 @@ def unplanned(
     client = current().client()
     if asks(yes):
         how = {"event": "unplanned", "point": point, "to": to, "from_vault": from_vault, "newest": newest}
-        _confirm_loss(client, vm, how, "the recovery site")
+        confirm_loss(client, vm, how, "the recovery site")
     _follow(client, client.post(vm_path(vm, "/failover/unplanned"), body), wait, as_json)
 
 
@@ -134,10 +136,11 @@ def failback(
     body |= {"unplanned": unplanned, "point": point}
     client = current().client()
     if asks(yes) and unplanned:
-        _confirm_loss(client, vm, {"event": "unplanned-failback", "point": point}, "home")
+        confirm_loss(client, vm, {"event": "unplanned-failback", "point": point, "to": to}, "home")
     elif asks(yes):
-        view = _standing(client, vm, Event.FAILBACK)
-        _tell_newest(view)
+        view = standing(client, vm, Event.FAILBACK)
+        must_be_host(client, to, view["away"])
+        tell_newest(view)
         confirm(f"{view['vm']} is shut down at the recovery site and started at home")
     _follow(client, client.post(vm_path(vm, "/failback"), body), wait, as_json)
 
@@ -194,47 +197,6 @@ def history(
         out.print(runs_table(views))
     else:
         out.print("Nothing has been failed over or tested yet.")
-
-
-def _standing(client: Any, vm: str, event: Event) -> dict[str, Any]:
-    """The VM's status. Raises Refused where what is wanted makes no sense now: nobody is to be asked in vain."""
-    view: dict[str, Any] = client.get("/status", vm=vm)[0]
-    following = after(Phase(view["phase"]), event, view["vm"])
-    if isinstance(following, Refusal):
-        raise Refused(following.reason, subject=view["vm"], hint=following.hint)
-    if view["policy"] is None:
-        hint = f"Protect it with `leeward protect {view['vm']}`"
-        raise Refused("it is not protected", subject=view["vm"], hint=hint)
-    return view
-
-
-def _tell_newest(view: dict[str, Any]) -> None:
-    point, replica = view["last_point"], view["replica"]
-    if point:
-        age = show_seconds(view["rpo_actual_s"]) if view["rpo_actual_s"] is not None else "unknown"
-        err.print(f"Newest recovery point: {point['id']} of {show_time(point['time'])} ({age} old)")
-    if replica and replica["point"]:
-        err.print(
-            f"The warm replica at {replica['host']} holds point {replica['point']} of {show_time(replica['time'])}"
-        )
-
-
-def _confirm_loss(client: Any, vm: str, how: dict[str, Any], where: str) -> None:
-    """Ask with the very point that it would be started from, which is not always the newest: to be agreed to is what
-    is lost. how: see `LossRequest` of the API; where: it is started."""
-    view = _standing(client, vm, Event(how["event"]))
-    loss = client.get(vm_path(vm, "/loss"), **how)
-    _tell_newest(view)
-    age = show_seconds(loss["age_s"])
-    kind = "application-consistent" if loss["consistency"] == "app" else ""
-    said = ", ".join(part for part in (f"{age} old", kind, loss["note"]) if part)
-    err.print(f"It is started from: {loss['point']} of {show_time(loss['time'])} ({said})")
-    if loss["lossless"]:
-        planned, runs_at = (
-            ("failover planned", "home") if how["event"] == "unplanned" else ("failover failback", "away")
-        )
-        err.print(f"{view[runs_at]} answers: `leeward {planned} {view['vm']}` would lose nothing")
-    confirm(f"{view['vm']} is started at {where} from point {loss['point']}; its last {age} are lost")
 
 
 def _seconds(text: str | None) -> float | None:

@@ -10,10 +10,11 @@ from urllib.parse import quote
 import typer
 
 from leeward.cli.asking import plan_path
+from leeward.cli.before_moves import confirm_losses, must_be_host
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.moves import Newest
-from leeward.cli.output import err, live_table, out, print_json
+from leeward.cli.output import err, live_table, out, plain, print_json
 from leeward.cli.plan_files import read_document
 from leeward.cli.plan_output import outcome, plan_run_table, plan_table, plans_table, title
 from leeward.cli.units import seconds
@@ -106,7 +107,7 @@ def run(
     body: dict[str, Any] = {"kind": wanted[0], "point": point, "to": to, "newest": newest}
     body |= {"force": force, "timeout_s": _seconds(timeout)}
     if wanted[0] != "test" and asks(yes):
-        _confirm(client, plan, wanted[0])
+        _confirm(client, plan, wanted[0], {"point": point, "to": to, "newest": newest})
     _follow(client, client.post(plan_path(plan, "/runs"), body), wait, as_json)
 
 
@@ -208,13 +209,13 @@ def _ask(plan: str, what: str, body: dict[str, Any], wait: bool, as_json: bool) 
     _follow(client, client.post(plan_path(plan, f"/{what}"), given), wait, as_json)
 
 
-def _confirm(client: Any, plan: str, kind: str) -> None:
-    names = ", ".join(client.get(plan_path(plan))["vms"])
-    what = {
-        "planned": f"{names}: all are shut down here and started at the recovery site",
-        "unplanned": f"{names}: all are started from the vault; what is not in there yet is lost",
-    }
-    confirm(what[kind])
+def _confirm(client: Any, plan: str, kind: str, how: dict[str, Any]) -> None:
+    vms = client.get(plan_path(plan))["vms"]
+    if kind == "unplanned":
+        confirm_losses(client, vms, how)
+    else:
+        must_be_host(client, how["to"])
+        confirm(f"{', '.join(plain(vm) for vm in vms)}: all are shut down here and started at the recovery site")
 
 
 def _seconds(text: str | None) -> float | None:

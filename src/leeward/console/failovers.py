@@ -227,6 +227,14 @@ class Failovers:
             options["note"] = note
         return chosen or point
 
+    def _home(self, life: Life, options: dict[str, Any]) -> str:
+        """The host that it is to come home to. Raises BadInput for the one where it runs, NotFound for no host."""
+        home = str(options.pop("to", None) or life.home)
+        if home == life.away:
+            raise BadInput("it runs there already", subject=home, hint="Name another host with --to")
+        self._fleet.link(home)
+        return home
+
     def _not_there(self, life: Life, away: str) -> None:
         """Raises BadInput for its home, NotFound for no host."""
         if away == life.home:
@@ -251,8 +259,7 @@ class Failovers:
         life = self.life(vm_id, name)
         self._allowed(life, Event.FAILBACK)
         self._protected(vm_id, name)
-        home = str(options.pop("to", None) or life.home)
-        self._fleet.link(home)
+        home = self._home(life, options)
         life = replace(life, home=home)
         return self._beginner.begin(life, Event.FAILBACK, Kind.FAILBACK, life.away, "latest", by, options)
 
@@ -264,10 +271,7 @@ class Failovers:
         """
         life = self.life(vm_id, name)
         self._allowed(life, Event.UNPLANNED_FAILBACK)
-        home = str(options.pop("to", None) or life.home)
-        if home == life.away:
-            raise BadInput("it runs there already", subject=home, hint="Name another host with --to")
-        self._fleet.link(home)
+        home = self._home(life, options)
         self._point(vm_id, name, point)
         life = replace(life, home=home)
         other = self._give_way(life, gives_way_home, _TOO_EARLY)
