@@ -170,7 +170,7 @@ def test_a_vault_that_is_away(office, tmp_path):
         # Six targets late, it is an error; a blip would not be.
         assert status["state"] == "error"
         assert status["spool_bytes"] > 0
-        failed = office("points", VM, code=3)["error"]
+        failed = office("points", VM, code=5)["error"]
         assert "no store in this folder" in failed["message"]
         told = office.written()
     finally:

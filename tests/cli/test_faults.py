@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +18,7 @@ from tests.vault.pen import Pen
 from leeward.agent.keys import save_keys
 from leeward.vault.facade import Vault
 from leeward.vault.stores.local import LocalStore
+from leeward.vault.stores.memory import MemoryStore
 
 # Real processes: not for the fast suite.
 pytestmark = pytest.mark.slow
@@ -131,7 +133,7 @@ def test_a_vault_that_is_not_there_or_not_opened(office):
     hidden = office.vault_folder.with_name("hidden")
     office.vault_folder.rename(hidden)
     for words in (("points", "web"), ("export", "web", "--disk", "vda", "--to", "x"), ("vault", "check")):
-        office(*words, code=3, said="Is its disk mounted?")
+        office(*words, code=5, said="is its disk mounted")
     hidden.rename(office.vault_folder)
     assert [point["id"] for point in office("points", "web")] == office.points
     (office.folder / "s" / "keys" / "vault.key").unlink()
@@ -193,6 +195,29 @@ def test_a_public_key_of_a_wrong_length(office):
     office("vault", "check", "--keyless", "--public-key", "00", code=2, said="a public key has 64 hexadecimal digits")
     office("vault", "check", "--keyless", "--public-key", "zz", code=2, said="is not hexadecimal")
     office("vault", "check", "--keyless", "--public-key", office.vault.public_key.hex())
+
+
+def test_the_public_key_of_another_vault_is_told_as_that_alone(office):
+    other = Vault.create(MemoryStore(), "x", cost=CHEAP)[0].public_key.hex()
+    for words in (("--keyless",), ("--deep",)):
+        report = office("vault", "check", *words, "--public-key", other, code=7)
+        (trouble,) = report["troubles"]
+        assert "not the vault of the public key that was given" in trouble["what"]
+        assert (report["sound"], report["hurt_points"]) == (False, {})
+
+
+def test_a_vault_that_is_away_is_one_that_is_not_there_only_where_no_key_is_held(office, tmp_path):
+    commands = [("vault", "info"), ("vault", "check"), ("vault", "check", "--keyless"), ("vault", "prune")]
+    commands += [("points", "web"), ("vault", "unlock", "--recovery-key", "x")]
+    commands += [("export", "web", "--disk", "vda", "--to", tmp_path / "x")]
+    commands += [("portal", "--vault", f"file://{office.vault_folder}", "--state", office.folder / "s")]
+    for away in (lambda: shutil.rmtree(office.vault_folder / "keyring"), lambda: shutil.rmtree(office.vault_folder)):
+        away()
+        for words in commands:
+            office(*words, code=5, said="This machine holds a vault's key, so there is one")
+    (office.folder / "s" / "keys" / "vault.key").unlink()
+    for words in commands[:-1]:
+        office(*words, code=3, said="there is no store in this folder")
 
 
 def test_an_image_does_not_go_to_standard_output_or_over_a_device(office):

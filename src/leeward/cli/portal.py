@@ -61,18 +61,19 @@ def portal(
 def _unlock(url: str, key_file: Path | None, passphrase_file: Path | None, state: Path) -> None:
     """Keep the vault's key in the state folder, unless it is there already."""
     from leeward.agent.keys import key_path, load_keys, save_keys
-    from leeward.cli.vaults import read_passphrase
+    from leeward.cli.vaults import known_vault, read_passphrase
     from leeward.vault.facade import Vault
     from leeward.vault.stores.opening import open_store
 
-    store = open_store(url, create=False)
-    if key_path(state).exists() and key_file is None and passphrase_file is None:
-        Vault.open(store, keys=load_keys(state))
-        return
-    if passphrase_file is not None:
-        opened = Vault.open(store, passphrase=read_passphrase(passphrase_file, new=False)[0])
-    else:
-        opened = Vault.open(store, recovery_key=_recovery_key(key_file))
+    with known_vault(state):
+        store = open_store(url, create=False)
+        if key_path(state).exists() and key_file is None and passphrase_file is None:
+            Vault.open(store, keys=load_keys(state))
+            return
+        if passphrase_file is not None:
+            opened = Vault.open(store, passphrase=read_passphrase(passphrase_file, new=False)[0])
+        else:
+            opened = Vault.open(store, recovery_key=_recovery_key(key_file))
     save_keys(state, opened.keys)
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from leeward.cli.vault_places import (
     try_options,
     wait_for_place,
 )
-from leeward.domain.errors import BadInput, NotFound, Refused
+from leeward.domain.errors import BadInput, NotFound, Refused, StoreUnavailable
 
 if TYPE_CHECKING:
     from leeward.cli.config import Settings
@@ -62,16 +63,34 @@ def read_passphrase(file: Path | None, *, new: bool) -> tuple[str, bool]:
 def open_vault(passphrase_file: Path | None = None) -> Any:
     """With the passphrase of a file that is named: whoever does so tries what he has written down. Else with the key
     that this machine holds, or a passphrase from elsewhere. Returns a `leeward.vault.facade.Vault`."""
-    from leeward.agent.keys import load_keys
+    from leeward.agent.keys import key_path, load_keys
     from leeward.vault.facade import Vault
 
     settings = current().settings()
-    store = settings.place.current().open(create=False)
-    if passphrase_file is None:
-        with suppress(NotFound):
+    with known_vault(settings.daemon.state):
+        store = settings.place.current().open(create=False)
+        if passphrase_file is None and key_path(settings.daemon.state).exists():
             return Vault.open(store, keys=load_keys(settings.daemon.state))
-    passphrase, _ = read_passphrase(passphrase_file, new=False)
-    return Vault.open(store, passphrase=passphrase)
+        passphrase, _ = read_passphrase(passphrase_file, new=False)
+        return Vault.open(store, passphrase=passphrase)
+
+
+@contextmanager
+def known_vault(state: Path) -> Iterator[None]:
+    """Where this machine holds a vault's key there is one: not found, it is away, as the daemon says too."""
+    from leeward.agent.keys import key_path
+
+    try:
+        yield
+    except NotFound as gone:
+        if not key_path(state).exists():
+            raise
+        raise StoreUnavailable(
+            gone.message,
+            subject=gone.subject,
+            hint="This machine holds a vault's key, so there is one: is its disk mounted, and `leeward vault place` "
+            "right?",
+        ) from None
 
 
 @app.command()
@@ -186,11 +205,12 @@ def unlock(
     chosen = try_options(settings, place, place_options)
     if chosen is None:
         wait_for_place(settings)
-    store = (chosen or settings.place.current()).open(create=False)
-    if recovery_key:
-        vault = Vault.open(store, recovery_key=recovery_key)
-    else:
-        vault = Vault.open(store, passphrase=read_passphrase(passphrase_file, new=False)[0])
+    with known_vault(settings.daemon.state):
+        store = (chosen or settings.place.current()).open(create=False)
+        if recovery_key:
+            vault = Vault.open(store, recovery_key=recovery_key)
+        else:
+            vault = Vault.open(store, passphrase=read_passphrase(passphrase_file, new=False)[0])
     if chosen is not None:  # not before: what runs here goes over to it, and agents are told
         keep(settings, chosen)
     path = save_keys(settings.daemon.state, vault.keys)
@@ -269,8 +289,10 @@ def check(
     from leeward.vault.check import check as check_vault
     from leeward.vault.crypto import PUBLIC_KEY_SIZE
 
-    store = current().settings().place.current().open(create=False)
-    keys = None if keyless else open_vault(passphrase_file).keys
+    settings = current().settings()
+    with known_vault(settings.daemon.state):
+        store = settings.place.current().open(create=False)
+        keys = None if keyless else open_vault(passphrase_file).keys
     try:
         trusted = bytes.fromhex(public_key) if public_key else None
     except ValueError:
@@ -280,7 +302,11 @@ def check(
     if deep and keyless:
         raise BadInput("--deep needs the key; leave --keyless out")
     columns = (TextColumn("Checking"), BarColumn(pulse_style="cyan"), DownloadColumn())
-    with Progress(*columns, console=err, disable=as_json, transient=True) as bar:
+    with (
+        known_vault(settings.daemon.state),
+        # Where nothing can be shown anew it would leave an empty line.
+        Progress(*columns, console=err, disable=as_json or not err.is_terminal, transient=True) as bar,
+    ):
         task = bar.add_task("check", total=None)
         report = check_vault(
             store, trusted, keys=keys, deep=deep, progress=lambda _, size: bar.update(task, completed=size)

@@ -77,6 +77,7 @@ def check(
     """Read every object of the vault.
 
     public_key: to verify against; None takes the keyring's own, which proves consistency but not whose vault it is.
+    Where the keyring names another one, that alone is reported.
     keys: also decrypts what the log says, so hurt points are known exactly. deep (needs keys): decrypts every frame
     and compares every block's hash. Others may write and prune meanwhile. Damage is reported, never raised;
     StoreUnavailable and the like are raised.
@@ -84,7 +85,10 @@ def check(
     report = CheckReport()
     ring: Keyring = read_keyring(store)
     if public_key is not None and ring.public_key != public_key:
-        report.troubles.append(Trouble(keyspace.KEYRING, "the keyring names another public key than the one given"))
+        # Of all that lies here nothing would verify against it, object by object.
+        what = "this is not the vault of the public key that was given, or its keyring was exchanged"
+        report.troubles.append(Trouble(keyspace.KEYRING, what))
+        return report
     trusted = public_key or ring.public_key
     reader = ObjectReader(store, keys) if keys else None
     for info in store.scan(keyspace.KEYRING):

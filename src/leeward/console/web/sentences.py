@@ -328,7 +328,7 @@ PATTERNS = (
     N_("Make sure that it is off at {home}, then `leeward failover retry {vm} --without-vault`"),
     N_("Retry when the vault is back"),
     # the vault's check
-    N_("the keyring names another public key than the one given"),
+    N_("this is not the vault of the public key that was given, or its keyring was exchanged"),
     N_("the pruned log rests on this object; it is missing"),
     N_("this is not the part that the log names"),
     N_("the pruned log rests on this map; it is missing"),
