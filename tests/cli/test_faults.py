@@ -220,6 +220,24 @@ def test_a_vault_that_is_away_is_one_that_is_not_there_only_where_no_key_is_held
         office(*words, code=3, said="there is no store in this folder")
 
 
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("-1s", "--retain: '-1s' is not a duration. Write it like 1s, 5m, 24h or 7d"),
+        ("1x", "--retain: '1x' is not a duration"),
+        ("", "--retain: '' is not a duration"),
+        ("99999999d", "--retain: at most 36600d, not 99999999d"),
+        ("9" * 400, "--retain: at most 36600d"),
+        ("0.001s", "newest point alone"),
+    ],
+)
+def test_pruning_by_an_age_that_makes_no_sense_is_refused_before_anything_is_read(office, wrong, said):
+    office("vault", "prune", "--retain", wrong, code=2, said=said)
+    office("vault", "prune", "--hourly", "1x", code=2, said="--hourly: '1x' is not a duration")
+    office("vault", "prune", "--daily", "-2d", code=2, said="--daily: '-2d' is not a duration")
+    assert [point["id"] for point in office("points", "web")] == office.points
+
+
 def test_an_image_does_not_go_to_standard_output_or_over_a_device(office):
     export = ["export", "web", "--disk", "vda", "--force", "--to"]
     office(*export, "-", code=2, said="cannot be written to standard output")

@@ -12,6 +12,7 @@ from leeward.cli.context import JSON
 from leeward.cli.output import err, out, plain, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
 from leeward.cli.vaults import PassphraseFile, open_vault
+from leeward.domain.durations import short
 from leeward.domain.errors import BadInput
 
 
@@ -37,14 +38,14 @@ def prune(
     """
     from leeward.console.service import find_in_vault
 
-    if retain is not None and seconds(retain) <= 0:
+    instead = [_age("--retain", retain), _age("--hourly", hourly), _age("--daily", daily)]
+    if instead[0] is not None and instead[0] < 1:
         raise BadInput(
             "that would keep a VM's newest point alone", subject=f"--retain {retain}", hint="Say how long, like 24h"
         )
     vault = open_vault(passphrase_file)
     policies = _policies(vault)
     chosen = [find_in_vault(vault, vm)] if vm else [(vm_id, name) for vm_id, (name, _) in policies.items()]
-    instead = [seconds(text) if text is not None else None for text in (retain, hourly, daily)]
     asked = {vm_id for vm_id, _ in chosen}
     rules = {
         vm_id: _rules(policy, instead if vm_id in asked else [None] * 3) for vm_id, (_, policy) in policies.items()
@@ -74,6 +75,22 @@ def prune(
         until = min((row["locked_until"] for row in rows if row["locked_until"]), default="")
         when = f" until {show_time(until)} at least" if until else ""
         out.print(f"The store keeps {locked:,} objects{when}; they go when a later run finds them free.")
+
+
+def _age(option: str, text: str | None) -> float | None:
+    """What deletes for good must be meant. Raises BadInput that names the option."""
+    from leeward.wire.messages import CENTURY_S
+
+    if text is None:
+        return None
+    try:
+        wanted = seconds(text)
+    except BadInput as error:
+        error.subject = option
+        raise
+    if wanted > CENTURY_S:
+        raise BadInput(f"at most {short(CENTURY_S)}, not {text}", subject=option)
+    return wanted
 
 
 def _confirm(vault: Any, plans: Sequence[tuple[str, str, Any]]) -> None:
