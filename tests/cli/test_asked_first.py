@@ -189,3 +189,28 @@ def test_nobody_is_asked_about_a_vm_that_is_not_protected(run, kind):
     assert code == 4
     assert "web: it is not protected" in err
     assert "Go on?" not in err
+
+
+def test_a_tests_steps_are_told_alike_while_they_are_waited_for_and_afterwards(run, several):
+    code, _, waited = run("failover", "test", "web", "--wait")
+    assert code == 0, waited
+    _, shown, _ = run("failover", "show", "web")
+    for step in several.service.last_run("web").steps:
+        begins = step.tells.partition(",")[0]  # a narrow terminal folds the rest
+        assert begins in waited
+        assert begins in shown
+    assert several.service.last_run("web").kind == "test"
+
+
+def test_a_commit_means_no_point_and_a_failback_tells_which_one_it_brought(run, several):
+    for words in (("planned",), ("commit",), ("failback",), ("commit",)):
+        several.wait(lambda: several.service.status("web")[0].state == "enabled")
+        assert run("failover", words[0], "web", "--yes" if words[0] != "commit" else "--wait")[0] == 0
+    runs = json.loads(run("failover", "history", "web", "--json")[1])
+    assert [one["kind"] for one in runs] == ["finish", "failback", "commit", "planned"]
+    assert [one["point"].isdigit() for one in runs] == [False, True, False, True]
+    assert {runs[0]["point"], runs[2]["point"]} == {""}
+    told = [
+        event for event in json.loads(run("events", "--json")[1]) if event["what"] in ("commit begun", "finish begun")
+    ]
+    assert [event["detail"] for event in told] == ["", ""]

@@ -1,6 +1,7 @@
 """What people read."""
 
 import io
+import json
 import re
 from datetime import UTC, datetime, timedelta
 
@@ -8,7 +9,19 @@ import pytest
 from rich.console import Console
 
 from leeward.cli import output
-from leeward.cli.output import hosts_table, live_table, points_table, replica_text, run_line, run_table
+from leeward.cli.output import (
+    Plain,
+    audit_table,
+    events_table,
+    hosts_table,
+    live_table,
+    points_table,
+    replica_text,
+    run_line,
+    run_table,
+    runs_table,
+)
+from leeward.cli.units import show_time
 
 
 @pytest.mark.parametrize(
@@ -32,7 +45,7 @@ def test_a_replica_in_words(state, more, said):
 
 
 def shown(what, width=80):
-    console = Console(file=io.StringIO(), width=width)
+    console = Plain(file=io.StringIO(), width=width)
     console.print(what)
     return console.file.getvalue().splitlines()
 
@@ -46,6 +59,71 @@ def test_each_recovery_point_is_one_line_of_an_ordinary_terminal():
     assert "GROUP" not in head
     head, _ = shown(points_table([{**point, "disks": disks, "mark": {"group": "shop"}}]), 120)
     assert "GROUP" in head
+
+
+THEN = show_time("2026-11-27T10:39:22Z")
+URI = "qemu+unix:///system?socket=/var/lib/leeward-lab/office/libvirt/libvirt-sock"
+
+
+def test_a_hosts_address_is_never_broken_where_a_line_has_room_for_it():
+    host = {"name": "office", "site": "source", "uri": URI, "reachable": True, "error": "", "vms": 3, "trouble": ""}
+    gone = {**host, "name": "north", "uri": "qemu:///system", "reachable": False, "error": "no route to host"}
+    for width in (80, 120):
+        lines = shown(hosts_table([host, gone]), width)
+        assert [line for line in lines if URI in line], lines
+        assert any(line.strip() == "● no route to host" for line in lines)
+        assert all(line.split()[0] != "●" or line.startswith("  ") for line in lines)
+    assert shown(hosts_table([host]), 120)[0].split() == ["HOST", "SITE", "VMS", "STATE", "ADDRESS"]
+    assert "ADDRESS" not in shown(hosts_table([host]), 80)[0]
+
+
+def an_entry(**more):
+    entry = {"id": 4711, "time": "2026-11-27T10:39:22Z", "who": "anna, token nightly check", "address": "2001:db8::7"}
+    entry |= {"what": "start failover", "subject": "webserver", "outcome": "refused", "status": 403}
+    return {**entry, "detail": "this needs the role operator; you are a viewer", **more}
+
+
+def test_times_names_and_numbers_of_the_audit_log_are_in_one_piece():
+    for width in (80, 120, 200):
+        told = shown(audit_table([an_entry(), an_entry(id=1, who="local", detail="", outcome="done")]), width)
+        assert sum(THEN in line for line in told) == 2
+        assert sum("refused" in line for line in told) == 1
+        assert any("this needs the role operator; you are a viewer" in line for line in told)
+        assert all(len(line) <= width for line in told)
+
+
+def test_an_event_tells_a_policy_in_words():
+    policy = {"rpo_s": 1.0, "retain_s": 86400.0, "hourly_s": 0.0, "app_interval_s": 3600.0, "bandwidth": 0}
+    policy |= {"warm": "recovery", "group": "", "group_s": 60.0}
+    event = {"time": "2026-11-27T10:39:22Z", "what": "protect", "subject": "web", "who": "anna"}
+    rows = [{**event, "detail": json.dumps(policy)}, {**event, "what": "finish begun", "detail": "odd [detail]"}]
+    for width in (60, 80, 120):
+        told = shown(events_table(rows), width)
+        assert sum(THEN in line for line in told) == 2
+        assert any("rpo 1s, retain 1d, app-interval 1h, warm recovery" in line for line in told), told
+        assert any("odd [detail]" in line for line in told)
+        assert any("commit begun" in line for line in told)
+
+
+def a_run(**more):
+    run = {"id": "dc680b9dcd73", "vm": "web", "state": "done", "by": "anna", "rto_s": None, "failure": ""}
+    return {**run, "kind": "planned", "created": "2026-11-27T10:39:22Z", "point": "latest", **more}
+
+
+def test_a_commit_of_either_move_is_called_one_and_has_no_point():
+    told = shown(runs_table([a_run(kind=kind) for kind in ("finish", "commit", "test")]))
+    assert [line.split()[2] for line in told[1:]] == ["commit", "commit", "test"]
+    assert ["latest" in line for line in told[1:]] == [False, False, True]
+
+
+def test_a_run_is_told_in_a_narrow_terminal_with_its_time_in_one_piece():
+    long = a_run(vm="webserver-01", kind="unplanned-failback", state="undoing", failure="no answer", rto_s=9)
+    for width in (80, 120):
+        told = shown(runs_table([a_run(), long]), width)
+        assert sum(THEN in line for line in told) == 2
+        assert told[-1].rstrip() == "  no answer"
+        assert ("RUN" in told[0]) is (width == 120)
+        assert all(len(line) <= width for line in told)
 
 
 RPO = ("rpo_target_s", "rpo_actual_s")

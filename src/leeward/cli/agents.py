@@ -8,7 +8,8 @@ from urllib.parse import quote
 import typer
 
 from leeward.cli.context import JSON, current
-from leeward.cli.output import out, print_json, table
+from leeward.cli.lines import Lines
+from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import seconds, show_time
 
 app = typer.Typer(no_args_is_help=True, help="Agents on other machines, seen from the console.")
@@ -42,14 +43,14 @@ def list_agents(as_json: JSON = False) -> None:
     if not found:
         out.print("No agent has enrolled yet. Make a token for one with [bold]leeward agents token[/].")
         return
-    shown = table("AGENT", "STATE", "HOSTS", "VMS", "LAST HEARD", "CERTIFICATE UNTIL", "NOTE", right=("VMS",))
+    columns = ("AGENT", "STATE", "HOSTS", "VMS", "LAST HEARD", "CERTIFICATE UNTIL")
+    shown = Lines(columns, right=("VMS",), whole=("STATE", "VMS", "LAST HEARD"))
     for agent in found:
         heard = show_time(agent["heard"]) if agent["heard"] else "never"
         until = show_time(agent["certificate_expires"]) if agent["certificate_expires"] else "–"
-        note = agent["revoked"] or agent["trouble"]
-        shown.add_row(
-            agent["name"], _state(agent), ", ".join(agent["hosts"]), str(agent["protected"]), heard, until, note
-        )
+        note = plain(agent["revoked"] or agent["trouble"])
+        cells = (agent["name"], _state(agent), ", ".join(agent["hosts"]), str(agent["protected"]), heard, until)
+        shown.add(*cells, notes=[note] if note else [])
     out.print(shown)
 
 

@@ -9,7 +9,8 @@ import typer
 
 from leeward.cli import alert_settings
 from leeward.cli.context import JSON, current
-from leeward.cli.output import out, plain, print_json, table
+from leeward.cli.lines import Lines
+from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import show_time
 
 app = typer.Typer(no_args_is_help=True, help="What is wrong, that somebody has seen it, and who hears of it.")
@@ -40,17 +41,13 @@ def list_alerts(
     if as_json:
         print_json(rows)
         return
-    shown = table("NO.", "SINCE", "SEVERITY", "WHAT", "HOST", "STATE", right=("NO.",))
+    columns = ("NO.", "SINCE", "SEVERITY", "HOST", "STATE", "WHAT")
+    shown = Lines(columns, right=("NO.",), whole=("NO.", "SINCE", "SEVERITY"), below=True)
     for row in rows:
         colour = "bright_black" if row["state"] == "ended" else _COLOURS[row["severity"]]
-        shown.add_row(
-            str(row["id"]),
-            show_time(row["began"]),
-            f"[{colour}]● {row['severity']}[/]",
-            plain(row["text"]) + (f"\n[bright_black]{plain(row['detail'])}[/]" if row["detail"] else ""),
-            plain(row["host"]) or "–",
-            _state(row),
-        )
+        cells = (f"[{colour}]● {row['severity']}[/]", plain(row["host"]) or "–", _state(row), plain(row["text"]))
+        notes = [f"[bright_black]{plain(row['detail'])}[/]"] if row["detail"] else []
+        shown.add(str(row["id"]), show_time(row["began"]), *cells, notes=notes)
     out.print(
         shown if rows else "There are no such alerts." if state is not WhichChoice.open else "Nothing is wrong."
     )

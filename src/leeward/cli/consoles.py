@@ -8,7 +8,8 @@ from urllib.parse import quote
 import typer
 
 from leeward.cli.context import JSON, current
-from leeward.cli.output import out, print_json, table
+from leeward.cli.lines import Lines
+from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import show_seconds
 from leeward.domain.errors import Refused
 
@@ -56,9 +57,10 @@ def _show(rows: list[dict[str, Any]], as_json: bool) -> None:
     if as_json:
         print_json(rows)
         return
-    shown = table("CONSOLE", "STATE", "ADDRESS", "FOR AGENTS", "HEARD OF", "NOTE", right=("HEARD OF",))
+    shown = Lines(("CONSOLE", "STATE", "HEARD OF", "ADDRESS", "FOR AGENTS"), whole=("STATE", "HEARD OF"))
     for row in rows:
         state = f"[green]{row['state']}[/]" if row["state"] == "active" else row["state"]
         heard = f"{show_seconds(row['heard_s'])} ago"
-        shown.add_row(row["name"], state, row["address"] or "–", row["agents"] or "–", heard, row["trouble"])
+        notes = [plain(row["trouble"])] if row["trouble"] else []
+        shown.add(row["name"], state, heard, row["address"] or "–", row["agents"] or "–", notes=notes)
     out.print(shown)

@@ -8,8 +8,9 @@ import typer
 
 from leeward.cli.asking import plan_path, vm_path
 from leeward.cli.context import JSON, current
+from leeward.cli.lines import Lines
 from leeward.cli.names import OptionalVm
-from leeward.cli.output import out, plain, print_json, table
+from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import seconds, show_seconds, show_time
 from leeward.domain.errors import BadInput
 
@@ -69,9 +70,8 @@ def set_(
 
 
 def _table(views: list[dict[str, Any]]) -> Any:
-    shown = table(
-        "VM OR PLAN", "EVERY", "MODE", "WINDOW", "LAST GOOD TEST", "NEXT DUE", "LAST DRILL", right=("EVERY",)
-    )
+    columns = ("VM OR PLAN", "EVERY", "MODE", "WINDOW", "LAST GOOD TEST", "NEXT DUE", "LAST DRILL")
+    shown = Lines(columns, right=("EVERY",), whole=("EVERY", "WINDOW"))
     for view in views:
         due = "[yellow]now[/]" if view["overdue"] else show_time(view["next_due"])
         good = show_time(view["last_good"]) if view["last_good"] else "never"
@@ -82,5 +82,5 @@ def _table(views: list[dict[str, Any]]) -> Any:
         mode = "runs by itself" if view["mode"] == "run" else "only tells"
         every = show_seconds(view["every_s"])
         name = f"plan {view['plan']}" if view["plan"] else view["vm"]
-        shown.add_row(plain(name), every, mode, view["window"] or "any time", good, due, last)
+        shown.add(plain(name), every, mode, view["window"] or "any time", good, due, last)
     return shown

@@ -14,7 +14,7 @@ from leeward.cli import moves
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
-from leeward.cli.output import err, live_table, out, print_json, steps_table, table
+from leeward.cli.output import err, live_table, out, print_json, run_table, table
 from leeward.cli.units import show_bytes
 from leeward.domain.errors import BadInput, LeewardError
 
@@ -50,8 +50,8 @@ def test(
         print_json(view)
     elif not wait:
         out.print(
-            f"● Test failover of [bold]{view['vm']}[/] to point {view['point']} begins on {view['host']}. "
-            f"Look at it with [bold]leeward failover list[/]"
+            f"● Test failover of [bold]{view['vm']}[/] to point {view['point']} begins on {view['host']}\n"
+            f"  Look at it with [bold]leeward failover list[/]"
         )
     else:
         out.print(
@@ -64,14 +64,17 @@ def test(
 
 
 def _wait(client: Any, view: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+    """Shows the steps of its run, as `leeward failover show` does."""
+    run = next(run for run in client.get("/runs", vm=view["vm_id"]) if run["kind"] == "test")
     with live_table(quiet=quiet) as live:
         while True:
-            view = client.get(f"/vms/{view['vm_id']}/test-failover")
             if not quiet:
-                live.update(steps_table(view), refresh=True)
-            if view["done"]:
+                live.update(run_table(run), refresh=True)
+            if run["state"] not in ("running", "undoing"):
                 break
             time.sleep(0.2)
+            run = client.get(f"/runs/{run['id']}")
+    view = client.get(f"/vms/{view['vm_id']}/test-failover")
     if view["failed"]:
         raise LeewardError(
             f"the test failover failed: {view['failed']}",

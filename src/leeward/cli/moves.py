@@ -263,11 +263,12 @@ def _outcome(view: dict[str, Any]) -> str:
         return f"[yellow]●[/] {vm}: taken back, it is as before"
     rto = f", up after {show_seconds(view['rto_s'])}" if view["rto_s"] is not None else ""
     said = {
-        "planned": f"{vm} runs at {view['away']}{rto}. When it is as it should be: "
+        "planned": f"{vm} runs at {view['away']}{rto}\n  When it is as it should be: "
         f"[bold]leeward failover commit {view['vm']}[/]",
-        "failback": f"{vm} runs at {view['home']} again{rto}. When it is as it should be: "
+        "failback": f"{vm} runs at {view['home']} again{rto}\n  When it is as it should be: "
         f"[bold]leeward failover commit {view['vm']}[/]",
-        "commit": f"{vm} stays at {view['away']}. Bring it home with [bold]leeward failover failback {view['vm']}[/]",
+        "commit": f"{vm} stays at {view['away']}\n"
+        f"  Bring it home with [bold]leeward failover failback {view['vm']}[/]",
         "finish": f"{vm} is home; its copy at {view['away']} is removed, and its recovery points stay in the vault",
     }
     said["unplanned"], said["unplanned-failback"] = said["planned"], said["failback"]

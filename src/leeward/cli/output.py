@@ -9,14 +9,14 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console
 from rich.errors import MarkupError
-from rich.markup import escape
-from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from leeward.cli.lines import Lines
 from leeward.cli.units import show_bytes, show_seconds, show_time
+from leeward.domain.durations import short
 
 if TYPE_CHECKING:
     from rich.live import Live  # dear to import, and seldom needed
@@ -90,50 +90,35 @@ def state_text(state: str) -> str:
     return f"[{colour}]●[/] {state.capitalize()}"
 
 
-def hosts_table(hosts: list[dict[str, Any]]) -> Table:
-    made = table("HOST", "SITE", "VMS", "STATE", "ADDRESS", right=("VMS",))
+def hosts_table(hosts: list[dict[str, Any]]) -> Lines:
+    made = Lines(("HOST", "SITE", "VMS", "STATE", "ADDRESS"), right=("VMS",), whole=("STATE",), below=True)
     for host in hosts:
-        state = "[green]● Reachable[/]" if host["reachable"] else f"[red]● {host['error']}[/]"
-        if host["trouble"]:
-            state += f"\n[yellow]● {escape(host['trouble'])}[/]"
+        state = "[green]● Reachable[/]" if host["reachable"] else "[red]● Unreachable[/]"
+        notes = [f"[red]● {plain(host['error'])}[/]"] if host["error"] else []
+        notes += [f"[yellow]● {plain(host['trouble'])}[/]"] if host["trouble"] else []
         count = str(host["vms"]) if host["site"] == "source" else ""
-        made.add_row(host["name"], host["site"], count, state, host["uri"])
+        made.add(host["name"], host["site"], count, state, host["uri"], notes=notes)
     return made
 
 
-def vms_table(vms: list[dict[str, Any]]) -> Table:
-    made = table("VM", "HOST", "POWER", "CPUS", "MEMORY", "DISKS", "PROTECTED", right=("CPUS", "MEMORY"))
+def vms_table(vms: list[dict[str, Any]]) -> Lines:
+    columns = ("VM", "HOST", "POWER", "CPUS", "MEMORY", "DISKS", "PROTECTED")
+    made = Lines(columns, right=("CPUS", "MEMORY"), whole=("CPUS", "MEMORY", "PROTECTED"))
     for vm in vms:
         disks = ", ".join(f"{disk['name']} {show_bytes(disk['size'])}" for disk in vm["disks"])
-        protected = "[green]yes[/]" if vm["protected"] else vm["unsupported"] or "no"
-        memory = f"{vm['memory_mib']} MiB"
-        made.add_row(vm["name"], vm["host"], vm["power"], str(vm["vcpus"]), memory, disks, protected)
+        protected = "[green]yes[/]" if vm["protected"] else "[red]cannot be[/]" if vm["unsupported"] else "no"
+        cells = (vm["name"], vm["host"], vm["power"], str(vm["vcpus"]), f"{vm['memory_mib']} MiB", disks, protected)
+        made.add(*cells, notes=[plain(vm["unsupported"])] if vm["unsupported"] else [])
     return made
 
 
-_STATUS = ("VM", "HOST", "STATE", "RPO", "TARGET", "NEWEST POINT", "FAILOVER")
-
-
-def status_table(rows: list[dict[str, Any]]) -> Group:
+def status_table(rows: list[dict[str, Any]]) -> Lines:
     """A line for each VM, which fits into 80 columns; what is to be said of one stands below it."""
-    lines = [(_status_cells(row), _status_notes(row)) for row in rows]
-    told = (_STATUS, *(cells for cells, _ in lines))
-    widths = [max(out.render_str(cell).cell_len for cell in column) for column in zip(*told, strict=True)]
-    pieces: list[RenderableType] = [_status_part(widths, header=True)]
-    for cells, notes in lines:
-        part = _status_part(widths, header=False)
-        part.add_row(*cells)
-        pieces.append(part)
-        pieces += [Padding(note, (0, 0, 0, 2)) for note in notes]
-    return Group(*pieces)
-
-
-def _status_part(widths: Sequence[int], *, header: bool) -> Table:
-    part = table(*_STATUS, right=("RPO", "TARGET"))
-    part.show_header = header
-    for column, width in zip(part.columns, widths, strict=True):
-        column.width = width
-    return part
+    columns = ("VM", "HOST", "STATE", "RPO", "TARGET", "NEWEST POINT", "FAILOVER")
+    made = Lines(columns, right=("RPO", "TARGET"), whole=("RPO", "TARGET", "NEWEST POINT"))
+    for row in rows:
+        made.add(*_status_cells(row), notes=_status_notes(row))
+    return made
 
 
 def _status_cells(row: dict[str, Any]) -> tuple[str, ...]:
@@ -212,15 +197,6 @@ def live_table(*, quiet: bool) -> Iterator[Live]:
 
 
 _MARKS = {"waiting": "[bright_black]○[/]", "running": "[cyan]◐[/]", "done": "[green]●[/]", "failed": "[red]✗[/]"}
-STEP_WORDS = {
-    "pin": "Keep the recovery point",
-    "export": "Serve it from the vault",
-    "define": "Make the copy",
-    "start": "Power on",
-    "boot": "Wait for the guest",
-    "picture": "Take a picture of its screen",
-    "hydrate": "Copy out of the vault",
-}
 
 
 _RUN_STATES = {
@@ -254,28 +230,54 @@ def run_line(view: dict[str, Any]) -> str:
     return f"{_RUN_STATES[view['state']]}{why} · begun {show_time(view['created'])} by {view['by']}{ended}"
 
 
-def runs_table(views: list[dict[str, Any]]) -> Table:
-    made = table("RUN", "VM", "WHAT", "STATE", "POINT", "BEGUN", "BY", "RTO", "", right=("RTO",))
+# As they are called elsewhere too: what a commit settles shows by what was moved before it.
+_KINDS = {"finish": "commit", "unplanned-failback": "unplanned failback"}
+_POINTLESS = ("commit", "finish")
+
+
+def runs_table(views: list[dict[str, Any]]) -> Lines:
+    columns = ("RUN", "VM", "WHAT", "STATE", "POINT", "BEGUN", "BY", "RTO")
+    made = Lines(columns, right=("POINT", "RTO"), whole=("RUN", "BEGUN", "RTO"), spare=True)
     for view in views:
         rto = show_seconds(view["rto_s"]) if view["rto_s"] is not None else ""
-        begun = show_time(view["created"])
-        state = _RUN_STATES[view["state"]]
-        made.add_row(
-            view["id"], view["vm"], view["kind"], state, view["point"], begun, view["by"], rto, view["failure"]
-        )
+        point = "" if view["kind"] in _POINTLESS else view["point"]  # consoles of before name one
+        cells = (view["id"], view["vm"], _KINDS.get(view["kind"], view["kind"]), _RUN_STATES[view["state"]], point)
+        notes = [plain(view["failure"])] if view["failure"] else []
+        made.add(*cells, show_time(view["created"]), view["by"], rto, notes=notes)
     return made
 
 
-def steps_table(view: dict[str, Any]) -> Table:
-    made = Table(box=None, pad_edge=False, show_header=False, padding=(0, 2, 0, 0))
-    made.add_column()
-    made.add_column(no_wrap=True)
-    made.add_column(justify="right", no_wrap=True)
-    made.add_column(overflow="fold")
-    for step in view["steps"]:
-        taken = f"{step['seconds']:.1f} s" if step["seconds"] is not None else ""
-        detail = step["detail"]
-        if step["name"] == "hydrate" and view["hydrated"]:
-            detail = "complete: the copy no longer needs the vault"
-        made.add_row(_MARKS[step["state"]], STEP_WORDS.get(step["name"], step["name"]), taken, detail)
+def audit_table(rows: list[dict[str, Any]]) -> Lines:
+    colours = {"done": "green", "refused": "yellow", "failed": "red"}
+    columns = ("NO.", "TIME", "WHO", "FROM", "WHAT", "SUBJECT", "OUTCOME", "")
+    made = Lines(columns, right=("NO.",), whole=("NO.", "TIME", "OUTCOME"), below=True)
+    for row in rows:
+        outcome = f"[{colours.get(row['outcome'], 'white')}]{row['outcome']}[/]"
+        where = (row["who"], row["address"], row["what"], row["subject"])
+        cells = (str(row["id"]), show_time(row["time"]), *(plain(text) for text in where), outcome)
+        made.add(*cells, plain(row["detail"]))
     return made
+
+
+def events_table(rows: list[dict[str, Any]]) -> Lines:
+    made = Lines(("TIME", "WHAT", "SUBJECT", "WHO", "DETAIL"), whole=("TIME",), below=True)
+    for row in rows:
+        kind, space, rest = row["what"].partition(" ")
+        cells = (_KINDS.get(kind, kind) + space + rest, row["subject"], row["who"], _event_detail(row["detail"]))
+        made.add(show_time(row["time"]), *(plain(text) for text in cells))
+    return made
+
+
+def _event_detail(detail: str) -> str:
+    """A policy is noted as JSON; what it does not want is left out."""
+    try:
+        policy = json.loads(detail)
+    except ValueError:
+        return detail
+    if not isinstance(policy, dict):
+        return detail
+    return ", ".join(
+        f"{name.removesuffix('_s').replace('_', '-')} {short(value) if name.endswith('_s') else value}"
+        for name, value in policy.items()
+        if value and (name != "group_s" or policy.get("group"))
+    )

@@ -10,7 +10,7 @@ import typer
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import Vm
-from leeward.cli.output import err, hosts_table, out, points_table, print_json, status_table, vms_table
+from leeward.cli.output import err, events_table, hosts_table, out, points_table, print_json, status_table, vms_table
 from leeward.cli.units import seconds, show_bytes, show_seconds, size
 from leeward.domain.errors import BadInput, LeewardError
 
@@ -279,13 +279,8 @@ def points(
 
 def events(limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 20, as_json: JSON = False) -> None:
     """What was done lately, newest first."""
-    from leeward.cli.output import table
-
     rows = current().client().get("/events", limit=limit)
     if as_json:
         print_json(rows)
-        return
-    shown = table("TIME", "WHAT", "SUBJECT", "WHO", "DETAIL")
-    for row in rows:
-        shown.add_row(row["time"], row["what"], row["subject"], row["who"], row["detail"])
-    out.print(shown)
+    else:
+        out.print(events_table(rows) if rows else "Nothing has been done yet.")

@@ -11,9 +11,9 @@ import typer
 
 from leeward.cli.asking import Asker, RemoteError
 from leeward.cli.context import JSON, current
-from leeward.cli.output import err, out, plain, print_json, table
+from leeward.cli.output import audit_table, err, out, print_json, table
 from leeward.cli.signing import PasswordFile, read_password
-from leeward.cli.units import seconds
+from leeward.cli.units import seconds, show_time
 
 user_app = typer.Typer(no_args_is_help=True, help="Who may use the console.")
 token_app = typer.Typer(no_args_is_help=True, help="Secrets for programs that use the console.")
@@ -40,7 +40,7 @@ def list_users(as_json: JSON = False) -> None:
         return
     shown = table("USER", "ROLE", "SINCE")
     for user in users:
-        shown.add_row(user["name"], user["role"], user["created"])
+        shown.add_row(user["name"], user["role"], show_time(user["created"]))
     out.print(shown if users else "There are no users yet. Add one with `leeward user add`.")
 
 
@@ -119,7 +119,8 @@ def list_tokens(as_json: JSON = False) -> None:
         return
     shown = table("ID", "NAME", "ROLE", "OWNER", "EXPIRES", "LAST USED")
     for token in tokens:
-        owner, ends, used = token["owner"] or "–", token["expires"] or "never", token["last_used"] or "never"
+        owner = token["owner"] or "–"
+        ends, used = (show_time(token[when]) if token[when] else "never" for when in ("expires", "last_used"))
         shown.add_row(token["id"], token["name"], token["role"], owner, ends, used)
     out.print(shown if tokens else "There are no tokens.")
 
@@ -160,13 +161,7 @@ def audit(
     if as_json:
         print_json(rows)
         return
-    colours = {"done": "green", "refused": "yellow", "failed": "red"}
-    shown = table("NO.", "TIME", "WHO", "FROM", "WHAT", "SUBJECT", "OUTCOME", "", right=("NO.",))
-    for row in rows:
-        outcome = f"[{colours.get(row['outcome'], 'white')}]{row['outcome']}[/]"
-        where = (row["who"], row["address"], row["what"], row["subject"])
-        shown.add_row(str(row["id"]), row["time"], *(plain(text) for text in where), outcome, plain(row["detail"]))
-    out.print(shown)
+    out.print(audit_table(rows) if rows else "Nobody has asked for any change yet.")
 
 
 def _told(document: dict[str, Any], line: str, as_json: bool) -> None:

@@ -78,7 +78,8 @@ class Beginner:
         self.close_stalled(life.vm_id, (Kind.COMMIT, Kind.FINISH))
         self._database.count()
         self._desk.spread()
-        self._database.record(f"{kind} begun", life.vm_name, f"point {point}", by)
+        means = "" if kind in (Kind.COMMIT, Kind.FINISH) else f"point {point}"
+        self._database.record(f"{kind} begun", life.vm_name, means, by)
         self._engine.walk(run.id)
         self._desk.publish(moved)
         return run

@@ -15,7 +15,7 @@ from leeward.console.views import (
     VmView,
 )
 from leeward.domain.lifecycle import Phase
-from leeward.domain.procedures import UNDO_TELLS, steps
+from leeward.domain.procedures import UNDO_TELLS, Kind, steps
 from leeward.domain.protection import ProtectionState
 from leeward.domain.runs import Run, RunState, StepRecord, StepState
 from leeward.state.lives import Life
@@ -221,7 +221,7 @@ def run_view(run: Run, phase: Phase) -> RunView:
         phase=phase.value,
         home=run.home,
         away=run.away,
-        point=str(run.result("build").get("point") or run.result("epoch").get("point") or run.point),
+        point="" if run.kind in (Kind.COMMIT, Kind.FINISH) else _point_of(run),
         by=run.by,
         created=utc_of(run.created),
         ended=when(run.ended),
@@ -232,6 +232,11 @@ def run_view(run: Run, phase: Phase) -> RunView:
         failure=run.failure,
         rto_s=rto_of(run),
     )
+
+
+def _point_of(run: Run) -> str:
+    found = (run.result(step).get("point") for step in ("build", "epoch", "last-cycle-away", "epoch-home"))
+    return str(next((point for point in found if point), run.point))
 
 
 def _run_step(record: StepRecord, tells: dict[str, str], over: bool) -> RunStepView:

@@ -237,7 +237,8 @@ class RunStepView(BaseModel):
 
 
 class RunView(BaseModel):
-    """One run of a procedure (docs/failover.md). point: what was asked for; the point's id once it is known.
+    """One run of a procedure (docs/failover.md). point: what was asked for; the point's id once it is known; ""
+    of a commit, which means none.
 
     reversible: it can still be taken back. rto_s: from the request until the guest had come up.
     """
