@@ -11,7 +11,8 @@ from leeward.cli.main import INTERNAL_ERROR, INTERRUPTED, app
 from leeward.console.seat import DEPOSED
 from leeward.domain.errors import LeewardError
 
-DOCS = (Path(__file__).parents[2] / "docs" / "cli.md").read_text()
+DOCS_FOLDER = Path(__file__).parents[2] / "docs"
+DOCS = (DOCS_FOLDER / "cli.md").read_text()
 # They talk to people only, or run until they are ended.
 WITHOUT_JSON = {"serve", "agent run", "lab demo"}
 
@@ -56,6 +57,17 @@ def test_it_explains_itself_and_its_options_and_is_documented(name):
     assert ("--json" in options) is (name not in WITHOUT_JSON)
     assert [parameter.name for parameter in command.params if not parameter.help] == []
     assert named(name) or name.startswith("bench "), name
+
+
+def test_the_list_of_commands_has_every_one_by_itself_or_by_its_group():
+    listed = set(re.findall(r"`leeward ([^`]+)`", DOCS.split("## Commands\n\n", 1)[1].split("\n\n", 1)[0]))
+    assert [name for name in COMMANDS if name not in listed and name.split(" ")[0] not in listed] == []
+
+
+@pytest.mark.parametrize("file", sorted(DOCS_FOLDER.glob("*.md")), ids=lambda file: file.name)
+def test_no_table_is_cut_in_two_by_an_empty_line(file):
+    cut = re.findall(r"^\|.*\n\n(\|(?!.*\n\|[-:| ]+\|\n).*)", file.read_text(), re.MULTILINE)
+    assert cut == []
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -9,6 +9,7 @@ import typer
 
 from leeward.cli.context import JSON, current
 from leeward.cli.lines import Lines
+from leeward.cli.names import complete_agent
 from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import seconds, show_time
 
@@ -61,7 +62,9 @@ def _state(agent: dict[str, Any]) -> str:
 
 
 @app.command()
-def revoke(agent: Annotated[str, typer.Argument(help="Name or id.")], as_json: JSON = False) -> None:
+def revoke(
+    agent: Annotated[str, typer.Argument(help="Name or id.", autocompletion=complete_agent)], as_json: JSON = False
+) -> None:
     """Refuse an agent from now on. It goes on replicating what it was told last; stop it on its host."""
     gone = current().client().post(f"/agents/{quote(agent, safe='')}/revoke")
     if as_json:

@@ -23,11 +23,11 @@ _START_S = 30.0
 class Client(Asker):
     """This machine's daemon."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, timeout_s: float = 120.0) -> None:
         self._settings = settings
         # Not a word of TLS on this socket; without `verify` all root certificates would be loaded for it, for 0.1 s.
         transport = httpx.HTTPTransport(uds=str(settings.socket), verify=False)
-        self._http = httpx.Client(transport=transport, base_url="http://leeward/api/v1", timeout=120)
+        self._http = httpx.Client(transport=transport, base_url="http://leeward/api/v1", timeout=timeout_s)
 
     def _send(self, method: str, path: str, **more: Any) -> httpx.Response:
         try:

@@ -9,6 +9,7 @@ import typer
 
 from leeward.cli.context import JSON, current
 from leeward.cli.lines import Lines
+from leeward.cli.names import complete_console
 from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import show_seconds
 from leeward.domain.errors import Refused
@@ -24,7 +25,12 @@ def listed(as_json: JSON = False) -> None:
 
 @app.command()
 def forget(
-    name: Annotated[str, typer.Argument(help="Name of the console, as `leeward console list` shows it.")],
+    name: Annotated[
+        str,
+        typer.Argument(
+            help="Name of the console, as `leeward console list` shows it.", autocompletion=complete_console
+        ),
+    ],
     database: Annotated[
         bool,
         typer.Option("--database", help="Ask the configured database itself."),

@@ -30,19 +30,19 @@ class Context:
 
         return find_settings(self.config)
 
-    def client(self, *, quiet: bool = False) -> Asker:
-        """quiet: do not start a daemon for this."""
+    def client(self, *, quiet: bool = False, timeout_s: float = 120.0) -> Asker:
+        """quiet: do not start a daemon for this. timeout_s: for an answer."""
         target = self.target()
         if target is not None:
             from leeward.cli.remote import RemoteClient
 
-            return RemoteClient(target)
+            return RemoteClient(target, timeout_s=timeout_s)
         from leeward.cli.client import Client
 
         settings = self.settings()
         if quiet:
             settings = settings.model_copy(update={"daemon": settings.daemon.model_copy(update={"autostart": False})})
-        return Client(settings)
+        return Client(settings, timeout_s)
 
     def target(self) -> Target | None:
         """The console that is asked; None for this machine's daemon.

@@ -9,7 +9,7 @@ import typer
 from leeward.cli.asking import plan_path, vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.lines import Lines
-from leeward.cli.names import OptionalVm
+from leeward.cli.names import OptionalVm, complete_plan
 from leeward.cli.output import out, plain, print_json
 from leeward.cli.units import seconds, show_seconds, show_time
 from leeward.domain.errors import BadInput
@@ -33,7 +33,10 @@ def list_(as_json: JSON = False) -> None:
 def set_(
     vm: OptionalVm = None,
     plan: Annotated[
-        str | None, typer.Option("--plan", help="Of this plan's test run, of all its VMs together.")
+        str | None,
+        typer.Option(
+            "--plan", help="Of this plan's test run, of all its VMs together.", autocompletion=complete_plan
+        ),
     ] = None,
     every: Annotated[str | None, typer.Option("--every", help="Between good tests, like 30d.")] = None,
     never: Annotated[bool, typer.Option("--never", help="No drills any more.")] = False,

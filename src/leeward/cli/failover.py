@@ -13,7 +13,7 @@ import typer
 from leeward.cli import moves
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
-from leeward.cli.names import Vm
+from leeward.cli.names import Vm, complete_disk, complete_point
 from leeward.cli.output import err, live_table, out, print_json, run_table, table
 from leeward.cli.units import show_bytes
 from leeward.domain.errors import BadInput, LeewardError
@@ -28,7 +28,10 @@ app.command()(moves.cancel)
 app.command()(moves.show)
 app.command()(moves.history)
 
-Point = Annotated[str, typer.Option("--point", help="Id of the recovery point (`leeward points VM`).")]
+Point = Annotated[
+    str,
+    typer.Option("--point", help="Id of the recovery point (`leeward points VM`).", autocompletion=complete_point),
+]
 
 
 @app.command()
@@ -126,7 +129,7 @@ def _called(vm_id: str, name: str) -> Iterator[None]:
 
 def export(
     vm: Vm,
-    disk: Annotated[str, typer.Option(help="Disk of the VM, like vda.")],
+    disk: Annotated[str, typer.Option(help="Disk of the VM, like vda.", autocompletion=complete_disk)],
     to: Annotated[Path, typer.Option(help="File to write.")],
     point: Point = "latest",
     fmt: Annotated[str, typer.Option("--format", help="raw or qcow2.")] = "raw",

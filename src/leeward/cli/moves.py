@@ -11,7 +11,7 @@ from leeward.cli.asking import vm_path
 from leeward.cli.before_moves import confirm_loss, must_be_host, standing, tell_newest
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
-from leeward.cli.names import Vm
+from leeward.cli.names import AnyVm, Vm, complete_host, complete_point, complete_recovery_host
 from leeward.cli.output import live_table, out, print_json, run_line, run_table, runs_table
 from leeward.cli.units import seconds, show_seconds
 from leeward.domain.errors import BadInput, LeewardError
@@ -45,7 +45,10 @@ Newest = Annotated[
 
 def planned(
     vm: Vm,
-    to: Annotated[str | None, typer.Option("--to", help="Recovery host; the first one without it.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Recovery host; the first one without it.", autocompletion=complete_recovery_host),
+    ] = None,
     force: Force = None,
     timeout: Timeout = None,
     network: Annotated[
@@ -75,9 +78,17 @@ def planned(
 def unplanned(
     vm: Vm,
     point: Annotated[
-        str, typer.Option("--point", help="latest, app (the newest application-consistent one), or an id.")
+        str,
+        typer.Option(
+            "--point",
+            help="latest, app (the newest application-consistent one), or an id.",
+            autocompletion=complete_point,
+        ),
     ] = "latest",
-    to: Annotated[str | None, typer.Option("--to", help="Recovery host; the first one without it.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Recovery host; the first one without it.", autocompletion=complete_recovery_host),
+    ] = None,
     network: Annotated[
         list[str] | None, typer.Option("--network", help="What a NIC hangs on there: bridge:br0=bridge:lan.")
     ] = None,
@@ -116,8 +127,12 @@ def failback(
     unplanned: Annotated[
         bool, typer.Option("--unplanned", help="The recovery site is gone: go home with what is in the vault.")
     ] = False,
-    point: Annotated[str, typer.Option("--point", help="With --unplanned: latest, app or an id.")] = "latest",
-    to: Annotated[str | None, typer.Option("--to", help="Another host than the one it came from.")] = None,
+    point: Annotated[
+        str, typer.Option("--point", help="With --unplanned: latest, app or an id.", autocompletion=complete_point)
+    ] = "latest",
+    to: Annotated[
+        str | None, typer.Option("--to", help="Another host than the one it came from.", autocompletion=complete_host)
+    ] = None,
     force: Force = None,
     timeout: Timeout = None,
     wait: Wait = True,
@@ -185,7 +200,7 @@ def show(
 
 
 def history(
-    vm: Annotated[str | None, typer.Argument(help="Name or id; all VMs without it.")] = None,
+    vm: AnyVm = None,
     limit: Annotated[int, typer.Option(min=1, help="The newest N.")] = 20,
     as_json: JSON = False,
 ) -> None:

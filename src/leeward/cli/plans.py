@@ -14,6 +14,7 @@ from leeward.cli.before_moves import confirm_losses, must_be_host
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.moves import Newest
+from leeward.cli.names import complete_plan, complete_recovery_host
 from leeward.cli.output import err, live_table, out, plain, print_json
 from leeward.cli.plan_files import read_document
 from leeward.cli.plan_output import outcome, plan_run_table, plan_table, plans_table, title
@@ -22,7 +23,7 @@ from leeward.domain.errors import BadInput, LeewardError
 
 app = typer.Typer(no_args_is_help=True, help="Recovery plans: groups of VMs that are failed over together, in order.")
 
-Name = Annotated[str, typer.Argument(help="Name of the plan.")]
+Name = Annotated[str, typer.Argument(help="Name of the plan.", autocompletion=complete_plan)]
 Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the steps, until it ends or needs you.")]
 RunId = Annotated[str | None, typer.Option("--run", help="Id of the run that is meant; mostly not needed.")]
 Force = Annotated[bool | None, typer.Option("--force", help="Power VMs off whose guests do not shut down in time.")]
@@ -91,7 +92,10 @@ def run(
     planned: Annotated[bool, typer.Option("--planned", help="Shut all down at home and lose nothing.")] = False,
     unplanned: Annotated[bool, typer.Option("--unplanned", help="Home is gone.")] = False,
     point: Annotated[str, typer.Option("--point", help="latest or app.")] = "latest",
-    to: Annotated[str | None, typer.Option("--to", help="Recovery host; the first one without it.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", help="Recovery host; the first one without it.", autocompletion=complete_recovery_host),
+    ] = None,
     newest: Newest = None,
     force: Force = None,
     timeout: Timeout = None,

@@ -9,7 +9,7 @@ import typer
 
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
-from leeward.cli.names import Vm
+from leeward.cli.names import AnyVm, Vm, complete_host
 from leeward.cli.output import err, events_table, hosts_table, out, points_table, print_json, status_table, vms_table
 from leeward.cli.units import seconds, show_bytes, show_seconds, size
 from leeward.domain.errors import BadInput, LeewardError
@@ -61,7 +61,8 @@ def protect(
         typer.Option("--warm/--no-warm", help="Keep the VM's disks whole at a recovery host, or no longer."),
     ] = None,
     warm_host: Annotated[
-        str | None, typer.Option("--warm-host", help="At which one; --warm alone takes the first.")
+        str | None,
+        typer.Option("--warm-host", help="At which one; --warm alone takes the first.", autocompletion=complete_host),
     ] = None,
     group: Annotated[
         str | None,
@@ -229,7 +230,7 @@ def _set_paused(vm: str, verb: str, as_json: bool) -> None:
 
 
 def status(
-    vm: Annotated[str | None, typer.Argument(help="Name or id; all VMs without it.")] = None,
+    vm: AnyVm = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep showing it, until Ctrl-C.")] = False,
     as_json: JSON = False,
 ) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON
+from leeward.cli.names import complete_vm
 from leeward.cli.output import err, out, plain, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
 from leeward.cli.vaults import PassphraseFile, open_vault
@@ -18,7 +19,10 @@ from leeward.domain.errors import BadInput
 
 def prune(
     vm: Annotated[
-        str | None, typer.Argument(help="Name or id of a VM in the vault; all of them when left out.")
+        str | None,
+        typer.Argument(
+            help="Name or id of a VM in the vault; all of them when left out.", autocompletion=complete_vm
+        ),
     ] = None,
     retain: Annotated[str | None, typer.Option(help="Keep all points of this long instead of the policy's.")] = None,
     hourly: Annotated[str | None, typer.Option(help="Keep one point an hour for this long instead.")] = None,

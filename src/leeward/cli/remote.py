@@ -41,14 +41,14 @@ class Distrusted(LeewardError):
 
 
 class RemoteClient(Asker):
-    def __init__(self, target: Target, context: ssl.SSLContext | None = None) -> None:
+    def __init__(self, target: Target, context: ssl.SSLContext | None = None, *, timeout_s: float = 120.0) -> None:
         """context: another one than follows from the target, to look before there is trust."""
         import httpx  # takes longer than a command that asks nobody
 
         self._target = target
         headers = {"Authorization": f"Bearer {target.token}"} if target.token else {}
         verify = context or trust(target.ca)
-        timeout = httpx.Timeout(120, connect=_CONNECT_S if len(target.urls) > 1 else 120)
+        timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_S if len(target.urls) > 1 else timeout_s))
         self._consoles = [
             (url, httpx.Client(verify=verify, base_url=f"{url}/api/v1", headers=headers, timeout=timeout))
             for url in target.urls

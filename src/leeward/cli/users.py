@@ -11,6 +11,7 @@ import typer
 
 from leeward.cli.asking import Asker, RemoteError
 from leeward.cli.context import JSON, current
+from leeward.cli.names import complete_token, complete_user
 from leeward.cli.output import audit_table, err, out, print_json, table
 from leeward.cli.signing import PasswordFile, read_password
 from leeward.cli.units import seconds, show_time
@@ -28,7 +29,8 @@ class RoleChoice(StrEnum):
 Role = Annotated[
     RoleChoice, typer.Option("--role", help="viewer: look; operator: also protect and fail over; admin: also users.")
 ]
-Name = Annotated[str, typer.Argument(help="Name of the user.")]
+NewName = Annotated[str, typer.Argument(help="Name of the user.")]
+Name = Annotated[str, typer.Argument(help="Name of the user.", autocompletion=complete_user)]
 
 
 @user_app.command("list")
@@ -46,7 +48,7 @@ def list_users(as_json: JSON = False) -> None:
 
 @user_app.command("add")
 def add_user(
-    name: Name, role: Role = RoleChoice.viewer, password_file: PasswordFile = None, as_json: JSON = False
+    name: NewName, role: Role = RoleChoice.viewer, password_file: PasswordFile = None, as_json: JSON = False
 ) -> None:
     """Add a user. The password comes from the file or the terminal."""
     password = read_password(password_file, f"Password of {name}", new=True)
@@ -144,7 +146,8 @@ def create_token(
 
 @token_app.command("revoke")
 def revoke_token(
-    token: Annotated[str, typer.Argument(help="Id or name of the token.")], as_json: JSON = False
+    token: Annotated[str, typer.Argument(help="Id or name of the token.", autocompletion=complete_token)],
+    as_json: JSON = False,
 ) -> None:
     """End a token at once."""
     done = current().client().delete(f"/tokens/{quote(token, safe='')}")
