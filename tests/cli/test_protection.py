@@ -3,11 +3,14 @@ socket: every key that docs/cli.md shows, what a choice costs, and values that c
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 from tests.cli.by_socket import answer
+from tests.console.world import VM
 
+from leeward.agent.set_aside import move_aside, spool_of
 from leeward.cli import protection
 from leeward.domain.protection import ProtectionState
 
@@ -159,3 +162,22 @@ def test_waiting_for_a_vm_that_is_protected_anew_is_for_a_point_of_after_the_ord
     console = Console()
     protection._wait_enabled(console, "id", quiet=True, anew=anew)
     assert console.asked == asked
+
+
+def test_points_that_were_set_aside_are_told_with_the_command_that_deletes_them(run, world, config):
+    state = config.parent / "state"
+    spool = spool_of(state, VM)
+    spool.mkdir(parents=True)
+    (spool / "part").write_bytes(bytes(3 << 20))
+    told = "set aside"
+    assert told not in run("status", "web")[1]
+    aside = move_aside(spool)
+    for words in (("status",), ("status", "web"), ("agent", "status")):
+        line = run(*words)[1].splitlines()[-1]
+        assert told in line
+        assert "(3.0 MiB)" in line
+        assert line.endswith(f"rm -r {aside}")
+    (one,) = answer(run("agent", "status", "--json"))["set_aside"]
+    assert (one["vm_id"], one["bytes"], one["folder"]) == (VM, 3 << 20, str(aside))
+    shutil.rmtree(aside)
+    assert told not in run("status")[1]

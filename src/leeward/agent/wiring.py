@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
@@ -24,6 +23,7 @@ from leeward.agent.ledger import Ledger, StandDown
 from leeward.agent.link import LocalAgent
 from leeward.agent.probing import ProbeTasks
 from leeward.agent.restoring import HostCopies, HostHomes
+from leeward.agent.set_aside import move_aside, spool_of
 from leeward.agent.standstill import Standstill
 from leeward.agent.tasks import SourceTasks
 from leeward.agent.worker import Services
@@ -284,15 +284,14 @@ def _open_vault(config: AgentConfig, vm_id: str) -> tuple[Vault, SpoolingStore]:
     place, keys = config.place, load_keys(config.state_dir)
     place.current().open(create=False)  # a folder that is not there is told as such at once
     remote = place.following(_RETRY_S, keys.vault_id)
-    folder = _folder(config.state_dir / "spool" / vm_id)
+    folder = _folder(spool_of(config.state_dir, vm_id))
     store = SpoolingStore(remote, LocalStore(folder), config.spool_limit, partial(_set_aside, folder))
     return Vault.open(store, keys=keys), store
 
 
 def _set_aside(spool: Path) -> None:
     """Whoever protects this VM anew begins with an empty spool. Kept, and told: nothing deletes it by itself."""
-    aside = spool.with_name(f"{spool.name}.aside-{time.time_ns()}")
-    spool.rename(aside)
+    aside = move_aside(spool)
     log.warning("points that had not reached the vault were set aside; nobody needs them but you", folder=str(aside))
     LocalStore(_folder(spool))  # with its mark: whoever has it open goes on in it
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import typer
 
 from leeward.cli.context import JSON, current
-from leeward.cli.output import out, print_json, state_text, table
+from leeward.cli.output import aside_line, out, print_json, state_text, table
 from leeward.cli.units import show_seconds, show_time
 from leeward.domain.errors import BadInput, LeewardError, NotFound
 
@@ -178,12 +179,15 @@ def status(as_json: JSON = False) -> None:
             rpo, target = show_seconds(vm["rpo_actual_s"]), show_seconds(vm["rpo_target_s"])
             shown.add_row(vm["vm"], state_text(vm["state"]), rpo, target, vm["reason"])
         out.print(shown)
+    for one in document["set_aside"]:
+        out.print(aside_line(one["vm"], one["bytes"], one["since"], one["folder"]), soft_wrap=True)
 
 
 def _status() -> dict[str, Any]:
     from leeward.agent.identity import load_identity
     from leeward.agent.ledger import Ledger
     from leeward.agent.link_status import read_status
+    from leeward.agent.set_aside import set_aside
 
     settings = current().settings()
     state = settings.daemon.state
@@ -216,6 +220,16 @@ def _status() -> dict[str, Any]:
         "protections": [
             {"vm": names.get(vm["vm_id"], vm["vm_id"]), **{field: vm[field] for field in fields}}
             for vm in report["protections"]
+        ],
+        "set_aside": [
+            {
+                "vm": names.get(one.vm_id, one.vm_id),
+                "vm_id": one.vm_id,
+                "since": datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "bytes": one.bytes,
+                "folder": str(one.folder),
+            }
+            for one in set_aside(state)
         ],
     }
 

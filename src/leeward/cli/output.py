@@ -196,6 +196,15 @@ def live_table(*, quiet: bool) -> Iterator[Live]:
         err.line()
 
 
+def aside_line(name: str, size: int, since: str, folder: str) -> str:
+    """Of points that were set aside: where they are, and that they are not needed for anything."""
+    return (
+        f"[yellow]●[/] [bold]{plain(name)}[/]: points that never reached the vault were set aside at "
+        f"{show_time(since)} ({show_bytes(size)}). Leeward needs them no more; when you do not either: "
+        f"[bold]rm -r {plain(folder)}[/]"
+    )
+
+
 _MARKS = {"waiting": "[bright_black]○[/]", "running": "[cyan]◐[/]", "done": "[green]●[/]", "failed": "[red]✗[/]"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,17 @@ import typer
 from leeward.cli.asking import vm_path
 from leeward.cli.context import JSON, current
 from leeward.cli.names import AnyVm, Vm, complete_host
-from leeward.cli.output import err, events_table, hosts_table, out, points_table, print_json, status_table, vms_table
+from leeward.cli.output import (
+    aside_line,
+    err,
+    events_table,
+    hosts_table,
+    out,
+    points_table,
+    print_json,
+    status_table,
+    vms_table,
+)
 from leeward.cli.units import seconds, show_bytes, show_seconds, size
 from leeward.domain.errors import BadInput, LeewardError
 
@@ -248,8 +259,22 @@ def status(
         print_json(rows[0] if vm else rows)
     elif rows:
         out.print(status_table(rows))
+        _tell_set_aside(rows)
     else:
         out.print("There are no VMs yet. Add hosts to leeward.toml, or try `leeward lab up`.")
+
+
+def _tell_set_aside(rows: list[dict[str, Any]]) -> None:
+    """On the machine itself: on others `leeward agent status` does."""
+    from leeward.agent.set_aside import set_aside
+
+    if current().target() is not None:
+        return
+    names = {row["vm_id"]: row["vm"] for row in rows}
+    for one in set_aside(current().settings().daemon.state):
+        if one.vm_id in names:
+            since = datetime.fromtimestamp(one.since, UTC).isoformat()
+            out.print(aside_line(names[one.vm_id], one.bytes, since, str(one.folder)), soft_wrap=True)
 
 
 def points(
