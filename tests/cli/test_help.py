@@ -7,7 +7,7 @@ import pytest
 import typer
 from rich.text import Text
 
-from leeward.cli.main import INTERNAL_ERROR, INTERRUPTED, app
+from leeward.cli.main import INTERNAL_ERROR, INTERRUPTED, app, main
 from leeward.console.seat import DEPOSED
 from leeward.domain.errors import LeewardError
 
@@ -75,6 +75,14 @@ def test_nothing_in_square_brackets_is_eaten_as_markup(name):
     command = COMMANDS[name]
     for text in [command.help, *(parameter.help for parameter in command.params)]:
         assert Text.from_markup(text).plain == text
+
+
+@pytest.mark.parametrize("words", [(), ("failover", "unplanned"), ("lab", "up"), ("vault",)])
+def test_a_switch_is_not_followed_by_a_value(words, capsys):
+    assert main([*words, "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "--help" in told
+    assert "<bool>" not in told
 
 
 def kinds(error):

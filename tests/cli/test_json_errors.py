@@ -69,3 +69,9 @@ def test_the_lab(failed, monkeypatch):
     assert (error["code"], error["exit_code"]) == ("bad-input", 2)
     assert err.startswith("Error: not/absolute: ")
     assert failed("lab", "scenario", "no-such-one")[0]["exit_code"] == 3
+
+
+def test_a_console_that_is_not_there_is_told_without_the_systems_numbers(failed):
+    error, err = failed("--console", "localhost:1", "status")
+    assert error["message"] == "the console does not answer: Connection refused"
+    assert "Errno" not in err

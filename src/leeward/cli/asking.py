@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
@@ -23,6 +24,11 @@ def plan_path(plan: str, more: str = "") -> str:
     if "/" in plan or plan in ("", ".", ".."):
         raise NotFound("no plan can have this name", subject=plan)  # and no address of the API either
     return f"/plans/{quote(plan)}{more}"
+
+
+def without_number(error: Exception) -> str:
+    """What the system said, without its "[Errno 111]"."""
+    return re.sub(r"\[Errno -?\d+\] ", "", str(error))
 
 
 class RemoteError(LeewardError):

@@ -13,7 +13,7 @@ from typing import Any
 
 import httpx
 
-from leeward.cli.asking import Asker
+from leeward.cli.asking import Asker, without_number
 from leeward.cli.config import Settings
 from leeward.domain.errors import Unavailable
 
@@ -37,7 +37,9 @@ class Client(Asker):
         try:
             return self._http.request(method, path, **more)
         except httpx.TransportError as error:
-            raise Unavailable(f"the daemon does not answer: {error}", subject=str(self._settings.socket)) from None
+            raise Unavailable(
+                f"the daemon does not answer: {without_number(error)}", subject=str(self._settings.socket)
+            ) from None
 
     def _where(self) -> str:
         return f"See {self._settings.daemon.state / 'daemon.log'}"

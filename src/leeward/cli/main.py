@@ -48,8 +48,10 @@ _WrongUsage: Any = typer.BadParameter.__mro__[2]
 INTERNAL_ERROR = 70  # EX_SOFTWARE of sysexits.h
 INTERRUPTED = 130
 
-_EPILOG = """Try it on this machine: leeward lab up · leeward vault init · leeward protect web --rpo 1s --wait ·
-leeward failover test web --wait"""
+_EPILOG = (
+    "Try it on this machine: leeward lab up · leeward vault init · leeward protect web --rpo 1s --wait · "
+    "leeward failover test web --wait"
+)
 
 
 class _Interrupted(LeewardError):
@@ -71,6 +73,10 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:  # typer would make an exit code of it, like that of a scan that told of it itself
             raise _Interrupted("it was interrupted") from None
 
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        _without_bool(self, ctx)
+        super().format_help(ctx, formatter)
+
     def list_commands(self, ctx: Any) -> list[str]:
         return [*super().list_commands(ctx), *(entry.name for entry in _plugins())]
 
@@ -80,17 +86,25 @@ class _Commands(TyperGroup):
             if entry.name == cmd_name:
                 found = typer.main.get_group(entry.load())
                 found.name = cmd_name
-        return _unfolded(found)
+        return _readable(found, ctx)
 
 
-def _unfolded(command: Any) -> Any:
+def _readable(command: Any, ctx: Any) -> Any:
     """Its help, and that below it, with the lines of a paragraph as one: they are as long as the code's lines may be,
     and would be broken twice in a narrower terminal."""
     if command is not None:
+        _without_bool(command, ctx)
         command.help = command.help and re.sub(r"(?<=\S)\n *(?=[^\s-])", " ", inspect.cleandoc(command.help))
         for below in getattr(command, "commands", {}).values():
-            _unfolded(below)
+            _readable(below, ctx)
     return command
+
+
+def _without_bool(command: Any, ctx: Any) -> None:
+    """A switch takes no value, though typer would show one."""
+    for parameter in (*command.params, command.get_help_option(ctx)):
+        if getattr(parameter, "is_flag", False):
+            parameter.metavar = ""
 
 
 def _plugins() -> Iterator[EntryPoint]:
@@ -164,7 +178,9 @@ def options(
             envvar="LEEWARD_CONSOLE",
         ),
     ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_version, is_eager=True)
+    ] = False,
 ) -> None:
     current().config, current().console = config, console
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from leeward.cli.asking import Asker
+from leeward.cli.asking import Asker, without_number
 from leeward.domain.errors import BadInput, LeewardError, Unavailable
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def _unreached(error: httpx.TransportError, url: str) -> LeewardError:
                 "set in [console] of the console's configuration",
             )
         cause = cause.__cause__ or cause.__context__
-    return Unavailable(f"the console does not answer: {error}", subject=url)
+    return Unavailable(f"the console does not answer: {without_number(error)}", subject=url)
 
 
 def trust(ca: str | None) -> ssl.SSLContext:

@@ -250,7 +250,7 @@ def info(passphrase_file: PassphraseFile = None, as_json: JSON = False) -> None:
         print_json(document)
         return
     out.print(f"[bold]{found.url}[/]   {show_bytes(found.bytes)} in {found.objects:,} objects")
-    out.print(f"Fingerprint {found.fingerprint}   created {found.created}\n")
+    out.print(f"Fingerprint {found.fingerprint}\nCreated     {show_time(found.created)}\n")
     if kept := document["object_lock"]:
         rule = (
             f"{kept['days']} days each ({kept['mode']})" if kept["mode"] else "as long as each is locked for itself"
