@@ -147,6 +147,9 @@ def test_a_console_of_before_cannot_tell_what_is_lost_and_is_asked_all_the_same(
     assert "web is started at the recovery site from its newest application-consistent point; all that came" in err
     assert run("failover", "unplanned", "web", "--to", "moon")[0] == 3
     assert run("failover", "unplanned", "nobody")[0] == 3
+    # Nor does this one know of plans: there is nothing that could be done without them.
+    code, _, err = run("plan", "list")
+    assert (code, "older than this command" in err) == (3, True), err
     assert run("failover", "unplanned", "web", answer="y")[0] == 0
     assert several.phase() is Phase.AWAY
 

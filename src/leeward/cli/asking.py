@@ -43,6 +43,11 @@ class RemoteError(LeewardError):
 class NoSuchAddress(RemoteError):
     """The console is of before what was asked for."""
 
+    def __init__(self, told: dict[str, Any]) -> None:
+        super().__init__(told)
+        self.message = "the console knows no such request"
+        self.hint = "It may be older than this command: bring both to the same version"
+
 
 _NO_ADDRESS = "the API has no such address"  # tells it from a VM or point that is not there
 
