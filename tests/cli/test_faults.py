@@ -230,6 +230,7 @@ def test_a_vault_that_is_away_is_one_that_is_not_there_only_where_no_key_is_held
         ("9" * 400, "--retain: at most 36600d"),
         ("0.001s", "newest point alone"),
     ],
+    ids=["negative", "unit", "empty", "long", "endless", "short"],
 )
 def test_pruning_by_an_age_that_makes_no_sense_is_refused_before_anything_is_read(office, wrong, said):
     office("vault", "prune", "--retain", wrong, code=2, said=said)

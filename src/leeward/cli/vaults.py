@@ -140,7 +140,7 @@ def init(
     out.print(f"  Fingerprint   {fingerprint(vault.public_key)}")
     if made_up:
         out.print(f"  Passphrase    [bold]{passphrase}[/]   (made up, since none was given)")
-    out.print("\nRecovery key. Print it and keep it away from this machine; it is not shown again:\n")
+    out.print("\nRecovery key, shown this once. Print it and keep it away from this machine:\n")
     half = len(recovery) // 2
     out.print(f"    [bold]{recovery[:half]}[/]\n    [bold]{recovery[half + 1 :]}[/]\n")
     out.print("Next: [bold]leeward vm list[/], then [bold]leeward protect VM[/]")
