@@ -169,6 +169,21 @@ def test_a_guest_that_does_not_shut_down_stalls_the_failover_until_force(world):
     assert world.running() == ["recovery"]
 
 
+def test_a_vm_that_is_off_since_its_memory_was_saved_is_not_moved_without_that(world):
+    """What the guest had not written is in that file alone."""
+    world.vm(world.office).save()
+    world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.FAILOVER_STALLED)
+    assert "its memory was saved" in world.service.last_run("web").failure
+    assert world.running() == []
+    world.office.hypervisor.start(VM)
+    from leeward.console.views import RetryRequest
+
+    world.service.retry("web", RetryRequest())
+    world.until(Phase.AWAY)
+    assert world.running() == ["recovery"]
+
+
 def test_a_test_touches_nothing_and_is_removed(world):
     view = world.service.start_test("web", "latest")
     assert view.done is False

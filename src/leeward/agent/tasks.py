@@ -59,12 +59,14 @@ class SourceTasks:
     def stop(self, context: Context) -> dict[str, Any]:
         """Shut the guest down. timeout_s: how long it may take; force: power it off when it does not obey.
 
-        → forced: it did not shut down by itself. Replication goes on meanwhile. Raises Refused when it does not obey.
+        → forced: it did not shut down by itself. Replication goes on meanwhile. Raises Refused when it does not obey,
+        HypervisorError when it is off, but was not shut down.
         """
         job = context.job
         hypervisor = self._agent.source(job.host).hypervisor
         timeout = float(job.arguments.get("timeout_s", STOP_TIMEOUT_S))
         if hypervisor.vm(job.vm_id).power is Power.OFF:
+            hypervisor.shutdown(job.vm_id, 0)  # which knows whether that is why
             return {"forced": False}
         context.tell("the guest is shutting down")
         ends = time.monotonic() + timeout

@@ -26,6 +26,7 @@ class MemoryVm:
     disks: contents by name. points: tracking points, oldest first, each with the blocks dirtied since it, for the
     disks that it knows. job: the cycle that is open on the running VM. run: counts the starts.
     untracked: disks whose changes the host cannot track. foreign_job: somebody else's backup or migration runs.
+    saved: it is off with its memory in a file.
     """
 
     facts: VmFacts
@@ -37,6 +38,7 @@ class MemoryVm:
     foreign_job: bool = False
     has_agent: bool = True
     obeys_shutdown: bool = True
+    saved: bool = False
     autostart: bool = False
     firmware: FirmwareState = field(default_factory=FirmwareState)
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -87,11 +89,18 @@ class MemoryVm:
 
     def set_power(self, power: Power) -> None:
         with self.lock:
+            self.saved = False
             if power is Power.OFF:
                 self.job = None  # it lived in the VM's process
             elif self.facts.power is Power.OFF:
                 self.run += 1
             self.facts = replace(self.facts, power=power)
+
+    def save(self) -> None:
+        """Its host puts it off with its memory in a file, to go on from there when it is started."""
+        with self.lock:
+            self.set_power(Power.OFF)
+            self.saved = True
 
     def kill(self) -> None:
         """The VM's process dies, and tracking with it."""
@@ -177,6 +186,9 @@ class MemoryHypervisor:
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
         vm = self._vm(vm_id)
         with vm.lock:
+            if vm.saved:
+                why = "it was not shut down: its memory was saved to a file, and may hold what its disks do not"
+                raise HypervisorError(why, subject=vm.facts.name)
             if vm.obeys_shutdown and vm.facts.power is Power.RUNNING:
                 vm.set_power(Power.OFF)
             return vm.facts.power is Power.OFF

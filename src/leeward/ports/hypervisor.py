@@ -114,7 +114,8 @@ class Hypervisor(Protocol):
 
     def shutdown(self, vm_id: str, timeout_s: float) -> bool:
         """Ask the guest (agent, then ACPI) and wait; True when it is off, False when time ran out, at once for a
-        paused one, which hears nothing."""
+        paused one, which hears nothing. Raises HypervisorError for one that is off since its memory was saved: what
+        its disks lack is there."""
 
     def force_off(self, vm_id: str) -> None:
         """As if its power was cut; tracking survives. Nothing when it is off."""

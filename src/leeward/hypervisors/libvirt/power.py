@@ -41,15 +41,21 @@ def shutdown(domain: libvirt.virDomain, timeout_s: float) -> bool:
     """Ask through the agent, then through ACPI, and wait. True when the VM is off.
 
     Both calls may report success although nobody listens inside, so only the VM's state counts. Raises
-    HypervisorError also of one that was not shut down but saved: what its memory had not written is on no disk.
+    HypervisorError also of one that was not shut down but saved, before it was asked or meanwhile (its host may be
+    shutting down): what its memory had not written is on no disk.
     """
-    if _is_saved(domain):
+    off = _ask(domain, time.monotonic() + timeout_s)
+    if off and _is_saved(domain):
         raise HypervisorError(
             "it was not shut down: its memory was saved to a file, and may hold what its disks do not",
             subject=domain.name(),
             hint="Start it, so that it can shut down; or give the memory up with `virsh managedsave-remove`",
         )
-    ends = time.monotonic() + timeout_s
+    return off
+
+
+def _ask(domain: libvirt.virDomain, ends: float) -> bool:
+    """True when it is off, for whatever reason."""
     ways = (libvirt.VIR_DOMAIN_SHUTDOWN_GUEST_AGENT, libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
     for way in ways:
         try:
