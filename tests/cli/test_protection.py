@@ -4,7 +4,9 @@ socket: every key that docs/cli.md shows, what a choice costs, and values that c
 import json
 import re
 import shutil
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.cli.by_socket import answer
@@ -160,7 +162,7 @@ def test_waiting_for_a_vm_that_is_protected_anew_is_for_a_point_of_after_the_ord
 
     monkeypatch.setattr(protection.time, "sleep", lambda seconds: None)
     console = Console()
-    protection._wait_enabled(console, "id", quiet=True, anew=anew)
+    protection._wait_enabled(console, "id", quiet=True, after=time.monotonic() if anew else None)
     assert console.asked == asked
 
 
@@ -181,3 +183,14 @@ def test_points_that_were_set_aside_are_told_with_the_command_that_deletes_them(
     assert (one["vm_id"], one["bytes"], one["folder"]) == (VM, 3 << 20, str(aside))
     shutil.rmtree(aside)
     assert told not in run("status")[1]
+
+
+def test_a_point_that_is_there_before_the_order_is_answered_is_one_of_after_it(run, monkeypatch):
+    """Else whoever waits, waits for the next one: here for an hour."""
+    monkeypatch.setattr(protection, "_show_cost", lambda rpo_s: time.sleep(2))
+    pauses = iter([time.sleep] * 25)  # five seconds; then an error ends the wait
+    clock = SimpleNamespace(monotonic=time.monotonic, sleep=lambda seconds: next(pauses)(seconds))
+    monkeypatch.setattr(protection, "time", clock)
+    code, out, err = run("protect", "web", "--rpo", "1h", "--wait")
+    assert code == 0, err
+    assert "web is protected: newest point" in out

@@ -118,6 +118,7 @@ def protect(
     }
     client = current().client()
     anew = wait and client.get("/status", vm=vm)[0]["policy"] is None
+    ordered = time.monotonic()  # before it: its agent may have a point before we have our answer
     try:
         view = client.put(vm_path(vm, "/protection"), request)
     except LeewardError as error:
@@ -126,7 +127,7 @@ def protect(
         raise
     _show_cost(float(view["rpo_target_s"]))
     if wait:
-        view = _wait_enabled(client, view["vm_id"], quiet=as_json, anew=anew)
+        view = _wait_enabled(client, view["vm_id"], quiet=as_json, after=ordered if anew else None)
     if as_json:
         print_json(view)
         return
@@ -162,9 +163,9 @@ def _show_cost(rpo_s: float) -> None:
         err.print(f"An RPO of {show_seconds(rpo_s)} costs about ${dollars:,} a year in requests ({ADVICE}).")
 
 
-def _wait_enabled(client: Any, vm_id: str, *, quiet: bool, anew: bool) -> dict[str, Any]:
-    """anew: it was not protected so far. The points that it has are of an earlier protection, and say nothing of what
-    came since: one that is younger than the order has to be there."""
+def _wait_enabled(client: Any, vm_id: str, *, quiet: bool, after: float | None) -> dict[str, Any]:
+    """after: when (monotonic) the order was given to protect what was not protected so far. The points that it has
+    are of an earlier protection, and say nothing of what came since: one that is younger has to be there."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (
@@ -174,14 +175,14 @@ def _wait_enabled(client: Any, vm_id: str, *, quiet: bool, anew: bool) -> dict[s
         TextColumn("{task.fields[note]}"),
         TimeRemainingColumn(),
     )
-    failures, ordered = 0, time.monotonic()
+    failures = 0
     with Progress(*columns, console=err, disable=quiet, transient=True) as bar:
         task = bar.add_task("First copy", total=None, note="starting")
         while True:
             view: dict[str, Any] = client.get("/status", vm=vm_id)[0]
             age = view["rpo_actual_s"]
-            current = age is not None and age <= time.monotonic() - ordered
-            if view["state"] == "enabled" and (current or not anew):
+            current = after is None or (age is not None and age <= time.monotonic() - after)
+            if view["state"] == "enabled" and current:
                 return view
             failures = failures + 1 if view["state"] in ("error", "paused") else 0
             if failures > 20:
