@@ -620,6 +620,18 @@ def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, t
     assert second.stored < 2 << 20
     assert bench.checkpoints() == []
     bench.verify(tmp_path)
+    # Only QEMU tells how large a raw disk is. One that hangs is listed as it was last seen.
+    before = [vm for vm in bench.host.vms() if vm.id == bench.id]
+    hangs = bench.qemu_pid()
+    os.kill(hangs, signal.SIGSTOP)
+    try:
+        for limit in (10, 2):
+            began = time.monotonic()
+            assert [vm for vm in bench.host.vms() if vm.id == bench.id] == before
+            assert time.monotonic() - began < limit
+    finally:
+        os.kill(hangs, signal.SIGCONT)
+    bench.verify(tmp_path)
     bench.pool.shutdown()
 
 

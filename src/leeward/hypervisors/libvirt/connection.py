@@ -126,12 +126,12 @@ def call_within(seconds: float, subject: str, function: Callable[..., Any], *arg
     goes on in its thread; whoever gives up must expect that it still takes effect.
     """
     outcome: list[Any] = []
-    failure: list[libvirt.libvirtError] = []
+    failure: list[libvirt.libvirtError | LeewardError] = []
 
     def run() -> None:
         try:
             outcome.append(function(*arguments))
-        except libvirt.libvirtError as error:
+        except (libvirt.libvirtError, LeewardError) as error:
             failure.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -139,6 +139,8 @@ def call_within(seconds: float, subject: str, function: Callable[..., Any], *arg
     thread.join(seconds)
     if thread.is_alive():
         raise HostBusy(f"libvirt did not answer within {seconds:.0f} s", subject=subject)
-    if failure:
-        raise translate(failure[0], subject) from failure[0]
+    for error in failure:
+        if isinstance(error, LeewardError):
+            raise error
+        raise translate(error, subject) from error
     return outcome[0]
