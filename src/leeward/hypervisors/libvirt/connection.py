@@ -23,9 +23,12 @@ _CONNECTION_LOST = {
 }
 _TRACKING = {libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT}
 _BUSY_TEXTS = ("another job", "block job", "blockjob", "state change lock", "backup job", "migration")
-# What libvirt 9.0 says for good when it was killed at the wrong instant: neither ending the job nor another start of
-# libvirtd helps.
+# What libvirt 9.0 says for good when it was killed at the wrong instant. While the guest runs neither ending the job
+# nor another start of libvirtd helps; once it is off only the latter lets it be started («cannot acquire state change
+# lock»).
 _LOST_BACKUP = "backup job data missing"
+# QEMU has one at most. libvirt begins each backup by starting it, and stops it at the end.
+_FOREIGN_SERVER = "nbd server already running"
 _BITMAP_TEXTS = ("bitmap", "checkpoint")
 
 
@@ -48,7 +51,13 @@ def translate(error: libvirt.libvirtError, subject: str) -> LeewardError:
         return HypervisorError(
             "libvirt died while a backup of this VM was beginning, and lets nobody at it since",
             subject=subject,
-            hint="The guest runs on: shut it down from inside, and start it again",
+            hint="The guest runs on: shut it down from inside, restart libvirtd, and start the guest again",
+        )
+    if _FOREIGN_SERVER in lower:
+        return HostBusy(
+            "somebody has started an NBD server in the VM's QEMU, and no backup begins beside it",
+            subject=subject,
+            hint=f"When nobody needs it: virsh qemu-monitor-command {subject} --hmp nbd_server_stop",
         )
     if any(part in lower for part in _BUSY_TEXTS):
         return HostBusy(f"another job has the right of way: {text}", subject=subject)
