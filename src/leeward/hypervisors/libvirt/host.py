@@ -169,6 +169,7 @@ class LibvirtHost:
             vcpus=live.vcpus,
             definition=domain.XMLDesc(flags),
             unsupported=reason,
+            lacks=live.lacks,
             firmware=firmware,
         )
 

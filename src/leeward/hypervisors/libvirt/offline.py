@@ -150,8 +150,8 @@ class OfflineCycle:
             raise HypervisorError(f"libvirt does not answer: {error}", subject=self.vm.name) from error
         if active:
             raise HostBusy("the VM was started while its images were read", subject=self.vm.name)
-        # It was started and stopped again; or it runs all the time: libvirt 9.0, when it dies in midst of a begin, can
-        # leave a record of the VM that it does not understand itself when it is back («Missing required attribute»).
+        # It was started and stopped again; or it runs on: libvirt 9.0, when it dies in midst of a begin, may leave a
+        # record of the VM that it does not understand itself when it is back («Missing required attribute»).
         if image_mark(self._images) != self._before:
             raise HostBusy(
                 "the images of the VM were written to while they were read, although libvirt has it off",
