@@ -144,8 +144,7 @@ def nothing_is_left(office):
         left = [checkpoint.getName() for checkpoint in guest.listAllCheckpoints(0)]
         if guest.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE:
             left.append("a job")
-    # Blank images are kept for the cycles to come.
-    scratch = (path for path in (office.state / "scratch").rglob("*") if not path.name.startswith("blank-"))
+    scratch = (office.state / "scratch").rglob("*")
     left += [str(path) for path in scratch if not path.is_dir()]
     # What waits lies in folders named by numbers; the other one tells whose spool it is.
     left += [str(path) for path in (office.state / "spool").glob("*/[0-9]*/**/*") if not path.is_dir()]

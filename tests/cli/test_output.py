@@ -20,6 +20,7 @@ from leeward.cli.output import (
     run_line,
     run_table,
     runs_table,
+    vms_table,
 )
 from leeward.cli.units import show_time
 
@@ -230,3 +231,10 @@ def test_a_run_tells_how_it_stands_and_when_it_was():
     (line,) = shown(run_line(ended), 200)
     assert line.startswith("taken back: ")
     assert re.search(r"by anna, ended 2026-11-2. ..:05:00$", line)
+
+
+def test_what_a_copy_will_lack_is_told_before_there_is_one():
+    vm = {"name": "db", "host": "office", "power": "running", "vcpus": 1, "memory_mib": 512, "disks": []}
+    vm |= {"protected": True, "unsupported": "", "lacks": ["a host device passed through", "a shared folder"]}
+    assert "a copy will lack a host device passed through, a shared folder" in "\n".join(shown(vms_table([vm]), 160))
+    assert "lack" not in "\n".join(shown(vms_table([vm | {"lacks": []}]), 160))

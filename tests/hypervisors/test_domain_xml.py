@@ -149,3 +149,12 @@ def test_what_the_host_encrypts_is_refused(form):
 )
 def test_what_has_no_lasting_content_of_its_own_is_refused(more, words):
     assert f"vda {words}" in unsupported(domain(disk(more=more)), QEMU_9)
+
+
+def test_what_no_copy_will_have_is_known_from_the_definition():
+    xml = "<domain><devices>{}</devices></domain>"
+    assert parse(xml.format("<hostdev/><hostdev/><filesystem/><redirdev/>")).lacks == (
+        "a host device passed through",
+        "a shared folder",
+    )
+    assert parse(xml.format("<redirdev/>")).lacks == ()

@@ -1,6 +1,7 @@
 """UEFI variables and TPM state are found where libvirt keeps them, and never taken for gone when they are hidden."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -221,6 +222,20 @@ def test_a_daemon_with_a_socket_of_its_own_is_asked_through_its_process(daemon, 
     assert files.path(tmp_path / "file").read_bytes() == b"there"
     second = daemon()
     assert str(files.path("/nv/web.fd")) == f"/proc/{second}/root/nv/web.fd"
+
+
+def test_a_dead_daemon_that_nobody_has_taken_note_of_is_not_asked_for_its_folders(daemon, tmp_path):
+    """Its process is still told of, but has no root any more: each VM seemed to have just ended."""
+    files = DaemonFiles(f"qemu+unix:///system?socket={tmp_path}/sock")
+    first = daemon()
+    files.path("/nv/web.fd")
+    os.kill(first, signal.SIGKILL)
+    os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
+    (tmp_path / "sock").unlink()
+    with subprocess.Popen([sys.executable, "-c", LISTEN, str(tmp_path / "sock")], stdout=subprocess.PIPE) as second:
+        assert second.stdout.readline() == b"ready\n"
+        assert str(files.path("/nv/web.fd")) == f"/proc/{second.pid}/root/nv/web.fd"
+        second.kill()
 
 
 def test_a_daemon_that_is_not_there_is_told(tmp_path):

@@ -20,6 +20,7 @@ from leeward.domain.errors import HostBusy, HypervisorError, LeewardError, VmGon
 from leeward.domain.vm import Consistency, Power
 from leeward.hypervisors.libvirt.bitmaps import ours
 from leeward.hypervisors.libvirt.checkpoints import wait_idle
+from leeward.hypervisors.libvirt.connection import call_within
 from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.host import LibvirtHost
 from leeward.hypervisors.libvirt.offline import image_mark
@@ -284,6 +285,18 @@ def test_shut_down_and_started_again_stays_incremental(bench, tmp_path):
     bench.verify(tmp_path)
 
 
+def test_a_guest_that_libvirt_has_lost_is_not_believed_to_be_off(bench):
+    """It writes on. No point is made of what was read meanwhile, and it is told whom to look for."""
+    bench.cycle()
+    bench.host.force_off(bench.id)
+    base = bench.engine.open().state.tracking
+    with bench.host.open_cycle(bench.id, base=base, new="x") as cycle:
+        os.utime(bench.image("vdb"))
+        with pytest.raises(HostBusy, match="although libvirt has it off") as raised:
+            cycle.check()
+    assert bench.image("vda") in raised.value.hint
+
+
 def test_first_copy_of_a_vm_that_is_off(bench, tmp_path):
     bench.host.force_off(bench.id)
     assert bench.cycle().kind is Kind.INITIAL
@@ -336,6 +349,72 @@ def test_libvirtd_restarted_in_mid_cycle(bench, tmp_path, number):
     bench.verify(tmp_path)
 
 
+@contextlib.contextmanager
+def at_the_begin(bench, monkeypatch, act):
+    """act() is done when all has been looked at and libvirt is asked to begin the backup."""
+
+    def begin(seconds, subject, function, *arguments):
+        if function.__name__ == "backupBegin":
+            act()
+        return call_within(seconds, subject, function, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("leeward.hypervisors.libvirt.host.call_within", begin)
+        yield
+
+
+def survive(bench, tmp_path):
+    """After libvirtd's death in midst of a begin: what it says is to be done, if anything, is done and helps."""
+    qemu = bench.qemu_pid()
+    bench.lab.up(guests=())
+    bench.connection = libvirt.open(bench.lab.libvirt("office"))
+    try:
+        bench.engine.cycle()
+    except HypervisorError as error:
+        if isinstance(error, HostBusy):
+            assert error.hint.endswith(f"fuser -v {bench.image('vda')}")
+        else:
+            assert "lets nobody at it since" in error.message
+            assert "restart libvirtd" in error.hint
+        stop(qemu, signal.SIGTERM)  # by which it is closed properly
+        stop(libvirtd(bench), signal.SIGTERM)
+        bench.lab.up(guests=())
+        bench.connection = libvirt.open(bench.lab.libvirt("office"))
+        bench.wait_off()
+        bench.host.start(bench.id)
+        bench.lab.wait_http("office", IP, timeout_s=90)
+    bench.verify(tmp_path)
+
+
+def stop(pid, number):
+    os.kill(pid, number)
+    while Path(f"/proc/{pid}").exists():
+        time.sleep(0.02)
+
+
+def test_libvirtd_killed_while_a_backup_begins(bench, tmp_path, monkeypatch):
+    """libvirt 9.0 may never find back to the VM as it runs."""
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    files = bench.host._files
+    server = files.path(files.vm_folder(bench.domain.ID()) / "leeward")
+    server.unlink(missing_ok=True)
+    pid = libvirtd(bench)
+
+    def kill():
+        while not server.exists():
+            time.sleep(0.0005)
+        stop(pid, signal.SIGKILL)
+
+    with (
+        ThreadPoolExecutor(1) as other,
+        at_the_begin(bench, monkeypatch, lambda: other.submit(kill)),
+        pytest.raises(LeewardError),
+    ):
+        bench.host.open_cycle(bench.id, base=base, new="cut-off")
+    survive(bench, tmp_path)
+
+
 def test_qemu_death_in_mid_cycle_is_noticed(bench, tmp_path):
     bench.cycle()
     base = bench.engine.open().state.tracking
@@ -383,6 +462,22 @@ def test_a_disk_grown_while_an_instant_is_prepared(bench, tmp_path, monkeypatch,
     assert libvirtd(bench) == daemon
     bench.verify(tmp_path)
     assert {disk.name: disk.size for disk in bench.cycle().point.disks}["vdb"] == before + (1 << 20)
+
+
+def test_a_disk_grown_just_before_the_begin(bench, tmp_path, monkeypatch):
+    """Between the last look and the begin there are some milliseconds. QEMU refuses it then, whatever that does to
+    libvirt: no point is made of a disk whose size is not the one that was looked at."""
+    before = {disk.name: disk.size for disk in bench.cycle().point.disks}["vdb"]
+    base = bench.engine.open().state.tracking
+
+    def grow():
+        bench.domain.blockResize("vdb", before + (1 << 20), libvirt.VIR_DOMAIN_BLOCK_RESIZE_BYTES)
+
+    with at_the_begin(bench, monkeypatch, grow), pytest.raises(LeewardError):
+        bench.host.open_cycle(bench.id, base=base, new="grown")
+    survive(bench, tmp_path)
+    with bench.vault.log(bench.id).open_point("latest") as point:
+        assert point.disks["vdb"].size == before + (1 << 20)
 
 
 def test_disks_with_io_threads(bench, tmp_path):
@@ -519,6 +614,20 @@ def test_a_foreign_copy_of_a_disk_has_the_right_of_way(bench, tmp_path, target):
     bench.verify(tmp_path)
 
 
+def test_a_foreign_nbd_server_is_left_alone_and_told_of(bench, tmp_path):
+    bench.cycle()
+    path = anyones_folder(bench.lab) / "foreign.sock"
+    address = {"type": "unix", "data": {"path": str(path)}}
+    order = json.dumps({"execute": "nbd-server-start", "arguments": {"addr": address}})
+    libvirt_qemu.qemuMonitorCommand(bench.domain, order, 0)
+    with pytest.raises(HostBusy, match="NBD server") as raised:
+        bench.engine.cycle()
+    command = raised.value.hint.rpartition(" --hmp ")[2]
+    libvirt_qemu.qemuMonitorCommand(bench.domain, command, libvirt_qemu.VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP)
+    assert bench.cycle().kind is Kind.DELTA
+    bench.verify(tmp_path)
+
+
 def test_a_foreign_checkpoint_is_left_alone(bench, tmp_path):
     bench.cycle()
     disks = "<disks><disk name='vda' checkpoint='bitmap'/></disks>"
@@ -619,6 +728,18 @@ def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, t
     second = bench.cycle()
     assert second.stored < 2 << 20
     assert bench.checkpoints() == []
+    bench.verify(tmp_path)
+    # Only QEMU tells how large a raw disk is. One that hangs is listed as it was last seen.
+    before = [vm for vm in bench.host.vms() if vm.id == bench.id]
+    hangs = bench.qemu_pid()
+    os.kill(hangs, signal.SIGSTOP)
+    try:
+        for limit in (10, 2):
+            began = time.monotonic()
+            assert [vm for vm in bench.host.vms() if vm.id == bench.id] == before
+            assert time.monotonic() - began < limit
+    finally:
+        os.kill(hangs, signal.SIGCONT)
     bench.verify(tmp_path)
     bench.pool.shutdown()
 

@@ -47,13 +47,24 @@ def test_nothing_of_the_cycle_before_is_left(scratch):
     assert not image(scratch, "vda").exists()
 
 
+def test_nothing_that_a_crash_has_cut_short_is_used_again(scratch):
+    """Of a file that was just made a power cut may leave the name alone."""
+    scratch.make({"vda": 3 << 20})
+    for left in scratch.folder.iterdir():
+        left.write_bytes(b"")
+    scratch.make({"vda": 3 << 20})
+    assert told(image(scratch, "vda"))["virtual-size"] == 3 << 20
+    scratch.remove()
+    assert list(scratch.folder.iterdir()) == []
+
+
 def test_a_folder_that_is_not_there_is_told(tmp_path):
     with pytest.raises(HypervisorError, match="scratch image"):
         Scratch(tmp_path / "absent", VM).make({"vda": 1 << 20})
 
 
 def test_a_folder_without_room_is_told_and_nothing_is_left(scratch):
-    scratch.make({"vda": 1 << 20})  # the blank image is there from now on
+    scratch.make({"vda": 1 << 20})  # what an empty one looks like is known from now on
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))  # to a program it is as good as a full disk
     try:

@@ -108,7 +108,9 @@ def vms_table(vms: list[dict[str, Any]]) -> Lines:
         disks = ", ".join(f"{disk['name']} {show_bytes(disk['size'])}" for disk in vm["disks"])
         protected = "[green]yes[/]" if vm["protected"] else "[red]cannot be[/]" if vm["unsupported"] else "no"
         cells = (vm["name"], vm["host"], vm["power"], str(vm["vcpus"]), f"{vm['memory_mib']} MiB", disks, protected)
-        made.add(*cells, notes=[plain(vm["unsupported"])] if vm["unsupported"] else [])
+        notes = [plain(vm["unsupported"])] if vm["unsupported"] else []
+        notes += [f"[yellow]● a copy will lack {plain(', '.join(vm['lacks']))}[/]"] if vm["lacks"] else []
+        made.add(*cells, notes=notes)
     return made
 
 

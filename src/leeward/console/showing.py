@@ -55,6 +55,7 @@ def vm_view(vm: VmMessage, *, protected: bool, copy: CopyReport | None) -> VmVie
         disks=list(vm.disks),
         protected=protected,
         unsupported=f"a test copy of {copy.vm_name}" if copy else vm.unsupported,
+        lacks=list(vm.lacks),
     )
 
 

@@ -25,7 +25,8 @@ class HostView(BaseModel):
 
 
 class VmView(BaseModel):
-    """protected: whether a policy exists. unsupported: why the VM cannot be protected, "" when it can."""
+    """protected: whether a policy exists. unsupported: why the VM cannot be protected, "" when it can. lacks: what no
+    copy of it will have, in words."""
 
     id: str
     name: str
@@ -36,6 +37,7 @@ class VmView(BaseModel):
     disks: list[DiskMessage]
     protected: bool
     unsupported: str
+    lacks: list[str] = []
 
 
 class ReplicaView(BaseModel):

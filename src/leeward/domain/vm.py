@@ -45,6 +45,7 @@ class VmFacts:
     id: the VM's UUID (lower-case, with dashes): its identity, also after a rename.
     unsupported: why it cannot be protected ("" when it can), in words for the operator.
     definition: the host's own description (libvirt: inactive domain XML), opaque outside its driver.
+    lacks: what no copy of it elsewhere will have, in words for the operator.
     firmware: told by cycles only, as of their instant; None when it is not known.
     """
 
@@ -57,4 +58,5 @@ class VmFacts:
     vcpus: int
     definition: str
     unsupported: str = ""
+    lacks: tuple[str, ...] = ()
     firmware: FirmwareState | None = None

@@ -15,7 +15,7 @@ from leeward.domain.vm import Consistency, Power
 
 # An agent and a console of different versions refuse each other in plain words, and the agent replicates on. To be
 # raised with every change of what they say to each other: messages, kinds of jobs, a job's arguments and results.
-WIRE_VERSION = 4
+WIRE_VERSION = 5
 # Agents of this version are understood as well: what they cannot say has a default, and nothing that they do not know
 # is said to them.
 OLDEST_VERSION = 3
@@ -166,7 +166,8 @@ class ProtectionReport(Message):
 
 
 class VmMessage(Message):
-    """One VM of a host. unsupported: why it cannot be protected, "" when it can."""
+    """One VM of a host. unsupported: why it cannot be protected, "" when it can. lacks: what no copy of it will
+    have."""
 
     id: str
     name: str
@@ -176,6 +177,7 @@ class VmMessage(Message):
     memory_mib: int
     vcpus: int
     unsupported: str
+    lacks: tuple[str, ...] = ()
 
 
 class HostReport(Message):

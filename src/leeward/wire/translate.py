@@ -63,4 +63,5 @@ def vm_message(facts: VmFacts) -> VmMessage:
         memory_mib=facts.memory_mib,
         vcpus=facts.vcpus,
         unsupported=facts.unsupported,
+        lacks=facts.lacks,
     )

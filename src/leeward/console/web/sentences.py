@@ -98,6 +98,7 @@ PATTERNS = (
     N_("disk {disk} is {format}: without change tracking every cycle reads all of it"),
     N_("the guest's file systems were not frozen: {error}"),
     N_("disk {disk} cannot be read: {error}"),
+    N_("its disks cannot be read: {error}"),
     N_("the point carries no tracking token"),
     N_("the point is not the newest"),
     N_("the epoch in which the point was made is not over"),

@@ -23,9 +23,12 @@ _CONNECTION_LOST = {
 }
 _TRACKING = {libvirt.VIR_ERR_CHECKPOINT_INCONSISTENT, libvirt.VIR_ERR_NO_DOMAIN_CHECKPOINT}
 _BUSY_TEXTS = ("another job", "block job", "blockjob", "state change lock", "backup job", "migration")
-# What libvirt 9.0 says for good when it was killed at the wrong instant: neither ending the job nor another start of
-# libvirtd helps.
+# What libvirt 9.0 says for good when it was killed at the wrong instant. While the guest runs neither ending the job
+# nor another start of libvirtd helps; once it is off only the latter lets it be started («cannot acquire state change
+# lock»).
 _LOST_BACKUP = "backup job data missing"
+# QEMU has one at most. libvirt begins each backup by starting it, and stops it at the end.
+_FOREIGN_SERVER = "nbd server already running"
 _BITMAP_TEXTS = ("bitmap", "checkpoint")
 
 
@@ -48,7 +51,13 @@ def translate(error: libvirt.libvirtError, subject: str) -> LeewardError:
         return HypervisorError(
             "libvirt died while a backup of this VM was beginning, and lets nobody at it since",
             subject=subject,
-            hint="The guest runs on: shut it down from inside, and start it again",
+            hint="The guest runs on: shut it down from inside, restart libvirtd, and start the guest again",
+        )
+    if _FOREIGN_SERVER in lower:
+        return HostBusy(
+            "somebody has started an NBD server in the VM's QEMU, and no backup begins beside it",
+            subject=subject,
+            hint=f"When nobody needs it: virsh qemu-monitor-command {subject} --hmp nbd_server_stop",
         )
     if any(part in lower for part in _BUSY_TEXTS):
         return HostBusy(f"another job has the right of way: {text}", subject=subject)
@@ -126,12 +135,12 @@ def call_within(seconds: float, subject: str, function: Callable[..., Any], *arg
     goes on in its thread; whoever gives up must expect that it still takes effect.
     """
     outcome: list[Any] = []
-    failure: list[libvirt.libvirtError] = []
+    failure: list[libvirt.libvirtError | LeewardError] = []
 
     def run() -> None:
         try:
             outcome.append(function(*arguments))
-        except libvirt.libvirtError as error:
+        except (libvirt.libvirtError, LeewardError) as error:
             failure.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
@@ -139,6 +148,8 @@ def call_within(seconds: float, subject: str, function: Callable[..., Any], *arg
     thread.join(seconds)
     if thread.is_alive():
         raise HostBusy(f"libvirt did not answer within {seconds:.0f} s", subject=subject)
-    if failure:
-        raise translate(failure[0], subject) from failure[0]
+    for error in failure:
+        if isinstance(error, LeewardError):
+            raise error
+        raise translate(error, subject) from error
     return outcome[0]

@@ -88,10 +88,12 @@ def _owner(path: str) -> int:
 
 
 def _born(pid: int) -> str:
-    """When the process was started, "" when there is none: a number alone may have been given to another one."""
+    """When the process was started, "" when it is gone: a number alone may have been given to another one."""
     try:
         text = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return ""
-    # The name, in parentheses, may have anything in it; the 20th word after it is the time of birth.
-    return text.rpartition(")")[2].split()[19]
+    # The name, in parentheses, may have anything in it; the 20th word after it is the time of birth. One that is dead
+    # (Z), and that nobody has taken note of, has no folders any more.
+    words = text.rpartition(")")[2].split()
+    return "" if words[0] == "Z" else words[19]

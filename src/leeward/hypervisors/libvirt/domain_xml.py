@@ -40,6 +40,7 @@ class DomainXml:
     trims: target of a disk at whose TRIM QEMU may hang, "" when there is none; see `unsupported`.
     io_threads: threads of QEMU's own serve a protected disk, or the SCSI controller of one, or may do so: QEMU's
     command line is added to, and names them.
+    lacks: what no copy of it has, in words.
     """
 
     name: str
@@ -52,8 +53,11 @@ class DomainXml:
     tpm: TpmXml | None = None
     io_threads: bool = False
     trims: str = ""
+    lacks: tuple[str, ...] = ()
 
 
+# Devices of the host that no recovery host has, with the word for the operator.
+HOST_DEVICES = {"hostdev": "a host device passed through", "filesystem": "a shared folder"}
 # Of elements that say something to QEMU past libvirt.
 _QEMU = "http://libvirt.org/schemas/domain/qemu/1.0"
 _TO_MIB = {"b": 2**-20, "bytes": 2**-20, "KiB": 2**-10, "k": 2**-10, "MiB": 1, "M": 1, "GiB": 1024, "G": 1024}
@@ -78,6 +82,7 @@ def parse(xml: str) -> DomainXml:
         tpm=_tpm(root),
         trims=next((_target(disk) for disk in root.findall("devices/disk") if _trims(root, disk)), ""),
         io_threads=any(_in_threads(root, disk) for disk in disks) or _by_command_line(root),
+        lacks=tuple(words for tag, words in HOST_DEVICES.items() if root.find(f"devices/{tag}") is not None),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Collection
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 
 import libvirt
 
-from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost
+from leeward.domain.errors import HostBusy, HypervisorError, TrackingLost, VmGone
 from leeward.domain.vm import Consistency, Disk, FirmwareState, Power, VmFacts
 from leeward.hypervisors.libvirt import bitmaps, domain_xml, power
 from leeward.hypervisors.libvirt.checkpoints import clear_checkpoints, clear_job, name_of, ours, places, wait_idle
@@ -25,6 +26,7 @@ from leeward.hypervisors.libvirt.freezing import Freezer
 from leeward.hypervisors.libvirt.offline import OfflineCycle, image_mark
 from leeward.hypervisors.libvirt.pulling import BackupTurn, turns
 from leeward.hypervisors.libvirt.qemu_user import qemu_user
+from leeward.hypervisors.libvirt.questions import Questions
 from leeward.hypervisors.libvirt.scratch import Scratch, short_name
 from leeward.hypervisors.libvirt.settling import GRACE_S, Settling
 from leeward.hypervisors.libvirt.sizes import DiskSizes, image_version
@@ -48,9 +50,13 @@ class LibvirtHost:
     """
 
     def __init__(self, name: str, uri: str, scratch: Path, *, agent_grace_s: float = GRACE_S) -> None:
+        # Nothing that QEMU itself has to answer goes over it.
         self._connection = Connection(name, uri)
         # By VM and use; see `_line`.
         self._lines: dict[tuple[str, str], Connection] = {}
+        self._questions = Questions(name, uri)
+        # Why each VM cannot be protected, "" when it can, as of the last answer.
+        self._reasons: dict[str, str] = {}
         self._scratch = scratch
         # VMs on which nothing of ours can be left over, with the base that is on them.
         self._clean: dict[str, str | None] = {}
@@ -89,24 +95,42 @@ class LibvirtHost:
         domains = self._connection.ask(lambda connection: connection.listAllDomains(0), self.name)
         found = []
         for domain in domains:
-            try:
+            with suppress(VmGone):  # undefined since the list was made
                 found.append(self._facts(domain))
-            except libvirt.libvirtError as error:
-                if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:  # undefined since the list was made
-                    raise translate(error, self.name) from error
+        self._let_go({facts.id for facts in found})
         return sorted(found, key=lambda facts: facts.name)
 
+    def _let_go(self, there: Collection[str]) -> None:
+        """Of what is kept for VMs that are gone. A line is closed once nobody has a domain of it any more."""
+        with self._lock:
+            self._lines = {key: line for key, line in self._lines.items() if key[0] in there}
+            self._reasons = {vm_id: reason for vm_id, reason in self._reasons.items() if vm_id in there}
+
     def vm(self, vm_id: str) -> VmFacts:
-        domain = self._domain(vm_id)
+        return self._facts(self._connection.domain(vm_id))
+
+    def _facts(self, domain: libvirt.virDomain) -> VmFacts:
+        """Never waits for QEMU for long: what it does not tell now is as it was last told."""
+        vm_id = domain.UUIDString()
         try:
-            return self._facts(domain)
+            live = domain_xml.parse(domain.XMLDesc(0))
+            try:
+                disks, reason = self._questions.ask(vm_id, lambda asked: self._look(asked, vm_id, live))
+            except HostBusy as error:
+                disks = tuple(Disk(disk.target, self._sizes.last(vm_id, disk.target)) for disk in live.disks)
+                with self._lock:
+                    reason = self._reasons.get(vm_id, f"its disks cannot be read: {error.message}")
+            else:
+                with self._lock:
+                    self._reasons[vm_id] = reason
+            return self._make_facts(domain, live, disks, reason)
         except libvirt.libvirtError as error:
             raise translate(error, vm_id) from error
 
-    def _facts(self, domain: libvirt.virDomain) -> VmFacts:
-        live = domain_xml.parse(domain.XMLDesc(0))
+    def _look(self, domain: libvirt.virDomain, vm_id: str, live: DomainXml) -> tuple[tuple[Disk, ...], str]:
+        """Its disks, and why it cannot be protected."""
         reason = self._unsupported(domain, live)
-        vm_id, disks = domain.UUIDString(), []
+        disks = []
         with turns(self._connection.uri, vm_id).asking() as allowed:
             for disk in live.disks:
                 size = self._sizes.last(vm_id, disk.target)
@@ -118,7 +142,7 @@ class LibvirtHost:
                     size = 0
                 disks.append(Disk(disk.target, size))
         self._sizes.note(vm_id, disks)
-        return self._make_facts(domain, live, tuple(disks), reason)
+        return tuple(disks), reason
 
     def _unsupported(self, domain: libvirt.virDomain, live: DomainXml) -> str:
         return domain_xml.unsupported(live, self._emulators.version(domain) if live.io_threads else 0)
@@ -145,6 +169,7 @@ class LibvirtHost:
             vcpus=live.vcpus,
             definition=domain.XMLDesc(flags),
             unsupported=reason,
+            lacks=live.lacks,
             firmware=firmware,
         )
 

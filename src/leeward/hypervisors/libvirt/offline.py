@@ -148,8 +148,16 @@ class OfflineCycle:
             active = self._domain.isActive()
         except libvirt.libvirtError as error:
             raise HypervisorError(f"libvirt does not answer: {error}", subject=self.vm.name) from error
-        if active or image_mark(self._images) != self._before:
+        if active:
             raise HostBusy("the VM was started while its images were read", subject=self.vm.name)
+        # It was started and stopped again; or it runs on: libvirt 9.0, when it dies in midst of a begin, may leave a
+        # record of the VM that it does not understand itself when it is back («Missing required attribute»).
+        if image_mark(self._images) != self._before:
+            raise HostBusy(
+                "the images of the VM were written to while they were read, although libvirt has it off",
+                subject=self.vm.name,
+                hint=f"Where this goes on, look for a QEMU that libvirt has lost: fuser -v {self._images[0]}",
+            )
 
     def release(self) -> None:
         """A VM that is off writes nothing; its images are let go of all the same."""

@@ -8,12 +8,15 @@ the question meets a half-made image). Monitoring tools ask such questions all d
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from leeward.domain.errors import HypervisorError
+
+# Empty images by the disk's size, of some 200 KB each: qemu-img in each cycle would take most of its time. They are
+# kept here and not in files, which a crash might leave cut short for good.
+_blanks: dict[int, bytes] = {}
 
 
 def short_name(vm_id: str) -> str:
@@ -42,7 +45,7 @@ class Scratch:
         try:
             self._make_blanks(set(sizes.values()))
             for disk, size in sizes.items():
-                shutil.copyfile(self._blank(size), self.prefix.with_name(f"{self.prefix.name}.{disk}"))
+                self._path(disk).write_bytes(_blanks[size])
         except OSError as error:
             self.remove()
             raise self._trouble(error.strerror or str(error)) from error
@@ -51,14 +54,12 @@ class Scratch:
         for image in self.folder.glob(f"{self.prefix.name}.*"):
             image.unlink(missing_ok=True)
 
-    def _blank(self, size: int) -> Path:
-        return self.folder / f"blank-{size}.qcow2"
+    def _path(self, disk: str) -> Path:
+        return self.prefix.with_name(f"{self.prefix.name}.{disk}")
 
     def _make_blanks(self, sizes: Collection[int]) -> None:
-        """Empty images of these sizes, made once and all together: starting qemu-img in each cycle would take most of
-        its time."""
-        missing = [size for size in sizes if not self._blank(size).exists()]
-        drafts = {size: self.folder / f"{self._vm_id}.{size}.blank" for size in missing}
+        """All together, since starting qemu-img takes its time."""
+        drafts = {size: self._path(f"blank-{size}") for size in sizes if size not in _blanks}
         command = ["qemu-img", "create", "-q", "-f", "qcow2"]
         started: list[subprocess.Popen[str]] = []
         try:
@@ -70,7 +71,8 @@ class Scratch:
             if failed:
                 raise self._trouble(text.strip())
         for size, draft in drafts.items():
-            draft.replace(self._blank(size))
+            _blanks[size] = draft.read_bytes()
+            draft.unlink()
 
     def _trouble(self, why: str) -> HypervisorError:
         return HypervisorError(

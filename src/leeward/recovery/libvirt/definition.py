@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from xml.etree import ElementTree as ET
 
+from leeward.hypervisors.libvirt.domain_xml import HOST_DEVICES
 from leeward.recovery.libvirt import links, nics
 from leeward.recovery.libvirt.firmware import NOTHING_PLACED, Placed, carry
 from leeward.recovery.libvirt.nics import Plug
@@ -32,9 +33,8 @@ _HOST_BOUND = (
 )
 # Devices that belong to the old host, with the word for the operator.
 _LEFT_BEHIND = {
-    "hostdev": "a host device passed through",
+    **HOST_DEVICES,
     "redirdev": "a redirected USB device",
-    "filesystem": "a shared folder",
     "shmem": "shared memory",
     "smartcard": "a smart card",
     "vsock": "the vsock device",
