@@ -150,8 +150,6 @@ def test_a_stalled_failover_goes_on(world):
     world.service.failover("web", Event.PLANNED, FailoverRequest())
     world.until(Phase.FAILOVER_STALLED)
     world.recovery.hypervisor.remove(VM)
-    from leeward.console.views import RetryRequest
-
     world.service.retry("web", RetryRequest())
     world.until(Phase.AWAY)
     assert world.running() == ["recovery"]
@@ -162,8 +160,6 @@ def test_a_guest_that_does_not_shut_down_stalls_the_failover_until_force(world):
     world.service.failover("web", Event.PLANNED, FailoverRequest(timeout_s=0.1))
     world.until(Phase.FAILOVER_STALLED)
     assert world.running() == ["office"]
-    from leeward.console.views import RetryRequest
-
     world.service.retry("web", RetryRequest(force=True))
     world.until(Phase.AWAY)
     assert world.running() == ["recovery"]
@@ -177,8 +173,6 @@ def test_a_vm_that_is_off_since_its_memory_was_saved_is_not_moved_without_that(w
     assert "its memory was saved" in world.service.last_run("web").failure
     assert world.running() == []
     world.office.hypervisor.start(VM)
-    from leeward.console.views import RetryRequest
-
     world.service.retry("web", RetryRequest())
     world.until(Phase.AWAY)
     assert world.running() == ["recovery"]
@@ -203,8 +197,6 @@ def test_a_test_touches_nothing_and_is_removed(world):
 
 @pytest.mark.parametrize("ask", ["commit", "failback", "retry", "cancel"])
 def test_what_makes_no_sense_is_refused_with_the_next_sensible_action(world, ask):
-    from leeward.console.views import RetryRequest
-
     asks = {
         "commit": lambda: world.service.commit("web"),
         "failback": lambda: world.service.failback("web", FailbackRequest()),
