@@ -25,7 +25,10 @@ def confirm(what: str) -> None:
     while True:
         err.print(f"{what}. Go on? [y/N]: ", end="", soft_wrap=True)
         sys.stderr.flush()
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except UnicodeDecodeError:  # whatever was meant, it was no yes
+            line = "n"
         if not line:
             err.print()
         answer = line.strip().lower()
