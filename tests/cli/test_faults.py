@@ -263,3 +263,32 @@ def test_who_may_not_read_what_root_keeps_is_told_so(office):
     assert "may not be used by you" in done.stderr
     assert "as root" in done.stderr
     assert json.loads(done.stdout)["error"]["code"] == "forbidden"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="it is about root")
+def test_root_to_whom_a_file_is_refused_is_told_which_one(office):
+    """As on a share that does not trust root: here it is a root without any of his powers."""
+    keys, share = office.folder / "s" / "keys", office.folder / "share"
+    share.mkdir()
+    words = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", sys.executable, "-m", "leeward.cli.main"]
+
+    def told(*more):
+        done = subprocess.run(
+            [*words, *more, "--json"], env=office.environment, capture_output=True, text=True, check=False
+        )
+        assert done.stderr.count("\n") == 1, done.stderr
+        return done.returncode, json.loads(done.stdout)["error"]
+
+    def closed(folder):
+        os.chown(folder, 65534, 65534)
+        folder.chmod(0o700)
+
+    closed(share)
+    code, error = told("export", "web", "--disk", "vda", "--to", str(share / "in" / "x"))
+    assert (code, error["subject"]) == (1, str(share / "in" / "x"))
+    assert "Permission denied" in error["message"]
+    closed(keys)
+    code, error = told("points", "web")
+    assert (code, error["code"]) == (10, "forbidden")
+    assert error["subject"].startswith(str(keys))
+    assert "root may not use" in error["message"]

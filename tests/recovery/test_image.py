@@ -5,6 +5,7 @@ import os
 import random
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -80,7 +81,7 @@ def test_what_is_no_file_is_not_replaced_even_with_force(point, tmp_path):
     pipe, folder = tmp_path / "pipe", tmp_path / "folder"
     os.mkfifo(pipe)
     folder.mkdir()
-    for target, said in ((pipe, "not a regular file"), (folder, "this is a folder")):
+    for target, said in ((pipe, "not a regular file"), (folder, "this is a folder"), (Path("/"), "this is a folder")):
         with pytest.raises(BadInput, match=said):
             export_image(point, "vda", target, force=True)
     assert pipe.is_fifo()
@@ -103,6 +104,27 @@ def test_an_image_that_qemu_img_has_no_room_for(point, tmp_path, monkeypatch):
         export_image(point, "vda", tmp_path / "out", fmt="qcow2")
     assert caught.value.subject == str(tmp_path / "out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_interrupts_qemu_img_leaves_nothing_behind(point, tmp_path, monkeypatch):
+    def interrupted(command, **_):
+        Path(command[-1]).write_bytes(b"half of it")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.subprocess, "run", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        export_image(point, "vda", tmp_path / "out", fmt="qcow2")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_looked_into_is_told_with_the_file_that_was_wanted(point, tmp_path, monkeypatch):
+    def refuse(path, **_):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(module.Path, "stat", refuse)
+    with pytest.raises(LeewardError, match="cannot be written: Permission denied") as caught:
+        export_image(point, "vda", tmp_path / "out")
+    assert caught.value.subject == str(tmp_path / "out")
 
 
 def test_a_file_system_that_cannot_be_written_is_told_as_that(point, tmp_path, monkeypatch):

@@ -238,7 +238,7 @@ def main(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except PermissionError as error:
-        if os.geteuid() == 0:
+        if os.geteuid() == 0 and not error.filename:
             return _crashed(error, as_json)
         return _report(_not_ours(error), as_json)
     except Exception as error:
@@ -266,7 +266,13 @@ def _wrong_usage(error: Any) -> LeewardError:
 
 
 def _not_ours(error: PermissionError) -> LeewardError:
-    """What this machine keeps of Leeward is root's alone."""
+    """What this machine keeps of Leeward is root's alone. And root may not do everything either."""
+    if os.geteuid() == 0:
+        return Forbidden(
+            f"root may not use this file or folder: {error.strerror}",
+            subject=str(error.filename),
+            hint="Is it on a network share that does not trust root (root_squash), or immutable (`lsattr`)?",
+        )
     return Forbidden(
         "this file or folder may not be used by you",
         subject=str(error.filename or ""),

@@ -43,22 +43,24 @@ def export_image(
     if disk not in image.disks:
         names = ", ".join(image.disks)
         raise NotFound(f"recovery point {image.point.id} has no disk {disk}", hint=f"It has: {names}")
-    _check_target(target, force)
-    source = image.disks[disk]
-    runs = [(start, count) for start, count, _ in source.runs()]
-    total: int = sum(count for _, count in runs) * BLOCK_SIZE
-    _require_room(target.parent, total * (2 if fmt == "qcow2" else 1))  # which is made out of a raw one beside it
-    draft = target.with_name(f".{target.name}.{os.getpid()}.part")
+    raw = target.parent / f".{target.name}.{os.getpid()}.part"
+    draft = raw.with_name(f"{raw.name}.qcow2") if fmt == "qcow2" else raw
     try:
-        _write_raw(source, runs, total, draft, progress)
+        _check_target(target, force)
+        source = image.disks[disk]
+        runs = [(start, count) for start, count, _ in source.runs()]
+        total: int = sum(count for _, count in runs) * BLOCK_SIZE
+        _require_room(target.parent, total * (2 if fmt == "qcow2" else 1))  # which is made out of a raw one beside it
+        _write_raw(source, runs, total, raw, progress)
         if fmt == "qcow2":
-            draft = _convert(draft, target)
+            _convert(raw, draft, target)
         _publish(draft, target)
     except OSError as error:
         raise _translate(error, target) from error
     finally:
-        with suppress(OSError):  # on a file system that cannot be written it was never made
-            draft.unlink(missing_ok=True)
+        for left in (raw, draft):  # also where somebody has interrupted us
+            with suppress(OSError):  # on a file system that cannot be written it was never made
+                left.unlink(missing_ok=True)
     return total
 
 
@@ -137,22 +139,18 @@ def _steps(runs: list[tuple[int, int]], size: int) -> list[tuple[int, int]]:
     return steps
 
 
-def _convert(raw: Path, target: Path) -> Path:
+def _convert(raw: Path, result: Path, target: Path) -> None:
     """The same image as qcow2, beside it and for nobody else's eyes either; the raw one is removed."""
-    result = raw.with_name(raw.name + ".qcow2")
     command = ["qemu-img", "convert", "-f", "raw", "-O", "qcow2", str(raw), str(result)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, umask=0o077)
     except FileNotFoundError:
         raise NotFound("qemu-img is not installed", hint="Install the package qemu-utils, or use raw") from None
     if done.returncode:
-        with suppress(FileNotFoundError):
-            result.unlink()
         if os.strerror(errno.ENOSPC) in done.stderr:
             raise _translate(OSError(errno.ENOSPC, ""), target)
         raise LeewardError(f"qemu-img failed: {done.stderr.strip()}", subject=str(target))
     raw.unlink()
-    return result
 
 
 def _publish(draft: Path, target: Path) -> None:
