@@ -182,6 +182,18 @@ def test_a_newest_point_that_is_gone_under_a_new_epoch_makes_no_older_one_the_ne
     assert vault.log(VM).point("4").id == "4"
 
 
+def test_a_log_whose_first_entries_are_gone_is_not_one_that_has_no_points_yet(pen, vault):
+    with pytest.raises(NotFound, match="It has none yet"):
+        vault.log(VM).point("latest")
+    pen.resize("vda", 2).put("vda", 0, noise(1, 65536)).commit()
+    vault.log(VM).open_writer(writer="other", new_epoch=True)
+    for seq in (1, 2):
+        vault.store.delete(log(seq))
+    with pytest.raises(Damaged, match="this log entry is missing") as caught:
+        vault.log(VM).point("latest")
+    assert caught.value.subject == log(1)
+
+
 def test_an_older_point_is_never_taken_for_the_newest(written, vault):
     flip(vault.store, log(5), 80)
     assert vault.log(VM).points()[-1].id == "4"

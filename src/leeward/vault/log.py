@@ -93,9 +93,8 @@ class VmLog:
         it could not be read. Raises Damaged when something came after them that cannot be read now."""
         newest = points[-1] if points else None
         try:
-            listed = self._history.listed(newest.seq if newest else 0)
-            first = newest.seq + 1 if newest else min(listed, default=0)
-            for seq in range(first, max(listed, default=0) + 1):
+            after = newest.seq if newest else self._history.horizon().base  # every entry since has to be there
+            for seq in range(after + 1, max(self._history.listed(after), default=after) + 1):
                 entry = None if span.hides(seq) else self._present(seq)
                 if entry is not None and entry.kind is Kind.COMMIT:
                     newest = entry.point()
