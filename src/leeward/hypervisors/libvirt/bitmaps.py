@@ -34,7 +34,10 @@ def require_in_one(disk: DiskXml, name: str) -> None:
     layers: list[dict[str, Any]] = json.loads(told) if told else []
     found = [name in _names(layer) for layer in layers]
     if found[:1] != [True] or any(found[1:]):
-        raise TrackingLost(f"disk {disk.target} has been given an overlay: its tracking is not in that one alone")
+        raise TrackingLost(
+            f"the tracking of disk {disk.target} is not in its uppermost image, or not in that one alone: "
+            "it is gone, or the disk has been given an overlay"
+        )
 
 
 def _names(details: dict[str, Any]) -> list[str]:
