@@ -10,8 +10,8 @@ from tests.console.world import VM
 from leeward.agent import room
 from leeward.agent.agent import Source
 from leeward.agent.config import HostConfig
-from leeward.console.views import FailbackRequest, FailoverRequest, ProtectRequest, RetryRequest
-from leeward.domain.errors import Damaged, Fenced, Refused
+from leeward.console.views import FailbackRequest, FailoverRequest, LossRequest, ProtectRequest, RetryRequest
+from leeward.domain.errors import BadInput, Damaged, Fenced, NotFound, Refused
 from leeward.domain.lifecycle import Event, Phase
 from leeward.domain.vm import Power
 from leeward.vault import keyspace
@@ -153,6 +153,45 @@ def test_a_stalled_failover_goes_on(world):
     world.service.retry("web", RetryRequest())
     world.until(Phase.AWAY)
     assert world.running() == ["recovery"]
+
+
+@pytest.mark.parametrize(
+    ("event", "said", "way"),
+    [("unplanned", "needs its home no more", "retry"), ("unplanned-failback", "the recovery site alone", "cancel")],
+)
+def test_what_is_under_way_and_does_not_give_way_is_told_before_anybody_agrees_to_a_loss(world, event, said, way):
+    world.until_current(world.office)
+    world.recovery.hypervisor.add(VM, "somebody else's", {"vda": b"x"}, Power.OFF)
+    planned = world.service.failover("web", Event.PLANNED, FailoverRequest())
+    world.until(Phase.FAILOVER_STALLED)
+    move = {
+        "unplanned": lambda: world.service.failover("web", Event.UNPLANNED, FailoverRequest()),
+        "unplanned-failback": lambda: world.service.failback("web", FailbackRequest(unplanned=True)),
+    }
+    for ask in (lambda: world.service.loss("web", LossRequest(event=event)), move[event]):
+        with pytest.raises(Refused, match=said) as caught:
+            ask()
+        assert caught.value.hint == f"Go on with `leeward failover {way} web`"
+    assert world.service.run(planned.id).state == "stalled"
+
+
+def test_asking_what_would_be_lost_takes_nothing_over(world):
+    world.until_current(world.office)
+    world.vm(world.office).obeys_shutdown = False
+    planned = world.service.failover("web", Event.PLANNED, FailoverRequest(timeout_s=0.1))
+    world.until(Phase.FAILOVER_STALLED)
+    assert world.service.loss("web", LossRequest()).point == world.vault.log(VM).point("latest").id
+    assert world.service.run(planned.id).state == "stalled"
+    world.service.failover("web", Event.UNPLANNED, FailoverRequest())
+    world.until(Phase.AWAY)
+    assert world.service.run(planned.id).state == "undone"
+
+
+def test_a_loss_on_the_way_to_a_host_that_is_none_is_not_asked_about(world):
+    planned(world)
+    for host, error in (("moon", NotFound), ("recovery", BadInput)):
+        with pytest.raises(error):
+            world.service.loss("web", LossRequest(event="unplanned-failback", to=host))
 
 
 def test_a_guest_that_does_not_shut_down_stalls_the_failover_until_force(world):

@@ -160,7 +160,7 @@ class Failovers:
         if not warm or point not in ("latest", warm.point):
             self._point(vm_id, name, point)
         point = self._agree(life, event, point, options, warm=bool(warm))
-        other = self._give_way(life)
+        other = self._give_way(life, event)
         if other is not None:
             options = {**options, **inheritance(other)}
         try:
@@ -183,17 +183,21 @@ class Failovers:
     ) -> Target:
         """What an unplanned failover or failback would start from, if it were asked for now. Changes nothing.
 
-        Raises what that would raise: nobody is to be asked about something that is refused afterwards.
+        Raises what that would raise: nobody is to be asked about something that is refused afterwards. What its run
+        finds out by itself is not looked at, like whether it needs the word that `without_vault` is.
         """
         life = self.life(vm_id, name)
         self._allowed(life, event)
         self._protected(vm_id, name)
+        self._give_way(life, event, only_look=True)
         warm, options = None, {"newest": newest}
         if event is Event.UNPLANNED:
             away = str(to or self._away())
             self._not_there(life, away)
             warm = None if from_vault else self._desk.checks.replica(vm_id, away)
             point = self._agree(life, event, point, options, warm=warm is not None)
+        else:
+            self._home(life, {"to": to})
         note = str(options.get("note") or "")
         if warm is None or point not in ("latest", warm.point):
             found = self._point(vm_id, name, point)
@@ -241,16 +245,24 @@ class Failovers:
             raise BadInput("it runs there already", subject=away, hint="Name a host of the other site with --to")
         self._fleet.link(away)
 
-    def _give_way(self, life: Life, ready: Callable[[Run], bool] = gives_way, why: str = _TOO_LATE) -> Run | None:
+    def _give_way(self, life: Life, event: Event, *, only_look: bool = False) -> Run | None:
         """The run that an unplanned failover or failback takes over from, since a site broke down under it; from here
-        on nothing more is done for it. ready: whether it may give way. Raises Refused, with `why`, when not."""
+        on nothing more is done for it. only_look: it goes on, this was to know. Raises Refused where it may not give
+        way."""
         if not under_way(life.phase):
             return None
-        reason = "gives way to an unplanned failover" if ready is gives_way else "gives way to an unplanned failback"
-        run = self._database.runs.replace(life.run_id, lambda now: abandon(now, reason) if ready(now) else now)
+        away = event is not Event.UNPLANNED_FAILBACK
+        ready, why = (gives_way, _TOO_LATE) if away else (gives_way_home, _TOO_EARLY)
+        reason = "gives way to an unplanned failover" if away else "gives way to an unplanned failback"
+
+        def given(now: Run) -> Run:
+            return abandon(now, reason) if ready(now) else now
+
+        runs = self._database.runs
+        run = given(runs.run(life.run_id)) if only_look else runs.replace(life.run_id, given)
         if run.state is RunState.UNDONE and run.ended is None:
             return run
-        way = "cancel" if run.reversible and ready is not gives_way else "show"
+        way = "cancel" if run.reversible and not away else "show"
         way = "retry" if run.state is RunState.STALLED and way == "show" else way
         raise Refused(why, subject=life.vm_name, hint=f"Go on with `leeward failover {way} {life.vm_name}`")
 
@@ -274,7 +286,7 @@ class Failovers:
         home = self._home(life, options)
         self._point(vm_id, name, point)
         life = replace(life, home=home)
-        other = self._give_way(life, gives_way_home, _TOO_EARLY)
+        other = self._give_way(life, Event.UNPLANNED_FAILBACK)
         if other is not None and other.kind in (Kind.FAILBACK, Kind.UNPLANNED_FAILBACK):
             options = {**options, **inheritance(other)}
             if other.home != home:
