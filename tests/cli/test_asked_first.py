@@ -11,6 +11,7 @@ from tests.cli.conftest import Terminal
 from tests.console.world import VM
 
 from leeward.console.views import ProtectRequest
+from leeward.domain.errors import NotFound
 from leeward.domain.lifecycle import Phase
 from leeward.domain.vm import Consistency
 
@@ -117,6 +118,20 @@ def test_a_host_that_is_not_there_is_refused_before_the_question(run, several, w
         assert said in err
         assert "Go on?" not in err
     assert "Go on?" in run("failover", *words, "--to", "recovery")[2]
+
+
+@pytest.mark.parametrize("words", [("planned", "web"), ("unplanned", "web")])
+def test_nobody_is_asked_where_there_is_no_recovery_host_at_all(run, several, monkeypatch, words):
+    def none():
+        raise NotFound("no recovery host is known")
+
+    office = [host for host in several.service.hosts() if host.name == "office"]
+    monkeypatch.setattr(several.service, "hosts", lambda: office)
+    monkeypatch.setattr(several.failovers, "_away", none)
+    code, out, err = run("failover", *words)
+    assert (code, out) == (3, ""), err
+    assert "no recovery host is known" in err
+    assert "Go on?" not in err
 
 
 @pytest.mark.parametrize("more", [(), ("--unplanned",)])

@@ -144,6 +144,12 @@ def test_what_each_vm_of_a_plan_loses_is_told_before_the_question(run, world, mo
     for kind in ("--planned", "--unplanned"):
         code, _, err = asked(kind, "--to", "moon")
         assert (code, "Go on?" in err) == (3, False), err
+    office = [host for host in world.service.hosts() if host.name == "office"]
+    monkeypatch.setattr(world.service, "hosts", lambda: office)
+    for kind in ("--planned", "--unplanned"):
+        code, _, err = asked(kind)
+        assert (code, "Go on?" in err) == (3, False), err
+        assert "no recovery host is known" in err
     assert answer(run("list", "--json"))[0]["last_run"] is None
 
 

@@ -37,6 +37,16 @@ def must_be_host(client: Any, to: str | None, runs_at: str = "") -> None:
         raise NotFound("no agent has this host", subject=to, hint=f"Known hosts: {', '.join(known) or 'none'}")
 
 
+def must_lead_away(client: Any, to: str | None, runs_at: str = "") -> None:
+    """The same of a way to the recovery site, where the first host is taken when none is named."""
+    if to is None and all(host["site"] != "recovery" for host in client.get("/hosts")):
+        raise NotFound(
+            "no recovery host is known",
+            hint='Add a [[host]] with site = "recovery" and a storage folder to leeward.toml',
+        )
+    must_be_host(client, to, runs_at)
+
+
 def tell_newest(view: dict[str, Any]) -> None:
     point, replica = view["last_point"], view["replica"]
     if point:
@@ -74,7 +84,7 @@ def confirm_loss(client: Any, vm: str, how: dict[str, Any], where: str) -> None:
 def confirm_losses(client: Any, vms: Sequence[str], how: dict[str, Any]) -> None:
     """The same for all VMs of a plan. One of which nothing can be told does not keep the others from being moved: its
     step of the run finds out."""
-    must_be_host(client, how["to"])
+    must_lead_away(client, how["to"])
     names, ages = ", ".join(plain(vm) for vm in vms), []
     for vm in vms:
         try:

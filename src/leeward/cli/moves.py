@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from leeward.cli.asking import vm_path
-from leeward.cli.before_moves import confirm_loss, must_be_host, standing, tell_newest
+from leeward.cli.before_moves import confirm_loss, must_be_host, must_lead_away, standing, tell_newest
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.names import AnyVm, Vm, complete_host, complete_point, complete_recovery_host
@@ -69,7 +69,7 @@ def planned(
     client = current().client()
     if asks(yes):
         view = standing(client, vm, Event.PLANNED)
-        must_be_host(client, to, view["home"])
+        must_lead_away(client, to, view["home"])
         tell_newest(view)
         confirm(f"{view['vm']} is shut down here and started at the recovery site")
     _follow(client, client.post(vm_path(vm, "/failover/planned"), body), wait, as_json)

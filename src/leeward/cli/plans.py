@@ -10,7 +10,7 @@ from urllib.parse import quote
 import typer
 
 from leeward.cli.asking import plan_path
-from leeward.cli.before_moves import confirm_losses, must_be_host
+from leeward.cli.before_moves import confirm_losses, must_lead_away
 from leeward.cli.confirming import asks, confirm
 from leeward.cli.context import JSON, current
 from leeward.cli.moves import Newest
@@ -218,7 +218,7 @@ def _confirm(client: Any, plan: str, kind: str, how: dict[str, Any]) -> None:
     if kind == "unplanned":
         confirm_losses(client, vms, how)
     else:
-        must_be_host(client, how["to"])
+        must_lead_away(client, how["to"])
         confirm(f"{', '.join(plain(vm) for vm in vms)}: all are shut down here and started at the recovery site")
 
 
