@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -116,17 +114,6 @@ def list_(as_json: JSON = False) -> None:
     out.print(shown)
 
 
-@contextmanager
-def _called(vm_id: str, name: str) -> Iterator[None]:
-    """The vault knows its VMs by id; people know them by name."""
-    try:
-        yield
-    except LeewardError as error:
-        if error.subject == vm_id:
-            error.subject = name
-        raise
-
-
 def export(
     vm: Vm,
     disk: Annotated[str, typer.Option(help="Disk of the VM, like vda.", autocompletion=complete_disk)],
@@ -149,7 +136,7 @@ def export(
         TransferSpeedColumn,
     )
 
-    from leeward.cli.vaults import open_vault
+    from leeward.cli.vaults import called, open_vault
     from leeward.console.service import find_in_vault
     from leeward.recovery.image import export_image
 
@@ -159,7 +146,7 @@ def export(
     vm_id, name = find_in_vault(vault, vm)
     columns = (TextColumn("Exporting"), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
     with (
-        _called(vm_id, name),
+        called(vm_id, name),
         vault.holding(vm_id, point, "export") as held,
         vault.log(vm_id).open_point(held) as image,
         Progress(*columns, console=err, disable=as_json, transient=True) as bar,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
@@ -12,9 +14,9 @@ from leeward.cli.context import JSON
 from leeward.cli.names import complete_vm
 from leeward.cli.output import err, out, plain, print_json, table
 from leeward.cli.units import seconds, show_bytes, show_time
-from leeward.cli.vaults import PassphraseFile, open_vault
+from leeward.cli.vaults import PassphraseFile, called, open_vault
 from leeward.domain.durations import short
-from leeward.domain.errors import BadInput
+from leeward.domain.errors import BadInput, LeewardError
 
 
 def prune(
@@ -55,19 +57,55 @@ def prune(
         vm_id: _rules(policy, instead if vm_id in asked else [None] * 3) for vm_id, (_, policy) in policies.items()
     }
     groups = {vm_id: policy.group for vm_id, (_, policy) in policies.items()}
+    failed: list[_Failed] = []
     plans = []
     for vm_id, name in chosen:
         fellows = [
             other for other, group in groups.items() if group and other != vm_id and group == groups.get(vm_id)
         ]
-        plan = vault.prune_plan(vm_id, rules[vm_id], together={other: rules[other] for other in fellows})
-        plans.append((vm_id, name, plan))
+        with _going_on(failed, vm_id, name):
+            plan = vault.prune_plan(vm_id, rules[vm_id], together={other: rules[other] for other in fellows})
+            plans.append((vm_id, name, plan))
     if not dry_run and asks(yes):
         _confirm(vault, plans)
-    rows = [_prune_one(vault, vm_id, name, plan, dry_run) for vm_id, name, plan in plans]
+    rows = []
+    for vm_id, name, plan in plans:
+        with _going_on(failed, vm_id, name):
+            rows.append(_prune_one(vault, vm_id, name, plan, dry_run))
+    if vm and failed:
+        raise failed[0].error
     if as_json:
-        print_json({"dry_run": dry_run, "vms": rows})
-        return
+        errors = [{"vm": one.vm, "vm_id": one.vm_id, "error": one.error.as_dict()} for one in failed]
+        print_json({"dry_run": dry_run, "vms": rows, "failed": errors})
+    elif rows or not failed:
+        _show(rows, dry_run)
+    for one in failed:
+        told = str(one.error) if one.error.subject == one.vm else f"{one.vm}: {one.error}"
+        err.print(f"[bold red]Error:[/] {plain(told)}", soft_wrap=True)
+    if failed:
+        raise typer.Exit(failed[0].error.exit_code)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """A VM that could not be pruned."""
+
+    vm: str
+    vm_id: str
+    error: LeewardError
+
+
+@contextmanager
+def _going_on(failed: list[_Failed], vm_id: str, name: str) -> Iterator[None]:
+    """What is wrong with one VM keeps none of the others from being pruned."""
+    try:
+        with called(vm_id, name):
+            yield
+    except LeewardError as error:
+        failed.append(_Failed(name, vm_id, error))
+
+
+def _show(rows: Sequence[dict[str, Any]], dry_run: bool) -> None:
     verb = "WOULD GO" if dry_run else "GONE"
     shown = table("VM", "POINTS", verb, "OBJECTS", "FREED", right=("POINTS", verb, "OBJECTS", "FREED"))
     for row in rows:

@@ -24,7 +24,7 @@ from leeward.cli.vault_places import (
     try_options,
     wait_for_place,
 )
-from leeward.domain.errors import BadInput, NotFound, Refused, StoreUnavailable
+from leeward.domain.errors import BadInput, LeewardError, NotFound, Refused, StoreUnavailable
 
 if TYPE_CHECKING:
     from leeward.cli.config import Settings
@@ -91,6 +91,17 @@ def known_vault(state: Path) -> Iterator[None]:
             hint="This machine holds a vault's key, so there is one: is its disk mounted, and `leeward vault place` "
             "right?",
         ) from None
+
+
+@contextmanager
+def called(vm_id: str, name: str) -> Iterator[None]:
+    """The vault knows its VMs by id; people know them by name."""
+    try:
+        yield
+    except LeewardError as error:
+        if error.subject == vm_id:
+            error.subject = name
+        raise
 
 
 @app.command()

@@ -226,7 +226,11 @@ def execute(
 
 def _current(history: History, plan: PrunePlan) -> None:
     if history.horizon().number != plan.before.number:
-        raise Refused("another process has pruned this VM's log meanwhile", subject=history.vm_id)
+        raise Refused(
+            "another process has pruned this VM's log meanwhile",
+            subject=history.vm_id,
+            hint="Run `leeward vault prune` again for what is left",
+        )
 
 
 def _anchor(history: History, plan: PrunePlan, on_step: Callable[[str], None]) -> None:
@@ -307,7 +311,11 @@ def _put_horizon(history: History, horizon: Horizon) -> None:
         reader.store.put(key, buffers)
     except ObjectExists:
         if reader.store.get(key) != b"".join(buffers):
-            raise Refused("another process is pruning this VM's log", subject=history.vm_id) from None
+            raise Refused(
+                "another process is pruning this VM's log",
+                subject=history.vm_id,
+                hint="Run `leeward vault prune` again when that has ended",
+            ) from None
 
 
 def _recheck(history: History, plan: PrunePlan, pinned: Collection[str]) -> None:
