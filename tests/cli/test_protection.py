@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -106,6 +107,18 @@ def test_a_person_is_told_what_came_of_it_and_what_to_do_next(run):
     assert "failover" in run("status", "web")[1].lower()
     table = run("points", "web")  # read from the vault itself, of which this machine knows nothing here
     assert (table[0], table[2].count("\n")) == (3, 1)
+
+
+@pytest.mark.parametrize("words", [(), ("--wait",)])
+def test_what_a_copy_will_lack_is_told_with_the_protection(run, world, words):
+    assert "will lack" not in run("protect", "web", *words)[1]
+    vm = world.vm(world.office)
+    vm.facts = replace(vm.facts, lacks=("a host device passed through", "a shared folder"))
+    world.wait(lambda: next(each for each in world.service.vms()[0] if each.id == VM).lacks)
+    code, out, err = run("protect", "web", *words)
+    assert code == 0, err
+    assert "A copy of web will lack a host device passed through, a shared folder\n" in out
+    assert "lack" not in "".join(run("protect", "web", *words, "--json")[1:])
 
 
 def test_the_table_of_costs(run):

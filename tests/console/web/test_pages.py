@@ -85,6 +85,18 @@ def test_nothing_that_a_guest_or_user_is_called_becomes_markup(stand):
     assert "&lt;img" in viewer.get("/recovery").text
 
 
+def test_what_a_copy_will_lack_stands_on_the_vms_page(stand):
+    viewer = stand.as_role("viewer")
+    assert "will lack" not in viewer.get(f"/vms/{DB}").text
+    vm = stand.world.office.hypervisor._vms[DB]
+    vm.facts = replace(vm.facts, lacks=("a host device passed through", "<b>a shared folder</b>"))
+    stand.world.wait(lambda: next(each for each in stand.service.vms()[0] if each.id == DB).lacks)
+    told = re.search(r"A copy of it will lack:(.*?)</p>", viewer.get(f"/vms/{DB}").text, re.S)[1]
+    assert " ".join(told.split()) == "a host device passed through, &lt;b&gt;a shared folder&lt;/b&gt;"
+    japanese = viewer.get(f"/vms/{DB}", headers={"Accept-Language": "ja"}).text
+    assert "ホストのパススルーデバイス" in japanese
+
+
 @pytest.fixture(scope="module")
 def thousand(tmp_path_factory):
     """VMs of which every other one is protected. How long pages take is measured by `leeward bench console`."""
