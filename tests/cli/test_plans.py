@@ -209,7 +209,7 @@ def test_drills_of_a_plan_are_scheduled_listed_and_ended(run, world, capsys):
 
 BAD = [
     (("vms: [db]", "vms: []"), "groups.0.vms: a group without VMs does nothing"),
-    (("vms: [db]", "vms: db"), "groups.0.vms: a list is needed here"),
+    (("vms: [db]", "vms: db"), "groups.0.vms: a list is needed"),
     (("vms: [app, front]", "vms: [app, app]"), "groups.1.vms.1: app is in the plan already, at groups.1.vms.0"),
     (("vms: [app, front]", "vms: [app, db]"), "groups.1.vms.1: db is in the plan already, at groups.0.vms.0"),
     (("vms: [app, front]", "vms: [app, nobody]"), "groups.1.vms.1: there is no protected VM nobody"),
@@ -217,7 +217,9 @@ BAD = [
     (("delay: 0.1", "delay: soon"), "groups.1.delay: 'soon' is not a duration"),
     (("delay: 0.1", "delay: 8d"), "groups.1.delay: at most 7 days"),
     (("delay: 0.1", "dely: 0.1"), "groups.1.dely: there is no such field"),
-    (("kind: agent", "kind: smell"), "groups.0.checks.0.kind: input should be 'agent', 'tcp' or 'http'"),
+    (("kind: agent", "kind: smell"), "groups.0.checks.0.kind: one of 'agent', 'tcp' or 'http' is needed"),
+    (("timeout: 30s}", "timeout: 30s, status: yes}"), "groups.0.checks.0.status: a whole number is needed"),
+    (("note: what the customers see", "note: [x]"), "note: a text is needed"),
     (("kind: agent", "kind: tcp"), "groups.0.checks.0.port: a port from 1 to 65535 is needed"),
     (("{vm: db,", "{vm: app,"), "groups.0.checks.0.vm: this VM is not in the group"),
     (("note.sh --from", "nothing.sh --from"), "groups.1.before.0.run: "),

@@ -15,20 +15,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from leeward.domain.durations import seconds
 from leeward.domain.errors import BadInput, LeewardError
 from leeward.domain.plans import Check, CheckKind, Fault, Group, Member, OnFailure, Plan, PlanKind, Script, faults
+from leeward.wire.faults import words_of
 
 _MOST_S = 7 * 86_400
-# pydantic's words for what is most often wrong are those of a programmer.
-_WORDS = {
-    "missing": "it is missing",
-    "string_too_short": "it is empty",
-    "string_too_long": "it is too long",
-    "int_parsing": "a whole number is needed",
-    "less_than_equal": "at most 7 days",  # all that has a limit is a duration
-    "extra_forbidden": "there is no such field",
-    "tuple_type": "a list is needed here",
-    "model_type": "fields with values are needed here",
-    "model_attributes_type": "fields with values are needed here",
-}
+# What here means more than a limit.
+_WORDS = {"string_too_short": "it is empty", "less_than_equal": "at most 7 days"}
 
 
 def _duration(given: Any) -> Any:
@@ -122,11 +113,7 @@ def look_over(given: Any, find_vm: FindVm, find_script: FindScript) -> tuple[Pla
 
 def _misread(error: Any) -> Fault:
     where = ".".join(str(part) for part in error["loc"])
-    return Fault(where, _WORDS.get(error["type"]) or _lowered(error["msg"].removeprefix("Value error, ")))
-
-
-def _lowered(text: str) -> str:
-    return text[:1].lower() + text[1:]
+    return Fault(where, _WORDS.get(error["type"]) or words_of(error))
 
 
 class _Reading:
@@ -172,7 +159,7 @@ class _Reading:
         try:
             words = shlex.split(text)
         except ValueError as error:
-            self._fault(where, _lowered(str(error)))
+            self._fault(where, str(error)[:1].lower() + str(error)[1:])
             return []
         if not words:
             self._fault(where, "it names no script")

@@ -440,11 +440,11 @@ def test_a_file_with_mistakes_is_shown_with_them(protected, anna):
 @pytest.mark.parametrize(
     ("group", "field", "said"),
     [
-        ("{name: a, vms: [db], before: [stop.sh]}", "groups.0.before.0", "fields with values are needed here"),
+        ("{name: a, vms: [db], before: [stop.sh]}", "groups.0.before.0", "fields with values are needed"),
         ("{name: a, vms: [db], checks: [{vm: db, kind: tcp, port: 5, prot: 5432}]}",
          "groups.0.checks.0.prot", "there is no such field"),
         ("{name: a, vms: [db], aproval: true}", "groups.0.aproval", "there is no such field"),
-        ("{name: a, vms: [db], approval: perhaps}", "groups.0.approval", "should be a valid boolean"),
+        ("{name: a, vms: [db], approval: perhaps}", "groups.0.approval", "true or false is needed"),
     ],
 )  # fmt: skip
 def test_what_the_form_has_no_place_for_is_told_with_its_own(shared, group, field, said):
