@@ -4,6 +4,7 @@ import random
 import threading
 import time
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 from tests.vault.conftest import CHEAP
@@ -245,6 +246,44 @@ def test_restarted_while_the_vault_is_read_only_it_does_not_claim_to_be_current(
     one.remote.trouble = None
     one.until(lambda report: report.spool_bytes == 0 and not report.reason)
     one.until_equal()
+
+
+@pytest.mark.parametrize("changes", [True, False])
+def test_a_clock_that_is_set_back_makes_nothing_younger(site, monkeypatch, changes):
+    """Points from the hour that is to come again, and the vault goes away: they are as old as they are, and late."""
+    one = site().start()
+    ahead = SimpleNamespace(time_ns=lambda: time.time_ns() + 3600 * 10**9)
+    with monkeypatch.context() as patch:
+        patch.setattr("leeward.hypervisors.memory.time", ahead)
+        one.until(lambda report: enabled(report) and report.cycles >= 2)
+    before = one.report().cycles
+    if changes:
+        one.write()
+    report = one.until(lambda report: report.cycles > before + 2)
+    # What was found unchanged, or written, since then counts from then on.
+    assert report.rpo_actual_s < 2
+    assert report.verified_at < report.last_point.time or changes
+    with monkeypatch.context() as patch:
+        patch.setattr("leeward.hypervisors.memory.time", ahead)
+        cycles = one.report().cycles
+        one.write()
+        one.until(lambda report: report.cycles > cycles + 1 and report.spool_bytes == 0)
+    failed = time.monotonic()
+    monkeypatch.setattr(one.hypervisor, "open_cycle", busy)
+    report = one.until(lambda report: report.rpo_actual_s > 3)
+    assert report.rpo_actual_s < time.monotonic() - failed + 3
+    assert report.reason.startswith("retrying: ")
+    monkeypatch.undo()
+    one.write()
+    one.until(lambda report: enabled(report) and report.rpo_actual_s < 1.5 and not report.reason, 40)
+    one.until_equal()
+    points = one.vault.log(VM).points()
+    assert [int(point.id) for point in points] == sorted(int(point.id) for point in points)
+    assert points[-1].time_ns < points[-2].time_ns
+
+
+def busy(*args, **more):
+    raise HostBusy("another job has the right of way", subject="web")
 
 
 @pytest.mark.parametrize("waiting", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -27,11 +28,17 @@ class Facts:
     unsent: points that are not known to be in the vault, oldest first; waiting: how many of them are in the spool.
     away: why the vault does not take what is in the spool, "" when it does or nothing is there. marked_ns: the
     instant of the newest point in the vault that has a mark of the VM's consistency group.
+
+    newest_at, verified_at, and recorded (point id → …, of those unsent): monotonic times at which these instants were
+    over at the latest. The host's clock may be set back.
     """
 
     known: bool = False  # the vault has been read since this worker started
     newest: RecoveryPoint | None = None
+    newest_at: float = 0.0
     verified_ns: int | None = None
+    verified_at: float = 0.0
+    recorded: dict[str, float] = field(default_factory=dict)
     marked_ns: int | None = None
     kind: Kind | None = None
     kind_reason: str = ""
@@ -57,17 +64,31 @@ class Facts:
             self.last_cycle_bytes = result.stored
             self.sent_bytes += result.stored
             self.note = "; ".join(result.warnings)
+            self.verified_ns, self.verified_at = result.time_ns, time.monotonic()
             if result.point is not None:
                 self.unsent.append(result.point)
-            self.verified_ns = result.time_ns
+                self.recorded[result.point.id] = self.verified_at
             self.kind = Kind.DELTA
             self.kind_reason = ""
 
     def in_vault(self, point: RecoveryPoint) -> None:
         """This one is the newest that anybody could bring back now. With the lock held."""
-        self.newest = point
+        self.newest, self.newest_at = point, self.recorded.pop(point.id, self.newest_at)
         if point.mark is not None:
             self.marked_ns = point.mark.time_ns
+
+    def age_s(self, now_ns: int) -> float | None:
+        """Of the newest instant that anybody could bring back from the vault now. With the lock held.
+
+        A clock that was set back makes nothing younger than it is known to be.
+        """
+        if self.newest is None:
+            return None
+        instant, at = self.newest.time_ns, self.newest_at
+        if not self.unsent and self.verified_ns:
+            # Nothing is waiting in the spool: a later cycle that found no change proves the point still current.
+            instant, at = self.verified_ns, self.verified_at
+        return round(max(0.0, (now_ns - instant) / 1e9, time.monotonic() - at), 3)
 
     def fail(self, failure: str, *, permanent: bool) -> None:
         with self.lock:

@@ -224,7 +224,9 @@ class Worker:
             sent = points[: len(points) - len(waiting)]
             with self._facts.lock:
                 self._facts.newest, self._facts.known = (sent[-1] if sent else None), True
+                self._facts.newest_at = time.monotonic()
                 self._facts.unsent.extend(waiting)
+                self._facts.recorded |= dict.fromkeys((point.id for point in waiting), self._facts.newest_at)
             prefix = _log_prefix(self._vm_id)
             catch_up = CatchUp(self.wish.vm_name, store, prefix, limiter, self._wake.set)
             self._opened = Opened(vault, store, replicator, catch_up)
@@ -327,7 +329,7 @@ class Worker:
             self._settle(self._opened.store)  # the spool is sent at any time, and the cycles may be far apart
         meter = self._opened.replicator.meter if self._opened else None
         with facts.lock:
-            actual = self._actual_s(now_ns)
+            actual = facts.age_s(now_ns)
             state, reason = state_of(facts, self.wish.policy.rpo_s, actual)
             if state is ProtectionState.ENABLED and not reason:
                 reason = self._fellow.trouble()
@@ -349,17 +351,6 @@ class Worker:
                 spool_bytes=self._opened.store.pending_bytes if self._opened else 0,
                 marked_at=utc(facts.marked_ns) if facts.marked_ns else None,
             )
-
-    def _actual_s(self, now_ns: int) -> float | None:
-        """Age of the newest instant that anybody could bring back from the vault now."""
-        facts = self._facts
-        if facts.newest is None:
-            return None
-        instant = facts.newest.time_ns
-        if not facts.unsent and facts.verified_ns:
-            # Nothing is waiting in the spool: a later cycle that found no change proves the point still current.
-            instant = max(instant, facts.verified_ns)
-        return round(max(0.0, (now_ns - instant) / 1e9), 3)
 
 
 def _log_prefix(vm_id: str) -> str:
