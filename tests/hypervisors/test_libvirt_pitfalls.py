@@ -349,6 +349,51 @@ def test_libvirtd_restarted_in_mid_cycle(bench, tmp_path, number):
     bench.verify(tmp_path)
 
 
+def restart_libvirtd(bench):
+    stop(libvirtd(bench), signal.SIGTERM)
+    bench.lab.up(guests=())
+    bench.connection = libvirt.open(bench.lab.libvirt("office"))
+
+
+@pytest.mark.parametrize("kind", [Kind.INITIAL, Kind.DELTA])
+def test_a_copy_goes_on_through_a_restart_of_libvirtd(bench, tmp_path, kind):
+    """It may have been reading for hours: QEMU goes on with the backup, and libvirt knows it when it is back."""
+    if kind is Kind.DELTA:
+        bench.cycle()
+    steps = []
+
+    def restart(step):
+        steps.append(step)
+        if step == "copy-begun":
+            restart_libvirtd(bench)
+
+    bench.engine._on_step = restart
+    bench.engine.cycle()
+    bench.engine._on_step = lambda step: None
+    assert bench.kinds[-1] is kind
+    assert "tracking-advanced" in steps
+    assert len(bench.checkpoints()) == 1
+    wait_idle(bench.domain)
+    bench.kinds.clear()
+    bench.verify(tmp_path)
+    assert bench.kinds == [Kind.DELTA]
+
+
+def test_the_guard_of_the_scratch_space_goes_on_through_a_restart_of_libvirtd(bench):
+    bench.cycle()
+    base = bench.engine.open().state.tracking
+    with bench.host.open_cycle(bench.id, base=base, new="watched") as cycle:
+        restart_libvirtd(bench)
+        cycle._cycle._guard._reserve = 1 << 60  # as if the disk were nearly full from now on
+        ends = time.monotonic() + 10
+        while not cycle._cycle._guard.tripped and time.monotonic() < ends:
+            time.sleep(0.1)
+        with pytest.raises(HypervisorError, match="scratch"):
+            cycle.check()
+        wait_idle(bench.domain)
+    assert bench.cycle().kind is Kind.DELTA
+
+
 @contextlib.contextmanager
 def at_the_begin(bench, monkeypatch, act):
     """act() is done when all has been looked at and libvirt is asked to begin the backup."""
@@ -799,7 +844,12 @@ def test_a_guest_that_is_asked_to_shut_down_meets_no_backup(bench):
 
 def stop_agent(bench, after_s, for_s):
     """The guest's agent hangs (SIGSTOP) from `after_s` seconds on, for `for_s` seconds."""
-    script = f"p=$PPID; sleep {after_s}; kill -STOP $p; sleep {for_s}; kill -CONT $p"
+    in_guest(bench, f"p=$PPID; sleep {after_s}; kill -STOP $p; sleep {for_s}; kill -CONT $p")
+    time.sleep(after_s + 0.5)
+
+
+def in_guest(bench, script):
+    """Begun by its agent; not waited for."""
     arguments = {"path": "/bin/sh", "arg": ["-c", script]}
     order = json.dumps({"execute": "guest-exec", "arguments": arguments})
     ends = time.monotonic() + 30
@@ -810,7 +860,6 @@ def stop_agent(bench, after_s, for_s):
         except libvirt.libvirtError:
             assert time.monotonic() < ends
             time.sleep(0.5)
-    time.sleep(after_s + 0.5)
 
 
 def test_a_hanging_agent_costs_consistency_not_points(bench, tmp_path):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import libvirt
 
@@ -16,6 +17,8 @@ from leeward.hypervisors.libvirt.checkpoints import delete
 from leeward.hypervisors.libvirt.guard import ScratchGuard
 from leeward.hypervisors.libvirt.scratch import Scratch
 from leeward.logs import log
+
+T = TypeVar("T")
 
 
 class NbdReader:
@@ -31,16 +34,45 @@ class NbdReader:
         self._connection.close()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Job:
-    """A running backup job of ours. socket: of QEMU's NBD server, as we see it. base and new: checkpoint names, None
-    where there is none."""
+    """A running backup job of ours. socket: tells where QEMU's NBD server is, as we see it now. base and new:
+    checkpoint names, None where there is none. find: looks the VM up on a connection that works. Both raise
+    HypervisorError.
+
+    libvirtd may be restarted meanwhile (its package was upgraded): QEMU's backup goes on and libvirt knows it again,
+    only our connection is gone. In a first copy of hours nothing is to be begun anew for that.
+    """
 
     domain: libvirt.virDomain
     scratch: Scratch
-    socket: Path
+    socket: Callable[[], Path]
     base: str | None
     new: str | None
+    find: Callable[[], libvirt.virDomain]
+
+    def ask(self, question: Callable[[libvirt.virDomain], T]) -> T:
+        """Raises libvirtError. Thread-safe."""
+        domain = self.domain
+        try:
+            return question(domain)
+        except libvirt.libvirtError:
+            found = self._again(domain)
+            if found is None:
+                raise
+        self.domain = found
+        return question(found)
+
+    def _again(self, lost: libvirt.virDomain) -> libvirt.virDomain | None:
+        """The same run of the VM, with this backup on it; None unless the connection is gone and libvirtd back."""
+        try:
+            if lost.connect().isAlive():
+                return None
+            found = self.find()
+            same = found.ID() == lost.ID() and f"'{self.scratch.prefix}" in found.backupGetXMLDesc(0)
+        except (libvirt.libvirtError, LeewardError):
+            return None
+        return found if same else None
 
 
 class LiveCycle:
@@ -64,7 +96,7 @@ class LiveCycle:
         self._job = job
         self._connections = connections  # those that nobody reads from yet
         self._ended = self._over = False
-        self._guard = ScratchGuard(job.domain, job.scratch.folder)
+        self._guard = ScratchGuard(job.ask, facts.name, job.scratch.folder)
         self._guard.start()
         self.time_ns = time_ns
         self.consistency = consistency
@@ -76,7 +108,7 @@ class LiveCycle:
 
     def changes(self, disk: str) -> Runs:
         if disk not in self._connections:
-            self._connections |= connect(self._job.socket, [disk], self._job.base is not None)
+            self._connections |= connect(self._job.socket(), [disk], self._job.base is not None)
         connection = self._connections[disk]
         rows = connection.status()
         allocation = rows[nbd.ALLOCATION]
@@ -87,7 +119,7 @@ class LiveCycle:
 
     def reader(self, disk: str) -> NbdReader:
         connection = self._connections.pop(disk, None)
-        return NbdReader(connection or nbd.Nbd(self._job.socket, disk))
+        return NbdReader(connection or nbd.Nbd(self._job.socket(), disk))
 
     def check(self) -> None:
         """The job must still be there: without it what is read is no longer the instant, and no reader would tell."""
@@ -98,7 +130,7 @@ class LiveCycle:
                 hint=f"Make room in {self._job.scratch.folder}; changes stay tracked",
             )
         try:
-            alive = self._job.domain.jobInfo()[0] != libvirt.VIR_DOMAIN_JOB_NONE
+            alive = self._job.ask(lambda domain: domain.jobInfo()[0]) != libvirt.VIR_DOMAIN_JOB_NONE
             reason = ""
         except libvirt.libvirtError as error:
             alive, reason = False, f": {error}"
@@ -138,7 +170,7 @@ class LiveCycle:
             connection.close()
         try:
             if not self._guard.tripped:
-                self._job.domain.abortJob()
+                self._job.ask(lambda domain: domain.abortJob())
         except libvirt.libvirtError as error:
             # Gone with its VM, or libvirtd restarts just now: the next cycle looks after what is left.
             log.warning("the backup job did not end cleanly", vm=self.vm.name, error=str(error))
@@ -147,7 +179,7 @@ class LiveCycle:
 
     def _delete(self, name: str) -> None:
         try:
-            delete(self._job.domain.checkpointLookupByName(name))
+            delete(self._job.ask(lambda domain: domain.checkpointLookupByName(name)))
         except (libvirt.libvirtError, LeewardError) as error:
             log.warning("a checkpoint is left for the next cycle", vm=self.vm.name, error=str(error))
             self.clean = False

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import libvirt
 
@@ -22,10 +24,20 @@ RESERVE = 128 << 20
 
 
 class ScratchGuard:
-    """Watches from `start` to `stop`. `tripped` tells why the job was given up, "" when it was not."""
+    """Watches from `start` to `stop`. `tripped` tells why the job was given up, "" when it was not.
 
-    def __init__(self, domain: libvirt.virDomain, scratch: Path, reserve: int = RESERVE) -> None:
-        self._domain = domain
+    ask: has a question answered by the VM; raises libvirtError.
+    """
+
+    def __init__(
+        self,
+        ask: Callable[[Callable[[libvirt.virDomain], Any]], Any],
+        name: str,
+        scratch: Path,
+        reserve: int = RESERVE,
+    ) -> None:
+        self._ask = ask
+        self._name = name
         self._scratch = scratch
         # A folder that has less than the reserve to begin with is guarded by the second line only.
         self._reserve = reserve if shutil.disk_usage(scratch).free > 2 * reserve else 0
@@ -56,14 +68,14 @@ class ScratchGuard:
 
     def _paused_for_space(self) -> bool:
         """Paused by an I/O error, and the scratch folder has no room left: then it is our doing."""
-        state, reason = self._domain.state()
+        state, reason = self._ask(lambda domain: domain.state())
         if (state, reason) != (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR):
             return False
         return shutil.disk_usage(self._scratch).free < 1 << 20
 
     def _give_up(self, why: str, *, resume: bool) -> None:
         self.tripped = why
-        log.warning("the backup is given up", vm=self._domain.name(), reason=why)
-        self._domain.abortJob()
+        log.warning("the backup is given up", vm=self._name, reason=why)
+        self._ask(lambda domain: domain.abortJob())
         if resume:
-            self._domain.resume()
+            self._ask(lambda domain: domain.resume())

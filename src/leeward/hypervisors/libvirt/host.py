@@ -324,9 +324,10 @@ class LibvirtHost:
         job = Job(
             domain,
             scratch,
-            self._files.path(socket),
+            lambda: self._files.path(socket),
             name_of(base) if base else None,
             None if untracked else name_of(new),
+            lambda: self._domain(vm_id),
         )
         backup = domain_xml.backup_xml(job.base, targets, str(socket), str(scratch.prefix))
         checkpoint = domain_xml.checkpoint_xml(job.new, targets) if job.new else None
@@ -357,7 +358,7 @@ class LibvirtHost:
             if reached is Consistency.APP:
                 freezer.thaw()
         try:
-            connections = connect(job.socket, targets, base is not None)
+            connections = connect(job.socket(), targets, base is not None)
         except BaseException:
             LiveCycle(
                 job,
