@@ -765,6 +765,46 @@ def test_full_scratch_space_voids_the_cycle_and_spares_the_guest(bench, tmp_path
     bench.verify(tmp_path)
 
 
+def test_a_vm_that_its_full_storage_has_paused(bench, tmp_path, tiny_folder):
+    """It is told; once there is room and it is resumed, all goes on by the tracking."""
+    filler, image = tiny_folder / "filler", tiny_folder / "more.qcow2"
+    filler.write_bytes(bytes(5 << 18))
+    subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", str(image), "8M"], check=True)
+    xml = f"<disk type='file' device='disk'><driver name='qemu' type='qcow2'/><source file='{image}'/>"
+    xml += "<target dev='vdc' bus='virtio'/></disk>"
+    bench.domain.attachDevice(xml)
+    try:
+        assert bench.cycle().warnings == ()
+        in_guest(bench, "dd if=/dev/urandom of=/dev/vdc bs=64k count=28 oflag=direct")
+        halted = [libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR]
+        until(lambda: bench.domain.state() == halted)
+        for _ in range(2):
+            result = bench.cycle()
+            assert result.kind is Kind.DELTA
+            assert any("stands still since its storage failed" in warning for warning in result.warnings)
+        assert bench.domain.state() == halted
+        filler.unlink()
+        bench.domain.resume()
+        until(lambda: image.stat().st_blocks * 512 > 7 << 18)
+        assert bench.cycle().warnings == ()
+        bench.kinds.clear()
+        bench.verify(tmp_path)
+        assert bench.kinds == [Kind.DELTA]
+    finally:
+        if bench.domain.state()[0] == libvirt.VIR_DOMAIN_PAUSED:
+            filler.unlink(missing_ok=True)
+            bench.domain.resume()
+        bench.domain.detachDevice(xml)
+        until(lambda: "vdc" not in bench.domain.XMLDesc(0))
+
+
+def until(condition):
+    ends = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+
+
 def test_a_raw_disk_is_read_in_full_and_compared_each_time(lab, guest_factory, tmp_path):
     guest = guest_factory("office", "pitraw", disks=(64,), format="raw", ip="10.77.0.42")
     bench = Bench(lab, guest, Path(lab.places.root) / "scratch-raw")

@@ -318,6 +318,10 @@ class LibvirtHost:
         warnings = [untracked] if untracked else []
         if not call(live.name, domain.isPersistent):
             warnings.append("the VM runs but is not defined any more: define it again, or it is gone when it stops")
+        if power.is_halted(domain):
+            warnings.append(
+                "the VM stands still since its storage failed: make room there if it is full, and resume it"
+            )
         targets = [disk.target for disk in live.disks]
         scratch = Scratch(self._scratch, vm_id)
         socket = self._files.vm_folder(domain.ID()) / _SOCKET

@@ -8,7 +8,7 @@ import libvirt
 
 from leeward.domain.errors import HypervisorError
 from leeward.domain.vm import Power
-from leeward.hypervisors.libvirt.connection import translate
+from leeward.hypervisors.libvirt.connection import call, translate
 
 # The guest agent's answer to a shutdown may never come, since the guest is gone by then.
 _AGENT_TIMEOUT_S = 5
@@ -23,6 +23,12 @@ def power_of(domain: libvirt.virDomain) -> Power:
     if state in (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PMSUSPENDED):
         return Power.PAUSED
     return Power.OFF
+
+
+def is_halted(domain: libvirt.virDomain) -> bool:
+    """Whether QEMU has paused the guest since a disk's image could not be read or written. Raises HypervisorError."""
+    state, reason = call(domain.name(), domain.state)
+    return (state, reason) == (libvirt.VIR_DOMAIN_PAUSED, libvirt.VIR_DOMAIN_PAUSED_IOERROR)
 
 
 def start(domain: libvirt.virDomain) -> None:
