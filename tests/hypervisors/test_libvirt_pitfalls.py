@@ -379,6 +379,14 @@ def test_a_copy_goes_on_through_a_restart_of_libvirtd(bench, tmp_path, kind):
     assert bench.kinds == [Kind.DELTA]
 
 
+def test_a_copy_of_a_vm_that_is_off_goes_on_through_a_restart_of_libvirtd(bench, tmp_path):
+    bench.host.force_off(bench.id)
+    bench.engine._on_step = lambda step: restart_libvirtd(bench) if step == "copy-begun" else None
+    assert bench.engine.cycle().kind is Kind.INITIAL
+    bench.engine._on_step = lambda step: None
+    bench.verify(tmp_path)
+
+
 def test_the_guard_of_the_scratch_space_goes_on_through_a_restart_of_libvirtd(bench):
     bench.cycle()
     base = bench.engine.open().state.tracking

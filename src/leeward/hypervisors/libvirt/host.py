@@ -399,7 +399,7 @@ class LibvirtHost:
         vm_id = domain.UUIDString()
         sizes = tuple(Disk(disk.target, self._size(vm_id, domain, disk)) for disk in live.disks)
         cycle = OfflineCycle(
-            domain,
+            lambda: self._domain(vm_id),
             self._make_facts(domain, live, sizes),
             live.disks,
             self._scratch / f"{short_name(vm_id)}.off",

@@ -11,7 +11,7 @@ import os
 import stat
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import libvirt
@@ -97,7 +97,7 @@ class OfflineCycle:
 
     def __init__(
         self,
-        domain: libvirt.virDomain,
+        find: Callable[[], libvirt.virDomain],
         facts: VmFacts,
         disks: Sequence[DiskXml],
         scratch: Path,
@@ -105,7 +105,8 @@ class OfflineCycle:
         base: str | None,
         tracking: str,
     ) -> None:
-        self._domain = domain
+        """find: looks the VM up, on a new connection where libvirtd was restarted. Raises HypervisorError."""
+        self._find = find
         self._base = base
         self._images = [disk.path for disk in disks]
         self.time_ns = time.time_ns()
@@ -145,7 +146,7 @@ class OfflineCycle:
     def check(self) -> None:
         """The VM must have stayed off all the time."""
         try:
-            active = self._domain.isActive()
+            active = self._find().isActive()
         except libvirt.libvirtError as error:
             raise HypervisorError(f"libvirt does not answer: {error}", subject=self.vm.name) from error
         if active:
