@@ -42,3 +42,18 @@ def test_an_old_one_has_to_be_wished():
     assert "last agree 2 h before" in choose("shop", 60.0, points).late
     assert choose("shop", 3600.0, points).late == ""
     assert choose("shop", 60.0, points).points == {"a": "1", "b": "1"}
+
+
+def test_a_clock_that_was_set_back_makes_no_older_mark_the_newest():
+    """For the hour that comes again all would have gone back to before it, and none would have been told."""
+    before, after = [(7200, "m1"), (7260, "m2")], [(3700, "m3"), (3720, None)]
+    points = {"a": log(*before, *after), "b": log(*before, *after)}
+    assert [mark.id for mark in common_marks(points)] == ["m1", "m2", "m3"]
+    chosen = choose("shop", 60.0, points)
+    assert chosen.points == {"a": "3", "b": "3"}
+    assert chosen.note == "one instant of group shop, 20 s older than the newest point"
+
+
+def test_an_old_mark_is_told_as_old_although_the_clock_was_set_back():
+    points = {"a": log((7200, "m1"), (3600, None), (5400, None)), "b": log((7200, "m1"))}
+    assert "last agree 30 min before" in choose("shop", 60.0, points).late

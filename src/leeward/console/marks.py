@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from functools import cache
 
-from leeward.domain.consistency import Choice, choose, point_of
+from leeward.domain.consistency import Choice, choose, newer_by, point_of
 from leeward.domain.durations import show
 from leeward.domain.errors import Refused, StoreUnavailable
 from leeward.domain.points import Mark, RecoveryPoint
@@ -119,7 +119,7 @@ class Marks:
             mark = _mark_of(vault.log(other.vm_id).points(), run.point)
             point = point_of(points, mark) if mark else None
             if point is not None:
-                behind = show((points[-1].time_ns - point.time_ns) / 1e9)
+                behind = show(newer_by(points, point))
                 note = f"the instant of {other.vm_name}, {behind} older than the newest point"
                 return Choice({wish.vm_id: point.id}, note)
         return None

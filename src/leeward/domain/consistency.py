@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from leeward.domain.durations import show
 from leeward.domain.points import Mark, RecoveryPoint
@@ -17,16 +18,25 @@ Points = Mapping[str, Sequence[RecoveryPoint]]
 
 
 def common_marks(points: Points) -> list[Mark]:
-    """Marks that every one of these VMs has a point with, ascending. points: by VM, each ascending."""
+    """Marks that every one of these VMs has a point with, ascending. points: by VM, each ascending.
+
+    What comes later in the log is later, also where its host's clock was set back in between.
+    """
     by_vm = [{point.mark.id: point.mark for point in found if point.mark} for found in points.values()]
     if not by_vm:
         return []
     shared = set.intersection(*(set(marks) for marks in by_vm))
-    return sorted((by_vm[0][name] for name in shared), key=lambda mark: mark.time_ns)
+    return [mark for name, mark in by_vm[0].items() if name in shared]
 
 
 def point_of(points: Sequence[RecoveryPoint], mark: Mark) -> RecoveryPoint | None:
     return next((point for point in reversed(points) if point.mark and point.mark.id == mark.id), None)
+
+
+def newer_by(points: Sequence[RecoveryPoint], point: RecoveryPoint) -> float:
+    """By how many seconds the newest one is newer. Where the clock was set back in between, nothing counts."""
+    later = points[points.index(point) :]
+    return sum(max(after.time_ns - before.time_ns, 0) for before, after in pairwise(later)) / 1e9
 
 
 def kept_together(points: Points, by: Mapping[str, Retention], now_ns: int) -> set[str]:
@@ -59,7 +69,7 @@ def choose(group: str, every_s: float, points: Points) -> Choice:
         return Choice({}, f"the newest point of each: group {group} has no instant yet that all of its VMs have")
     mark = marks[-1]
     chosen = {vm_id: point for vm_id, found in points.items() if (point := point_of(found, mark)) is not None}
-    behind_s = max((found[-1].time_ns - chosen[vm_id].time_ns) / 1e9 for vm_id, found in points.items())
+    behind_s = max(newer_by(found, chosen[vm_id]) for vm_id, found in points.items())
     told = f"one instant of group {group}"
     if behind_s > 0:
         told = f"one instant of group {group}, {show(behind_s)} older than the newest point"
