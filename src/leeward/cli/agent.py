@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -188,6 +187,7 @@ def _status() -> dict[str, Any]:
     from leeward.agent.ledger import Ledger
     from leeward.agent.link_status import read_status
     from leeward.agent.set_aside import set_aside
+    from leeward.state.clock import stamp
 
     settings = current().settings()
     state = settings.daemon.state
@@ -225,7 +225,7 @@ def _status() -> dict[str, Any]:
             {
                 "vm": names.get(one.vm_id, one.vm_id),
                 "vm_id": one.vm_id,
-                "since": datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+                "since": stamp(one.since),
                 "bytes": one.bytes,
                 "folder": str(one.folder),
             }

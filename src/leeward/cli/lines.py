@@ -30,9 +30,6 @@ class Lines:
         """notes: what is to be said of it, below its line in any case."""
         self._rows.append((list(cells), list(notes)))
 
-    def __bool__(self) -> bool:
-        return bool(self._rows)
-
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         columns, rows = list(self.columns), self._rows
         widths = _widths(console, columns, rows)

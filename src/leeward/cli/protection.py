@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import typer
@@ -271,14 +270,14 @@ def status(
 def _tell_set_aside(rows: list[dict[str, Any]]) -> None:
     """On the machine itself: on others `leeward agent status` does."""
     from leeward.agent.set_aside import set_aside
+    from leeward.state.clock import stamp
 
     if current().target() is not None:
         return
     names = {row["vm_id"]: row["vm"] for row in rows}
     for one in set_aside(current().settings().daemon.state):
         if one.vm_id in names:
-            since = datetime.fromtimestamp(one.since, UTC).isoformat()
-            out.print(aside_line(names[one.vm_id], one.bytes, since, str(one.folder)), soft_wrap=True)
+            out.print(aside_line(names[one.vm_id], one.bytes, stamp(one.since), str(one.folder)), soft_wrap=True)
 
 
 def points(
