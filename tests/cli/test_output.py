@@ -238,3 +238,5 @@ def test_what_a_copy_will_lack_is_told_before_there_is_one():
     vm |= {"protected": True, "unsupported": "", "lacks": ["a host device passed through", "a shared folder"]}
     assert "a copy will lack a host device passed through, a shared folder" in "\n".join(shown(vms_table([vm]), 160))
     assert "lack" not in "\n".join(shown(vms_table([vm | {"lacks": []}]), 160))
+    del vm["lacks"]  # as a console of before tells of it
+    assert "lack" not in "\n".join(shown(vms_table([vm]), 160))

@@ -109,7 +109,8 @@ def vms_table(vms: list[dict[str, Any]]) -> Lines:
         protected = "[green]yes[/]" if vm["protected"] else "[red]cannot be[/]" if vm["unsupported"] else "no"
         cells = (vm["name"], vm["host"], vm["power"], str(vm["vcpus"]), f"{vm['memory_mib']} MiB", disks, protected)
         notes = [plain(vm["unsupported"])] if vm["unsupported"] else []
-        notes += [f"[yellow]● a copy will lack {plain(', '.join(vm['lacks']))}[/]"] if vm["lacks"] else []
+        lacks = vm.get("lacks")  # a console of before does not tell
+        notes += [f"[yellow]● a copy will lack {plain(', '.join(lacks))}[/]"] if lacks else []
         made.add(*cells, notes=notes)
     return made
 

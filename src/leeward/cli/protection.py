@@ -130,7 +130,7 @@ def protect(
     if as_json:
         print_json(view)
         return
-    lacks: list[str] = next((each["lacks"] for each in client.get("/vms") if each["id"] == view["vm_id"]), [])
+    lacks: list[str] = next((each.get("lacks", []) for each in client.get("/vms") if each["id"] == view["vm_id"]), [])
     if lacks:
         out.print(f"[yellow]●[/] A copy of [bold]{view['vm']}[/] will lack {', '.join(lacks)}", soft_wrap=True)
     point = view["last_point"]
